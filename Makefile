@@ -1,0 +1,43 @@
+# Everything a developer or a newcomer runs. Needs Python >= 3.10 (tested on 3.11), pip and make.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+export HF_HUB_DISABLE_TELEMETRY := 1
+
+.PHONY: help install demo test slow check fix bench clean
+
+help:  ## show this
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
+
+install: $(VENV)/.installed  ## make .venv with the library, its extras and the developer's tools
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet -c constraints.txt --group dev -e ".[all]"
+	@touch $@
+
+demo: install  ## index Python's own documentation and ask it questions
+	$(BIN)/python examples/demo.py
+
+test: install  ## the tests, on the built-in model
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+
+slow: install  ## the tests that take minutes
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m slow
+
+check: install  ## linters and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+fix: install  ## let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: install  ## speed and cost against a classical pass (docs/log.md says what was found)
+	HF_HUB_OFFLINE=1 $(BIN)/python scripts/bench.py
+
+clean:  ## remove what make install made
+	rm -rf $(VENV)

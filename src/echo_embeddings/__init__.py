@@ -1,0 +1,41 @@
+"""Text embeddings from the language model you already have.
+
+>>> from echo_embeddings import EchoEncoder
+>>> encoder = EchoEncoder()                      # the built-in model; or a hub id, a folder, a .gguf file
+>>> vectors = encoder.encode_documents(["The ferry leaves at dawn."])     # float32 [1, 576], unit length
+"""
+
+from .config import EchoConfig
+from .encoder import EchoEncoder, TokenEmbeddings
+from .errors import (
+    ConfigError,
+    EchoError,
+    ModelError,
+    ModelUnavailableError,
+    NumericalError,
+    TruncationError,
+    TruncationWarning,
+    WindowWarning,
+)
+from .template import Template
+from .transform import EmbedFilter, Standardize, Truncate
+
+__all__ = [
+    "ConfigError",
+    "EchoConfig",
+    "EchoEncoder",
+    "EchoError",
+    "EmbedFilter",
+    "ModelError",
+    "ModelUnavailableError",
+    "NumericalError",
+    "Standardize",
+    "Template",
+    "TokenEmbeddings",
+    "Truncate",
+    "TruncationError",
+    "TruncationWarning",
+    "WindowWarning",
+]
+
+__version__ = "0.1.0"

@@ -1,0 +1,272 @@
+"""All that defines a vector besides the weights: one frozen object, saved beside them and hashed for caches."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from .errors import ConfigError
+from .template import TEMPLATES, Template
+from .transform import TRANSFORMS, Transform
+
+__all__ = ["CONFIG_FILE", "EchoConfig", "Layers"]
+
+CONFIG_FILE = "echo_config.json"
+ARRAYS_FILE = "echo_transforms.safetensors"
+FORMAT = 1
+POOLING_NAMES = ("last", "mean", "weighted_mean")
+PRESETS_FOLDER = Path(__file__).parent / "presets"
+
+
+@dataclass(frozen=True)
+class Layers:
+    """``start_layer`` and ``exit_layer`` of a config, resolved for a model of ``depth`` layers."""
+
+    start: int
+    exit: int
+    depth: int
+    final_norm: bool
+
+
+@dataclass(frozen=True)
+class EchoConfig:
+    """What the model reads, which layers run, what is pooled, and the maps after pooling.
+
+    Two encoders with equal configs and equal weights give equal vectors.
+
+    Args:
+        template: what a document is wrapped in; a ``Template`` or a string with ``{text}``.
+        query_template: the same for queries; ``None`` means ``template``.
+        pooling: ``"mean"``, ``"last"`` or ``"weighted_mean"``, over the last copy.
+        start_layer: where the copy is made. 0 repeats the tokens (the paper); a layer number or a fraction of the
+            depth (a float below 1) repeats the hidden states there (late echo).
+        exit_layer: the layer after which the copy is pooled: ``None`` for all layers, a number (negative counts from
+            the end, -1 leaves out the last layer), or a fraction of the depth (a float).
+        final_norm: apply the model's final norm at the exit. ``None``: only if all layers run.
+        transforms: fitted maps after pooling, in order; see ``EchoEncoder.fit_transforms``.
+        max_length: how many content tokens of a text are read; each copy has as many. Made smaller by the encoder
+            where all copies together would not fit the model's context.
+
+    Raises:
+        ConfigError: a value cannot work; the message names it and what is valid.
+    """
+
+    template: str | Template
+    query_template: str | Template | None = None
+    pooling: str = "mean"
+    start_layer: int | float = 0
+    exit_layer: int | float | None = None
+    final_norm: bool | None = None
+    transforms: tuple[Transform, ...] = ()
+    max_length: int = 512
+
+    def __post_init__(self) -> None:
+        for name in ("template", "query_template"):
+            value = getattr(self, name)
+            if value is not None or name == "template":
+                object.__setattr__(self, name, _as_template(value))
+        if self.pooling not in POOLING_NAMES:
+            raise ConfigError(f"pooling={self.pooling!r} is unknown; choose one of {', '.join(POOLING_NAMES)}")
+        object.__setattr__(self, "transforms", tuple(self.transforms))
+        for transform in self.transforms:
+            if not isinstance(transform, Transform):
+                raise TypeError(
+                    f"transforms holds {transform!r}, which is no fitted Transform; "
+                    "EchoEncoder.fit_transforms(texts, ['standardize']) makes one by name"
+                )
+        _require_whole("max_length", self.max_length, at_least=1)
+        self._check_layers()
+
+    def _check_layers(self) -> None:
+        start, exit_ = self.start_layer, self.exit_layer
+        if isinstance(start, bool) or not isinstance(start, int | float) or start < 0:
+            raise ConfigError(
+                f"start_layer={start!r}: give a layer number from 0, or a fraction of the depth below 1.0"
+            )
+        if isinstance(start, float) and start >= 1:
+            raise ConfigError(f"start_layer={start!r}: a float is a fraction of the depth and must be below 1.0")
+        if exit_ is not None and (isinstance(exit_, bool) or not isinstance(exit_, int | float) or exit_ == 0):
+            raise ConfigError(f"exit_layer={exit_!r}: give None, a layer number, or a fraction of the depth")
+        if isinstance(exit_, float) and not 0 < exit_ <= 1:
+            raise ConfigError(f"exit_layer={exit_!r}: a float is a fraction of the depth, above 0.0 and at most 1.0")
+        if start and all(template.copies == 1 for template in self.templates):
+            raise ConfigError(
+                f"start_layer={start!r} has no meaning for template {self.templates[0].text!r}, which holds the text "
+                "once; use start_layer=0, or a template with {text} twice"
+            )
+
+    @property
+    def templates(self) -> tuple[Template, Template]:
+        """The templates for documents and for queries."""
+        document = _as_template(self.template)
+        return document, document if self.query_template is None else _as_template(self.query_template)
+
+    def layers(self, depth: int) -> Layers:
+        """Resolve the layer choice for a model of ``depth`` layers.
+
+        Raises:
+            ConfigError: not ``0 <= start < exit <= depth``.
+        """
+        start = round(self.start_layer * depth) if isinstance(self.start_layer, float) else self.start_layer
+        if self.exit_layer is None:
+            exit_ = depth
+        elif isinstance(self.exit_layer, float):
+            exit_ = round(self.exit_layer * depth)
+        else:
+            exit_ = self.exit_layer if self.exit_layer > 0 else depth + self.exit_layer
+        if not 0 <= start < exit_ <= depth:
+            raise ConfigError(
+                f"start_layer={self.start_layer!r} and exit_layer={self.exit_layer!r} mean layers {start} and {exit_} "
+                f"of a model with {depth}; they must fulfil 0 <= start < exit <= {depth}"
+            )
+        final_norm = exit_ == depth if self.final_norm is None else self.final_norm
+        return Layers(start, exit_, depth, final_norm)
+
+    def replace(self, **changes: Any) -> EchoConfig:
+        """A copy with some fields changed."""
+        return replace(self, **changes)
+
+    @classmethod
+    def preset(cls, name: str) -> EchoConfig:
+        """A named configuration.
+
+        ==========================  =============================================================================
+        ``default``                 what ``EchoEncoder()`` uses; measured for the built-in model (docs/log.md)
+        ``echo``                    the paper, zero-shot: two copies of the tokens, mean of the second (section 4.2)
+        ``late-echo``               the copy is made of hidden states at 0.6 of the depth, pooled at 0.8
+        ``echo-finetuned``          the released fine-tuned checkpoints: their templates, last token
+        ``compute-matched``         ``echo`` on half the content, so at the cost of ``classical`` (section 4.2)
+        ``classical``               one copy, mean
+        ``classical-last``          one copy, last token
+        ``classical-weighted``      one copy, position-weighted mean (SGPT)
+        ``prompt-eol``              arXiv 2307.16645: last token of ``... means in one word:"``
+        ``pretended-cot``           arXiv 2404.03921: last token, one layer before the last
+        ``knowledge-enhancement``   the same paper's longer prompt
+        ==========================  =============================================================================
+
+        Raises:
+            ConfigError: no preset has that name.
+        """
+        if name == "default":
+            return cls.load(PRESETS_FOLDER / "default")
+        try:
+            return _PRESETS[name]
+        except (KeyError, TypeError):
+            names = ", ".join(["default", *_PRESETS])
+            raise ConfigError(f"there is no preset {name!r}; choose one of {names}") from None
+
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of everything in this config: a namespace for caches, together with the model's name."""
+        content = self.to_dict() | {"transforms": [transform.digest() for transform in self.transforms]}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON side of the config; the arrays of the transforms are saved beside it."""
+        content: dict[str, Any] = {"format": FORMAT}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Template):
+                value = {f.name: getattr(value, f.name) for f in fields(value)}
+            elif field.name == "transforms":
+                value = [{"name": transform.name, "options": transform.options} for transform in value]
+            content[field.name] = value
+        return content
+
+    def save(self, folder: str | Path) -> None:
+        """Write ``echo_config.json``, and ``echo_transforms.safetensors`` if a transform has arrays."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        arrays = {f"{i}.{key}": array for i, t in enumerate(self.transforms) for key, array in t.arrays.items()}
+        if arrays:
+            from safetensors.numpy import save_file
+
+            save_file(arrays, folder / ARRAYS_FILE)
+        else:
+            (folder / ARRAYS_FILE).unlink(missing_ok=True)
+        (folder / CONFIG_FILE).write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: str | Path) -> EchoConfig:
+        """Read what ``save`` wrote.
+
+        Raises:
+            ConfigError: the file is missing, no JSON, from a newer version, or has fields that this version lacks.
+        """
+        return cls.from_files(Path(folder) / CONFIG_FILE, Path(folder) / ARRAYS_FILE)
+
+    @classmethod
+    def from_files(cls, config: Path, arrays: Path | None) -> EchoConfig:
+        """Read the two files, wherever they lie (a hub cache keeps each under its own link)."""
+        try:
+            content = json.loads(config.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise ConfigError(f"{config} does not exist; EchoEncoder.save_pretrained writes it") from None
+        except ValueError as error:
+            raise ConfigError(f"{config} is not valid JSON ({error}); save the model again") from error
+        if not isinstance(content, dict) or not isinstance(content.get("format"), int):
+            raise ConfigError(f"{config} has no format number, so it is no echo config; save the model again")
+        if content.pop("format") > FORMAT:
+            raise ConfigError(f"{config} was written by a newer echo-embeddings; run pip install -U echo-embeddings")
+        if unknown := sorted(set(content) - {field.name for field in fields(cls)}):
+            raise ConfigError(f"{config} has the unknown field {unknown[0]!r}; was it edited by hand?")
+        try:
+            for name in ("template", "query_template"):
+                if isinstance(content.get(name), dict):
+                    content[name] = Template(**content[name])
+            content["transforms"] = _load_transforms(content.get("transforms", []), arrays)
+            return cls(**content)
+        except (TypeError, KeyError) as error:
+            raise ConfigError(f"{config} cannot be read: {error}; save the model again") from error
+
+
+def _load_transforms(saved: list[dict[str, Any]], path: Path | None) -> tuple[Transform, ...]:
+    if not saved:
+        return ()
+    stored: dict[str, Any] = {}
+    if path is not None and path.exists():
+        from safetensors.numpy import load_file
+
+        stored = load_file(path)
+    transforms = []
+    for i, entry in enumerate(saved):
+        if entry["name"] not in TRANSFORMS:
+            raise ConfigError(f"the transform {entry['name']!r} is unknown here; run pip install -U echo-embeddings")
+        arrays = {key.split(".", 1)[1]: value for key, value in stored.items() if key.startswith(f"{i}.")}
+        try:
+            transforms.append(TRANSFORMS[entry["name"]](**arrays, **entry.get("options", {})))
+        except TypeError as error:
+            raise ConfigError(f"the arrays of transform {entry['name']!r} are missing from {path}") from error
+    return tuple(transforms)
+
+
+def _as_template(value: object) -> Template:
+    if isinstance(value, Template):
+        return value
+    if isinstance(value, str):
+        return Template(value)
+    raise TypeError(f"a template must be a string or a Template, not {type(value).__name__}")
+
+
+def _require_whole(name: str, value: object, *, at_least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
+        raise ConfigError(f"{name}={value!r}: give a whole number of at least {at_least}")
+
+
+_ECHO = EchoConfig(TEMPLATES["echo"])
+_CLASSICAL = EchoConfig(TEMPLATES["classical"])
+
+_PRESETS: dict[str, EchoConfig] = {
+    "echo": _ECHO,
+    "late-echo": _ECHO.replace(start_layer=0.6, exit_layer=0.8),
+    "echo-finetuned": EchoConfig(TEMPLATES["echo-document"], TEMPLATES["echo-query"], pooling="last"),
+    "compute-matched": _ECHO.replace(max_length=_ECHO.max_length // 2),
+    "classical": _CLASSICAL,
+    "classical-last": _CLASSICAL.replace(pooling="last"),
+    "classical-weighted": _CLASSICAL.replace(pooling="weighted_mean"),
+    "prompt-eol": EchoConfig(TEMPLATES["prompt-eol"], pooling="last"),
+    "pretended-cot": EchoConfig(TEMPLATES["pretended-cot"], pooling="last", exit_layer=-1),
+    "knowledge-enhancement": EchoConfig(TEMPLATES["knowledge-enhancement"], pooling="last", exit_layer=-1),
+}

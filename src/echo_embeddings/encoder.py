@@ -1,0 +1,424 @@
+"""The one public object: texts in, float32 unit vectors out. An encoder knows no framework.
+
+The way of a text: it is checked, tokenised once, laid into its role's template, run in a batch of texts of like length,
+pooled over its last copy, mapped by the fitted transforms, brought to unit length, and put back in the caller's order.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import builtin
+from .config import EchoConfig
+from .errors import ConfigError
+from .template import Template
+from .transform import EmbedFilter, Standardize, Transform
+from .truncation import ON_TRUNCATE, Cuts, Truncated
+
+if TYPE_CHECKING:
+    from .loading import Source
+    from .runtime import Runtime
+
+__all__ = ["EchoEncoder", "TokenEmbeddings"]
+
+Vectors = NDArray[np.float32]
+
+# Texts tokenised and sorted together: enough to fill batches of one length, few enough to hold in memory.
+WINDOW = 4096
+
+
+@dataclass(frozen=True)
+class TokenEmbeddings:
+    """One vector for each token of a text, each of which has seen the whole text.
+
+    Attributes:
+        tokens: ``n`` vocabulary entries.
+        offsets: int64 ``[n, 2]``, where each token stands in the text, in characters.
+        vectors: float32 ``[n, dim]``, unit length, transforms applied.
+    """
+
+    tokens: list[str]
+    offsets: NDArray[np.int64]
+    vectors: Vectors
+
+
+class EchoEncoder:
+    """Text embeddings from a causal language model that reads the text twice.
+
+    The model is loaded at the first call that needs it. An encoder never changes its vectors, may be used from several
+    threads, and can be pickled: the weights are loaded again, not copied.
+
+    Args:
+        model: ``None`` for the built-in SmolLM2-135M-Instruct, a hub id, a folder, a ``.gguf`` file, or a loaded
+            transformers model (then ``tokenizer`` is needed; the model is switched to ``eval()`` and not changed).
+        config: an ``EchoConfig`` or the name of a preset (``EchoConfig.preset``). ``None`` takes what is saved with
+            the model; else ``"default"`` for the built-in model and ``"echo"``, the paper's method, for any other.
+        tokenizer: a fast tokenizer, for a loaded model.
+        adapter: hub id or folder of a PEFT adapter to merge into the weights.
+        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``; ``None`` takes the best there is.
+        dtype: ``"auto"`` (bfloat16 where the machine is fast at it, else float32) or a torch dtype.
+        on_truncate: what to do with texts over ``max_length``: ``"warn"`` once a call, raise an ``"error"``, or
+            ``"ignore"``. :attr:`truncated` counts them in any case.
+        model_kwargs: for transformers' ``from_pretrained``: ``revision``, ``device_map``, ``quantization_config``, ...
+
+    Raises:
+        ConfigError: the config is unknown or cannot work.
+        TypeError: an argument has the wrong type.
+    """
+
+    def __init__(
+        self,
+        model: Any = None,
+        config: EchoConfig | str | None = None,
+        *,
+        tokenizer: Any = None,
+        adapter: str | os.PathLike[str] | None = None,
+        device: str | None = None,
+        dtype: Any = "auto",
+        on_truncate: str = "warn",
+        model_kwargs: dict[str, Any] | None = None,
+    ) -> None:
+        if on_truncate not in ON_TRUNCATE:
+            raise ConfigError(f"on_truncate={on_truncate!r} is unknown; choose one of {', '.join(ON_TRUNCATE)}")
+        if config is not None and not isinstance(config, EchoConfig | str):
+            raise TypeError(f"config must be an EchoConfig or a preset's name, not {type(config).__name__}")
+        if model is not None and not isinstance(model, str | os.PathLike) and tokenizer is None:
+            raise TypeError("a loaded model needs its tokenizer: EchoEncoder(model, tokenizer=tokenizer)")
+        self._model = os.fspath(model) if isinstance(model, os.PathLike) else model
+        self._config = EchoConfig.preset(config) if isinstance(config, str) else config
+        self._tokenizer = tokenizer
+        self._adapter = None if adapter is None else os.fspath(adapter)
+        self._device, self._dtype = device, dtype
+        self._model_kwargs = dict(model_kwargs or {})
+        self._on_truncate = on_truncate
+        self._truncated = Truncated()
+        self._lock = threading.RLock()
+        self._loaded: Runtime | None = None
+
+    # --- texts to vectors -------------------------------------------------------------------------------------------
+
+    def encode_documents(self, texts: str | Sequence[str], *, show_progress: bool = False) -> Vectors:
+        """Embed what is searched in, or texts that are compared with one another.
+
+        Args:
+            texts: a list of texts, or one text. Texts may be empty: they get a vector like any other.
+            show_progress: show a progress bar.
+
+        Returns:
+            float32 ``[n, dim]`` of unit length, in the order given; ``[dim]`` for one text; ``[0, dim]`` for ``[]``.
+
+        Raises:
+            TypeError: an element is not a string; names its position.
+            TruncationError: a text is too long and ``on_truncate="error"``.
+            NumericalError: the model gave NaN or infinity; names the texts.
+        """
+        return self._encode(texts, self.config.templates[0], None, show_progress=show_progress)
+
+    def encode_queries(
+        self, texts: str | Sequence[str], *, instruction: str | None = None, show_progress: bool = False
+    ) -> Vectors:
+        """Embed what is searched for: :meth:`encode_documents` with the query template.
+
+        Args:
+            texts: a list of texts, or one text.
+            instruction: the task, for a template with ``{instruction}``.
+            show_progress: show a progress bar.
+
+        Returns:
+            As :meth:`encode_documents`.
+
+        Raises:
+            ConfigError: an instruction is given that the template has no place for.
+        """
+        return self._encode(texts, self.config.templates[1], instruction, show_progress=show_progress)
+
+    def stream_documents(self, texts: Iterable[str], *, window: int = WINDOW) -> Iterator[Vectors]:
+        """Embed documents from any iterable, one vector ``[dim]`` at a time, with at most ``window`` texts in memory.
+
+        Raises:
+            ConfigError: ``window`` is below 1.
+        """
+        return self._stream(texts, self.config.templates[0], None, window)
+
+    def stream_queries(
+        self, texts: Iterable[str], *, instruction: str | None = None, window: int = WINDOW
+    ) -> Iterator[Vectors]:
+        """:meth:`stream_documents` with the query template."""
+        return self._stream(texts, self.config.templates[1], instruction, window)
+
+    def encode_tokens(self, text: str) -> TokenEmbeddings:
+        """The second copy's vector of each token of a document: every one has seen the whole text.
+
+        Average the vectors of a span for late chunking (arXiv 2409.04701).
+        """
+        (text,) = _checked([text])
+        runtime, template = self._runtime(), self.config.templates[0]
+        layout = runtime.layout(template, None)
+        with self._counting() as cuts:
+            contents = runtime.contents([text], template, None)
+            cuts.add([text], contents, runtime.limit(layout))
+        (content,) = contents
+        vectors = runtime.tokens(content, layout)
+        return TokenEmbeddings(runtime.tokenizer.tokens(content.ids), content.offsets, _unit(vectors))
+
+    def similarity(self, a: Vectors, b: Vectors) -> NDArray[np.float32]:
+        """Cosine similarity of unit vectors: ``[n, dim]`` and ``[m, dim]`` give ``[n, m]``; single vectors lose their axis."""
+        return np.asarray(np.asarray(a) @ np.asarray(b).T, dtype=np.float32)
+
+    # --- what it is -------------------------------------------------------------------------------------------------
+
+    @property
+    def config(self) -> EchoConfig:
+        """All that defines a vector besides the weights."""
+        if self._config is None:
+            self._config = self._config_of_model()
+        return self._config
+
+    @property
+    def model_name(self) -> str:
+        """Hub id, path, or the built-in model's name; for a loaded model its class and ``name_or_path``."""
+        if self._model is None:
+            return builtin.NAME
+        if isinstance(self._model, str):
+            return self._model
+        return f"{type(self._model).__name__}:{getattr(self._model, 'name_or_path', '')}"
+
+    @property
+    def dimension(self) -> int:
+        """Length of a vector."""
+        return self._runtime().dimension
+
+    @property
+    def max_length(self) -> int:
+        """Content tokens of a document that are read: the config's ``max_length``, or what fits the model's context."""
+        runtime = self._runtime()
+        return runtime.limit(runtime.layout(self.config.templates[0], None))
+
+    @property
+    def truncated(self) -> Truncated:
+        """What has been cut since this encoder was made."""
+        return self._truncated
+
+    def count_tokens(self, texts: str | Sequence[str]) -> list[int]:
+        """Content tokens of each text, uncut; one longer than :attr:`max_length` would be truncated."""
+        texts = _checked([texts] if isinstance(texts, str) else texts)
+        return self._runtime().tokenizer.count(texts, spaced=self.config.templates[0].spaced)
+
+    # --- making others of it ----------------------------------------------------------------------------------------
+
+    def fit_transforms(
+        self, texts: Sequence[str], transforms: Sequence[str | Transform] = ("standardize",)
+    ) -> EchoEncoder:
+        """A new encoder with transforms fitted on unlabelled texts; this one keeps its vectors.
+
+        Args:
+            texts: documents like those to come, some hundred or more. May be empty if nothing needs fitting.
+            transforms: in order: ``"standardize"``, ``"embed-filter"`` (half the dimensions), or a ready ``Transform``
+                such as ``Truncate(256)``. They replace the ones there are.
+
+        Raises:
+            ConfigError: a name is unknown, or there are too few texts.
+        """
+        plain = self._with(self.config.replace(transforms=()))
+        vectors = None
+        if texts := _checked(texts):
+            with plain._counting() as cuts:
+                vectors = plain._pooled(texts, plain.config.templates[0], None, cuts)
+        fitted: list[Transform] = []
+        for wanted in transforms:
+            transform = plain._fit(wanted, vectors)
+            vectors = None if vectors is None else transform(vectors)
+            fitted.append(transform)
+        return self._with(self.config.replace(transforms=tuple(fitted)))
+
+    def save_pretrained(self, path: str | os.PathLike[str]) -> None:
+        """Write weights (layers that run), tokenizer and ``echo_config.json``; ``EchoEncoder(path)`` loads them.
+
+        Raises:
+            ConfigError: ``path`` is a file.
+        """
+        folder = Path(path)
+        if folder.exists() and not folder.is_dir():
+            raise ConfigError(f"{os.fspath(path)!r} is a file; save_pretrained wants a folder to write to")
+        runtime = self._runtime()
+        layers = runtime.backbone.layers
+        runtime.backbone.model.save_pretrained(folder)
+        runtime.tokenizer.source.save_pretrained(folder)
+        # Above the exit nothing is saved, so fractions and "the last layer" would mean something else there.
+        saved = self.config.replace(start_layer=layers.start, exit_layer=layers.exit, final_norm=layers.final_norm)
+        saved.save(folder)
+
+    def __getstate__(self) -> dict[str, Any]:
+        if self._model is not None and not isinstance(self._model, str):
+            raise pickle.PicklingError(
+                "an encoder around an already loaded model cannot be pickled, because its weights could not be loaded "
+                "again; use save_pretrained(folder) and pickle EchoEncoder(folder)"
+            )
+        return {key: value for key, value in vars(self).items() if key not in ("_lock", "_loaded")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _lock=threading.RLock(), _loaded=None)
+
+    def __repr__(self) -> str:
+        return f"EchoEncoder(model={self.model_name!r}, config={self._config!r})"
+
+    # --- inside -----------------------------------------------------------------------------------------------------
+
+    def _encode(
+        self, texts: str | Sequence[str], template: Template, instruction: str | None, *, show_progress: bool = False
+    ) -> Vectors:
+        if isinstance(texts, str):
+            return self._encode([texts], template, instruction)[0]
+        checked = _checked(texts)
+        with self._counting() as cuts, _progress(len(checked), show_progress) as advance:
+            return _unit(self._pooled(checked, template, instruction, cuts, advance))
+
+    def _pooled(
+        self, texts: list[str], template: Template, instruction: str | None, cuts: Cuts, advance: Any = None
+    ) -> Vectors:
+        """Vectors before they are brought to unit length. Identical texts are computed once."""
+        runtime = self._runtime()
+        layout = runtime.layout(template, instruction)
+        row = {text: i for i, text in enumerate(dict.fromkeys(texts))}
+        unique = list(row)
+        vectors = np.empty((len(unique), runtime.dimension), dtype=np.float32)
+        for start in range(0, len(unique), WINDOW):
+            window = unique[start : start + WINDOW]
+            contents = runtime.contents(window, template, instruction)
+            cuts.add(window, contents, runtime.limit(layout))
+            vectors[start : start + WINDOW] = runtime.pool(window, contents, layout, advance or _ignore)
+        (advance or _ignore)(len(texts) - len(unique))
+        return vectors if len(unique) == len(texts) else vectors[[row[text] for text in texts]]
+
+    def _stream(
+        self, texts: Iterable[str], template: Template, instruction: str | None, window: int
+    ) -> Iterator[Vectors]:
+        if isinstance(texts, str):
+            raise TypeError("texts must be an iterable of strings, not one string")
+        if window < 1:
+            raise ConfigError(f"window={window!r}: give at least 1 text")
+        return self._windows(iter(texts), template, instruction, window)
+
+    def _windows(
+        self, texts: Iterator[str], template: Template, instruction: str | None, window: int
+    ) -> Iterator[Vectors]:
+        start = 0
+        with self._counting() as cuts:
+            while batch := list(islice(texts, window)):
+                yield from _unit(self._pooled(_checked(batch, start), template, instruction, cuts))
+                start += len(batch)
+
+    @contextmanager
+    def _counting(self) -> Iterator[Cuts]:
+        cuts = Cuts(self._on_truncate, self.config.max_length)
+        try:
+            yield cuts
+            cuts.warn()
+        finally:
+            with self._lock:
+                self._truncated = cuts.total(self._truncated)
+
+    def _fit(self, wanted: str | Transform, vectors: Vectors | None) -> Transform:
+        if isinstance(wanted, Transform):
+            return wanted
+        if wanted == "embed-filter":
+            return EmbedFilter.from_unembedding(self._unembedding())
+        if wanted == "standardize":
+            return Standardize.fit(np.empty((0, 0), np.float32) if vectors is None else vectors)
+        raise ConfigError(
+            f"the transform {wanted!r} is unknown; use 'standardize', 'embed-filter', or a Transform such as Truncate(256)"
+        )
+
+    def _unembedding(self) -> NDArray[Any]:
+        from . import loading
+
+        if self._model is not None and not isinstance(self._model, str):
+            return loading.unembedding_of(self._model)
+        return loading.unembedding(self._source(), self._runtime().backbone.model)
+
+    def _with(self, config: EchoConfig) -> EchoEncoder:
+        """The same model with another config; weights in memory are shared where the same layers run."""
+        other = object.__new__(EchoEncoder)
+        state = {key: value for key, value in vars(self).items() if key not in ("_lock", "_loaded")}
+        vars(other).update(state, _config=config, _truncated=Truncated(), _lock=threading.RLock(), _loaded=None)
+        with self._lock:
+            if self._loaded is not None:
+                other._loaded = self._loaded.with_config(config)
+        return other
+
+    def _runtime(self) -> Runtime:
+        with self._lock:
+            if self._loaded is None:
+                from . import loading
+                from .runtime import Runtime
+
+                config = self.config
+                if self._model is not None and not isinstance(self._model, str):
+                    model, tokenizer = loading.prepare(self._model), self._tokenizer
+                else:
+                    model, tokenizer = loading.load(self._source())
+                self._loaded = Runtime(model, tokenizer, config)
+            return self._loaded
+
+    def _source(self) -> Source:
+        from .loading import Source
+
+        name = os.fspath(builtin.folder()) if self._model is None else self._model
+        return Source(name, self._adapter, self._device, self._dtype, self._model_kwargs)
+
+    def _config_of_model(self) -> EchoConfig:
+        if self._model is None:
+            return EchoConfig.preset("default")
+        if isinstance(self._model, str):
+            from .loading import saved_config
+
+            if (saved := saved_config(self._source())) is not None:
+                return saved
+        return EchoConfig.preset("echo")
+
+
+def _checked(texts: Iterable[str], first: int = 0) -> list[str]:
+    """Texts as a list, each of them a string."""
+    if isinstance(texts, bytes | dict) or not hasattr(texts, "__iter__"):
+        raise TypeError(f"texts must be a string or a list of strings, not {type(texts).__name__}")
+    listed = list(texts)
+    for position, text in enumerate(listed, start=first):
+        if not isinstance(text, str):
+            raise TypeError(
+                f"texts[{position}] is {type(text).__name__} ({text!r:.40}), not a string; drop it or turn it into one"
+            )
+    return listed
+
+
+def _unit(vectors: Vectors) -> Vectors:
+    """Rows of unit length. A row of zeros, which no direction could be given to, becomes the first axis."""
+    norms = np.linalg.norm(vectors.astype(np.float64), axis=-1, keepdims=True)
+    safe: Vectors = (vectors / np.where(norms > 0, norms, 1.0)).astype(np.float32)
+    safe[..., 0] = np.where(norms[..., 0] > 0, safe[..., 0], 1.0)
+    return safe
+
+
+def _ignore(count: int) -> None:
+    """Progress that nobody watches."""
+
+
+@contextmanager
+def _progress(total: int, show: bool) -> Iterator[Any]:
+    if not show:
+        yield _ignore
+        return
+    from tqdm.auto import tqdm
+
+    with tqdm(total=total, unit="text", desc="embedding") as bar:
+        yield bar.update

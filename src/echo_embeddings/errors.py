@@ -1,0 +1,74 @@
+"""The errors and warnings of echo-embeddings, drawn once.
+
+    EchoError
+    ├── ConfigError         a template, layer, pooling, preset or saved config that cannot work   (ValueError)
+    ├── ModelError          a model or tokenizer that cannot be used for echo                     (ValueError)
+    │   └── ModelUnavailableError   the built-in model cannot be had on this machine              (OSError)
+    ├── TruncationError     a text is longer than ``max_length`` and ``on_truncate="error"``      (ValueError)
+    └── NumericalError      the model produced NaN or infinity                                    (ArithmeticError)
+
+    TruncationWarning       texts were cut to ``max_length``                                      (UserWarning)
+    WindowWarning           a sliding window hides part of the first copy                         (UserWarning)
+
+Wrong types (``None`` in a list of texts) are the built-in ``TypeError``; a missing optional
+package is the built-in ``ImportError`` and names the extra to install.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "ConfigError",
+    "EchoError",
+    "ModelError",
+    "ModelUnavailableError",
+    "NumericalError",
+    "TruncationError",
+    "TruncationWarning",
+    "WindowWarning",
+]
+
+
+class EchoError(Exception):
+    """Base of every error that this library raises on its own account."""
+
+
+class ConfigError(EchoError, ValueError):
+    """A template, layer choice, pooling, preset or saved config that cannot work."""
+
+
+class ModelError(EchoError, ValueError):
+    """A model or tokenizer that cannot be used for echo embeddings."""
+
+
+class ModelUnavailableError(ModelError, OSError):
+    """The built-in model is neither cached, nor installed, nor to be downloaded."""
+
+
+class NumericalError(EchoError, ArithmeticError):
+    """The model produced NaN or infinity for at least one text."""
+
+
+class _Cut:
+    """How much was cut, for whoever catches the error or records the warning.
+
+    Attributes:
+        texts: number of texts that were longer than the limit.
+        tokens: number of content tokens cut away, over all those texts.
+    """
+
+    def __init__(self, message: str, *, texts: int, tokens: int) -> None:
+        super().__init__(message)
+        self.texts = texts
+        self.tokens = tokens
+
+
+class TruncationError(_Cut, EchoError, ValueError):
+    """A text is longer than ``max_length`` and the encoder was told ``on_truncate="error"``."""
+
+
+class TruncationWarning(_Cut, UserWarning):
+    """Texts were cut to ``max_length`` content tokens."""
+
+
+class WindowWarning(UserWarning):
+    """The model's sliding window hides part of the first copy from the second."""

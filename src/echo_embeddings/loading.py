@@ -1,0 +1,215 @@
+"""From a name to a model that is ready to embed: hub id, folder, GGUF file or built-in. Loading knows no text."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers.utils.hub import cached_file
+
+from .config import ARRAYS_FILE, CONFIG_FILE, EchoConfig
+from .errors import ModelError
+
+__all__ = ["Source", "load", "pick_device", "pick_dtype", "saved_config"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a model comes from and how it is loaded.
+
+    Attributes:
+        name: hub id, folder or ``.gguf`` file.
+        adapter: hub id or folder of a PEFT adapter, merged at loading.
+        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``, or ``None`` for the best there is.
+        dtype: ``"auto"`` or a torch dtype, by name or as it is.
+        model_kwargs: passed to transformers' ``from_pretrained`` (``revision``, ``device_map``,
+            ``quantization_config``, ``attn_implementation``, ``trust_remote_code``, ``cache_dir``, ...).
+    """
+
+    name: str
+    adapter: str | None = None
+    device: str | None = None
+    dtype: Any = "auto"
+    model_kwargs: dict[str, Any] = field(default_factory=dict)
+
+
+# `from_pretrained` arguments that choose the files, so config and tokenizer need them too.
+_HUB_ARGUMENTS = ("revision", "cache_dir", "token", "local_files_only", "trust_remote_code", "subfolder")
+
+
+def pick_device(device: str | None) -> str:
+    """The device asked for, or the best there is."""
+    if device is not None:
+        return str(torch.device(device))
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def pick_dtype(dtype: Any, device: str) -> torch.dtype:
+    """``"auto"``: bfloat16 on a GPU and on processors with bf16 instructions, float32 elsewhere.
+
+    Raises:
+        ModelError: ``dtype`` is no floating-point dtype.
+    """
+    if dtype != "auto":
+        chosen = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+        if not isinstance(chosen, torch.dtype) or not chosen.is_floating_point:
+            raise ModelError(f"dtype={dtype!r} is unknown; use 'auto', 'float32', 'bfloat16' or 'float16'")
+        return chosen
+    if device.startswith("cuda"):
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    if device == "cpu":
+        capabilities = torch.cpu.get_capabilities()
+        # Without these instructions bf16 works, but slower than float32.
+        fast = any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16"))
+        return torch.bfloat16 if fast else torch.float32
+    return torch.bfloat16
+
+
+def saved_config(source: Source) -> EchoConfig | None:
+    """The echo config saved with the model, or ``None`` if there is none."""
+    config = _find(source, CONFIG_FILE)
+    if config is None:
+        return None
+    arrays = _find(source, ARRAYS_FILE)
+    return EchoConfig.from_files(Path(config), None if arrays is None else Path(arrays))
+
+
+def _find(source: Source, file: str) -> str | None:
+    if source.name.endswith(".gguf"):
+        return None
+    hub = {name: source.model_kwargs[name] for name in _HUB_ARGUMENTS if name in source.model_kwargs}
+    hub.pop("trust_remote_code", None)
+    found: str | None = cached_file(
+        source.name,
+        file,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+        **hub,
+    )
+    return found
+
+
+def load(source: Source) -> tuple[PreTrainedModel, Any]:
+    """Load the body of a causal model and its tokenizer.
+
+    Raises:
+        ModelError: there is no such model, or it is not causal.
+    """
+    device = pick_device(source.device)
+    kwargs = {"dtype": pick_dtype(source.dtype, device)} | source.model_kwargs
+    name, gguf = _split_gguf(source.name)
+    hub = {key: kwargs[key] for key in _HUB_ARGUMENTS if key in kwargs} | gguf
+    try:
+        _require_decoder(AutoConfig.from_pretrained(name, **hub), source.name)
+        tokenizer = AutoTokenizer.from_pretrained(name, **hub)
+        if source.adapter is None:
+            model = AutoModel.from_pretrained(name, **kwargs, **gguf)
+        else:
+            model = _with_adapter(name, source.adapter, kwargs | gguf)
+    except OSError as error:
+        raise ModelError(
+            f"model {source.name!r} could not be loaded: {error}\n"
+            "Give a hub id, a folder with config.json, or a .gguf file; EchoEncoder() alone uses the built-in model"
+        ) from error
+    if "device_map" not in kwargs:
+        model = model.to(device)
+    return prepare(model), tokenizer
+
+
+def prepare(model: Any) -> PreTrainedModel:
+    """The body of a loaded model, ready for inference, checked to be causal.
+
+    Raises:
+        ModelError: it is no causal model of transformers.
+    """
+    if hasattr(model, "get_base_model"):
+        model = model.get_base_model()  # a PeftModel
+    if not isinstance(model, PreTrainedModel):
+        raise ModelError(f"model is a {type(model).__name__}; give a hub id, a path, or a transformers PreTrainedModel")
+    _require_decoder(model.config, type(model).__name__)
+    body: PreTrainedModel = model.base_model
+    body.eval()
+    _require_causal(body)
+    return body
+
+
+def unembedding(source: Source, body: PreTrainedModel) -> Any:
+    """The unembedding matrix ``[vocabulary, dim]`` of a model whose body is loaded, float32."""
+    if getattr(body.config.get_text_config(), "tie_word_embeddings", False):
+        return body.get_input_embeddings().weight.detach().float().cpu().numpy()
+    name, gguf = _split_gguf(source.name)
+    return unembedding_of(AutoModelForCausalLM.from_pretrained(name, **source.model_kwargs, **gguf))
+
+
+def unembedding_of(model: Any) -> Any:
+    """The unembedding matrix of a loaded model, float32.
+
+    Raises:
+        ModelError: the model was loaded without it.
+    """
+    head = model.get_output_embeddings()
+    if head is None and getattr(model.config.get_text_config(), "tie_word_embeddings", False):
+        head = model.get_input_embeddings()
+    if head is None:
+        raise ModelError(f"{type(model).__name__} has no unembedding matrix; load it with AutoModelForCausalLM")
+    return head.weight.detach().float().cpu().numpy()
+
+
+def _split_gguf(name: str) -> tuple[str, dict[str, str]]:
+    if not name.endswith(".gguf"):
+        return name, {}
+    path = Path(name).expanduser()
+    if not path.is_file():
+        raise ModelError(f"there is no GGUF file {name!r}; give the path of an existing .gguf file")
+    return os.fspath(path.parent), {"gguf_file": path.name}
+
+
+def _with_adapter(name: str, adapter: str, kwargs: dict[str, Any]) -> PreTrainedModel:
+    try:
+        from peft import PeftModel
+        from peft.utils.save_and_load import load_peft_weights
+    except ImportError as error:
+        raise ImportError("adapter= needs peft; run pip install 'echo-embeddings[peft]'") from error
+    try:
+        keys = load_peft_weights(adapter, device="cpu")
+    except ValueError as error:
+        raise ModelError(f"adapter {adapter!r} could not be loaded: {error}") from error
+    # Adapters trained on the model with its head name one level more than those trained on its body.
+    with_head = any(key.startswith("base_model.model.model.") for key in keys)
+    base = (AutoModelForCausalLM if with_head else AutoModel).from_pretrained(name, **kwargs)
+    adapted: Any = PeftModel.from_pretrained(base, adapter)
+    # Merged weights cost nothing at run time; those of a quantised model cannot be merged without loss.
+    merged = adapted.get_base_model() if getattr(base, "is_quantized", False) else adapted.merge_and_unload()
+    body: PreTrainedModel = merged.base_model
+    return body
+
+
+def _require_decoder(config: Any, name: str) -> None:
+    architectures = getattr(config, "architectures", None) or []
+    if getattr(config, "is_encoder_decoder", False) or any("MaskedLM" in a for a in architectures):
+        raise ModelError(_not_causal(name))
+
+
+@torch.inference_mode()
+def _require_causal(model: PreTrainedModel) -> None:
+    """Change the last token and see whether the first one's state moves. A name or a flag would say less."""
+    device = model.get_input_embeddings().weight.device
+    ids = torch.tensor([[1, 2, 3, 4], [1, 2, 3, 5]], device=device)
+    states = model(input_ids=ids, use_cache=False).last_hidden_state
+    first = states[:, 0].float()
+    if float((first[0] - first[1]).abs().max()) > torch.finfo(states.dtype).eps * float(first.abs().max()):
+        raise ModelError(_not_causal(type(model).__name__))
+
+
+def _not_causal(name: str) -> str:
+    return (
+        f"{name} is not a causal (decoder-only) language model: its tokens already see the whole text, so there is "
+        "nothing for an echo to add. Use it with sentence-transformers, or choose a causal model such as "
+        "HuggingFaceTB/SmolLM2-135M-Instruct"
+    )

@@ -1,0 +1,165 @@
+"""A loaded model at work: from texts to pooled vectors. A runtime knows no roles, no files and no frameworks."""
+
+from __future__ import annotations
+
+import copy
+import threading
+import warnings
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import PreTrainedModel
+
+from . import batching
+from .backbone import Backbone, Batch
+from .config import EchoConfig
+from .errors import ConfigError, NumericalError, WindowWarning
+from .pooling import POOLINGS
+from .template import Template
+from .tokenization import Content, EchoTokenizer, Layout
+
+__all__ = ["Runtime"]
+
+Vectors = NDArray[np.float32]
+
+
+class Runtime:
+    """Backbone, tokenizer and config brought together.
+
+    Args:
+        model: the body of a causal model, on its device.
+        tokenizer: its transformers tokenizer.
+        config: what to run.
+    """
+
+    def __init__(self, model: PreTrainedModel, tokenizer: Any, config: EchoConfig) -> None:
+        self.tokenizer = EchoTokenizer(tokenizer)
+        text_config = model.config.get_text_config()
+        self.backbone = Backbone(model, config.layers(text_config.num_hidden_layers))
+        self._context: int | None = getattr(text_config, "max_position_embeddings", None)
+        self._window = _narrowest_view(text_config, self.backbone.layers.start, self.backbone.layers.exit)
+        self._budget = batching.default_budget(self.backbone.device)
+        # One pass at a time: more would only fight for the same cores or the same memory.
+        self._lock = threading.Lock()
+        self._configure(config)
+
+    def _configure(self, config: EchoConfig) -> None:
+        self.config = config
+        self.layout = lru_cache(maxsize=64)(self._layout)
+        self.dimension = self.backbone.dimension
+        for transform in config.transforms:
+            self.dimension = transform.output_dimension(self.dimension)
+
+    def with_config(self, config: EchoConfig) -> Runtime | None:
+        """A runtime of the same weights for another config; ``None`` if that wants layers that are not in memory."""
+        layers = self.backbone.layers
+        if config.layers(layers.depth) != layers:
+            return None
+        other = copy.copy(self)
+        other._configure(config)
+        return other
+
+    def limit(self, layout: Layout) -> int:
+        """The most content tokens of a text: ``max_length``, or less where the copies would not fit the context."""
+        if self._context is None:
+            return self.config.max_length
+        fits = (self._context - layout.overhead) // layout.copies
+        if fits < 1:
+            raise ConfigError(
+                f"the template alone has {layout.overhead} tokens and leaves no room for {layout.copies} copies in the "
+                f"model's context of {self._context}; use a shorter template or instruction"
+            )
+        return min(self.config.max_length, fits)
+
+    def contents(self, texts: Sequence[str], template: Template, instruction: str | None) -> list[Content]:
+        """Tokenise texts, cut to what this template can hold."""
+        limit = self.limit(self.layout(template, instruction))
+        return self.tokenizer.contents(texts, spaced=template.spaced, limit=limit)
+
+    def pool(
+        self,
+        texts: Sequence[str],
+        contents: Sequence[Content],
+        layout: Layout,
+        on_done: Callable[[int], object] = lambda count: None,
+    ) -> Vectors:
+        """Pooled vectors of texts, transforms applied, not yet of unit length: float32 ``[n, dim]``.
+
+        Args:
+            texts: only to name one that the model cannot digest.
+            contents: their ids, in the same order.
+            layout: the compiled template.
+            on_done: told how many texts each batch held.
+        """
+        pooling = POOLINGS[self.config.pooling]
+        vectors = np.empty((len(contents), self.backbone.dimension), dtype=np.float32)
+        groups = batching.plan([layout.total(len(content.ids)) for content in contents], self._budget)
+
+        def compute(group: list[int]) -> torch.Tensor:
+            batch = Batch.of([contents[i].ids for i in group], layout, self.backbone.device)
+            hidden = self._run(batch)
+            return pooling(hidden, batch.pooled.to(hidden.device)).cpu()
+
+        for group, rows in batching.run(groups, compute):
+            vectors[group] = rows.numpy()
+            on_done(len(group))
+        self._require_finite(vectors, texts)
+        return self.transform(vectors)
+
+    def tokens(self, content: Content, layout: Layout) -> Vectors:
+        """The last copy's vectors of one text, transforms applied: float32 ``[n, dim]``."""
+        batch = Batch.of([content.ids], layout, self.backbone.device)
+        states = self._run(batch)[0, layout.copy(-1, len(content.ids))].float().cpu().numpy()
+        return self.transform(states)
+
+    def transform(self, vectors: Vectors) -> Vectors:
+        """Apply the config's transforms in order."""
+        for transform in self.config.transforms:
+            vectors = transform(vectors)
+        return vectors
+
+    def _run(self, batch: Batch) -> torch.Tensor:
+        with self._lock, torch.inference_mode():
+            return self.backbone(batch)
+
+    def _layout(self, template: Template, instruction: str | None) -> Layout:
+        layout = self.tokenizer.layout(template, instruction)
+        longest, hidden_from = self.limit(layout), self._hidden_from(layout)
+        if hidden_from is not None and longest >= hidden_from:
+            warnings.warn(
+                f"every layer of this model looks back at most {self._window} tokens: in texts of {hidden_from} tokens "
+                f"or more the second copy can no longer see the beginning of the first. Set max_length={hidden_from - 1} "
+                f"(now {longest}) to keep the echo whole",
+                WindowWarning,
+                stacklevel=2,
+            )
+        return layout
+
+    def _hidden_from(self, layout: Layout) -> int | None:
+        """The shortest text whose last token cannot see its first copy's first token; ``None`` if there is none."""
+        if self._window is None or layout.copies < 2:
+            return None
+        # From the first token of the first copy to the last of the second: two copies and what is between them.
+        return max((self._window - len(layout.literals[1])) // 2 + 1, 1)
+
+    def _require_finite(self, vectors: Vectors, texts: Sequence[str]) -> None:
+        broken = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+        if len(broken):
+            named = ", ".join(repr(texts[i][:60]) for i in broken[:3])
+            raise NumericalError(
+                f"the model gave NaN or infinity for {len(broken)} of {len(texts)} texts, among them {named}; "
+                f"it ran in {self.backbone.model.dtype}: try dtype='float32' (or 'bfloat16' instead of 'float16')"
+            )
+
+
+def _narrowest_view(config: Any, start: int, exit_: int) -> int | None:
+    """How far back tokens see if *no* layer that runs the copy sees everything; ``None`` if one does."""
+    window = getattr(config, "sliding_window", None)
+    if window is None or getattr(config, "use_sliding_window", True) is False:
+        return None
+    kinds = (getattr(config, "layer_types", None) or ["sliding_attention"])[start:exit_]
+    return int(window) if kinds and all(kind == "sliding_attention" for kind in kinds) else None

@@ -1,0 +1,230 @@
+"""From a template and a tokenizer to token ids and where each copy stands. Tokenization runs no model.
+
+A text is tokenised once and its ids are laid into the template as often as it says, so all copies are identical and
+truncation cuts all of them alike. The same layout can be baked into ``tokenizer.json`` (:meth:`EchoTokenizer.baked`),
+which makes any engine that reads that file an echo engine. Batches are laid out here and not by that post-processor:
+it also doubles the *overflow* of a truncated text, every chunk with every chunk, which is quadratic in the text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import ModelError
+from .template import Template
+
+if TYPE_CHECKING:
+    from tokenizers import Encoding, Tokenizer
+
+__all__ = ["Content", "EchoTokenizer", "Layout"]
+
+Ids = NDArray[np.int64]
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+# Between a newline and what follows no tokenizer in use merges, so text behind one is tokenised as a continuation.
+_ANCHOR = "\n"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A compiled template: the ids before, between and behind the copies of a text of ``n`` tokens.
+
+    Args:
+        literals: ``copies + 1`` id tuples.
+        pool_tail: whether the ids behind the last copy are pooled with it.
+    """
+
+    literals: tuple[tuple[int, ...], ...]
+    pool_tail: bool = False
+
+    @property
+    def copies(self) -> int:
+        return len(self.literals) - 1
+
+    @property
+    def overhead(self) -> int:
+        """Tokens of the template itself."""
+        return sum(map(len, self.literals))
+
+    def total(self, n: int) -> int:
+        """Tokens of the whole sequence for a text of ``n`` tokens."""
+        return self.overhead + self.copies * n
+
+    def assemble(self, content: Ids) -> Ids:
+        """The whole sequence of ids for one text's ``content`` ids."""
+        parts: list[Ids | tuple[int, ...]] = [self.literals[0]]
+        for literal in self.literals[1:]:
+            parts += [content, literal]
+        return np.concatenate([np.asarray(part, dtype=np.int64) for part in parts])
+
+    def copy(self, index: int, n: int) -> slice:
+        """Where copy ``index`` (0 is the first, -1 the last) stands in the sequence."""
+        index %= self.copies
+        start = sum(map(len, self.literals[: index + 1])) + index * n
+        return slice(start, start + n)
+
+    def pooled(self, n: int) -> slice:
+        """Which tokens are pooled: the last copy, and with ``pool_tail`` what stands behind it."""
+        last = self.copy(-1, n)
+        return slice(last.start, self.total(n) if self.pool_tail else last.stop)
+
+    def first_pass(self, n: int) -> Ids:
+        """Positions of all tokens but those of the second and later copies: what late echo runs below ``start``."""
+        keep = np.ones(self.total(n), dtype=bool)
+        for index in range(1, self.copies):
+            keep[self.copy(index, n)] = False
+        return keep.nonzero()[0]
+
+    def expansion(self, n: int) -> Ids:
+        """For each position of the sequence, the index into ``first_pass`` whose hidden state it starts from."""
+        source = np.empty(self.total(n), dtype=np.int64)
+        first = self.first_pass(n)
+        source[first] = np.arange(len(first))
+        for index in range(1, self.copies):
+            source[self.copy(index, n)] = source[self.copy(0, n)]
+        return source
+
+
+@dataclass(frozen=True)
+class Content:
+    """The ids of one text before it is laid into a template.
+
+    Attributes:
+        ids: ``[n]``, at most the limit, at least one.
+        offsets: ``[n, 2]`` character offsets into the text.
+        cut: how many tokens were cut away.
+    """
+
+    ids: Ids
+    offsets: Ids
+    cut: int = 0
+
+
+class EchoTokenizer:
+    """A fast tokenizer of transformers, set up to read a text as plain text.
+
+    Args:
+        tokenizer: a ``PreTrainedTokenizerFast``; it is copied, not changed.
+
+    Raises:
+        ModelError: it has no Rust tokenizer behind it.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        from tokenizers import Tokenizer
+
+        backend = getattr(tokenizer, "backend_tokenizer", None)
+        if not isinstance(backend, Tokenizer):
+            raise ModelError(
+                f"{type(tokenizer).__name__} is a slow tokenizer; echo needs a fast one (a tokenizer.json). Load it with "
+                "AutoTokenizer.from_pretrained(..., use_fast=True), or convert it once with transformers"
+            )
+        self.source = tokenizer
+        self._rust: Tokenizer = Tokenizer.from_str(backend.to_str())
+        self._rust.no_truncation()
+        self._rust.no_padding()
+        # "<|im_end|>" in a user's text is seven characters of text, not the end of a turn.
+        self._rust.encode_special_tokens = True
+        self._adds_space = self._isolated("a") == self._isolated(" a") or self._isolated("a") != self._continued("a")
+        self._empty = self._stand_in()
+
+    def contents(self, texts: Sequence[str], *, spaced: bool, limit: int | None = None) -> list[Content]:
+        """Tokenise texts once, in one pass of the Rust tokenizer.
+
+        Args:
+            texts: any strings; lone surrogates are read as U+FFFD. An empty text is read as one token, the EOS token
+                (or BOS, or id 0), so that it has a vector like any other.
+            spaced: whether the template puts a space before the text.
+            limit: the most content tokens to keep.
+        """
+        # A tokenizer that puts a space before every piece by itself must not be given a second one.
+        lead = " " if spaced and not self._adds_space else ""
+        encodings = self._rust.encode_batch(
+            [lead + _SURROGATE.sub("\ufffd", text) for text in texts], add_special_tokens=False
+        )
+        return [self._content(encoding, len(lead), limit) for encoding in encodings]
+
+    def count(self, texts: Sequence[str], *, spaced: bool) -> list[int]:
+        """Content tokens of each text, uncut."""
+        return [len(content.ids) for content in self.contents(texts, spaced=spaced)]
+
+    def layout(self, template: Template, instruction: str | None = None) -> Layout:
+        """Compile a template, with the instruction baked in, for this tokenizer."""
+        groups = template.literals(instruction)
+        continued = self._isolated if template.isolated else self._continued
+        literals = [[i for piece in groups[0] for i in self._isolated(piece)]]
+        literals += [[i for piece in group for i in continued(piece)] for group in groups[1:]]
+        if template.bos or (template.bos is None and self._adds_bos()):
+            literals[0].insert(0, self._special("bos"))
+        if template.eos:
+            literals[-1].append(self._special("eos"))
+        return Layout(tuple(map(tuple, literals)), pool_tail=template.pool_tail)
+
+    def baked(self, template: Template, instruction: str | None = None, *, limit: int) -> Tokenizer:
+        """A copy of the Rust tokenizer that echoes by itself (``TemplateProcessing`` with ``$A`` once a copy).
+
+        Type id 1 marks what is pooled. Truncation cuts the content, so template and EOS survive.
+
+        Args:
+            template: what to lay the text into.
+            instruction: for ``{instruction}``.
+            limit: the most content tokens, as ``max_length`` of the config.
+        """
+        from tokenizers import Tokenizer, normalizers, processors
+
+        layout = self.layout(template, instruction)
+        baked: Tokenizer = Tokenizer.from_str(self._rust.to_str())
+        if template.spaced and not self._adds_space:
+            existing = [baked.normalizer] if baked.normalizer is not None else []
+            baked.normalizer = normalizers.Sequence([normalizers.Prepend(" "), *existing])
+        pieces, special_tokens = [], []
+        for i, ids in enumerate(layout.literals):
+            tail = i == layout.copies
+            if ids:
+                name = f"[echo-{i}]"
+                pieces.append(f"{name}:{int(tail and layout.pool_tail)}")
+                tokens = [str(self._rust.id_to_token(j)) for j in ids]
+                special_tokens.append({"id": name, "ids": list(ids), "tokens": tokens})
+            if not tail:
+                pieces.append(f"$A:{int(i == layout.copies - 1)}")
+        baked.post_processor = processors.TemplateProcessing(single=" ".join(pieces), special_tokens=special_tokens)
+        baked.enable_truncation(max_length=layout.overhead + limit)
+        return baked
+
+    def tokens(self, ids: Ids) -> list[str]:
+        """The vocabulary entries of ``ids``."""
+        return [str(self._rust.id_to_token(int(i))) for i in ids]
+
+    def _content(self, encoding: Encoding, lead: int, limit: int | None) -> Content:
+        ids = np.array(encoding.ids or [self._empty], dtype=np.int64)
+        offsets = np.array(encoding.offsets or [(0, 0)], dtype=np.int64).reshape(-1, 2)
+        limit = len(ids) if limit is None else limit
+        return Content(ids[:limit], np.maximum(offsets[:limit] - lead, 0), cut=max(len(ids) - limit, 0))
+
+    def _isolated(self, piece: str) -> list[int]:
+        return list(self._rust.encode(piece, add_special_tokens=False).ids)
+
+    def _continued(self, piece: str) -> list[int]:
+        """The ids of ``piece`` as they would be behind other text, without a SentencePiece dummy space."""
+        anchor, joint = self._isolated(_ANCHOR), self._isolated(_ANCHOR + piece)
+        return joint[len(anchor) :] if joint[: len(anchor)] == anchor else self._isolated(piece)
+
+    def _adds_bos(self) -> bool:
+        bos = self.source.bos_token_id
+        return bos is not None and self.source("a").input_ids[:1] == [bos]
+
+    def _special(self, kind: str) -> int:
+        token_id = getattr(self.source, f"{kind}_token_id")
+        if token_id is None:
+            raise ModelError(f"the template wants a {kind.upper()} token, but the tokenizer has none; set {kind}=False")
+        return int(token_id)
+
+    def _stand_in(self) -> int:
+        candidates = (self.source.eos_token_id, self.source.bos_token_id, 0)
+        return int(next(i for i in candidates if i is not None))

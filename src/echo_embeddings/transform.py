@@ -1,0 +1,199 @@
+"""Fitted linear maps after pooling. Transforms know vectors only: no text, no model.
+
+A transform takes float32 ``[n, dim]`` and returns float32 ``[n, dim']``. The encoder normalises to unit length after
+the last one, so that truncation is renormalised too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import ConfigError
+
+__all__ = ["TRANSFORMS", "EmbedFilter", "Standardize", "Transform", "Truncate"]
+
+Vectors = NDArray[np.float32]
+
+
+class Transform(ABC):
+    """One map after pooling, defined by its ``arrays`` and ``options``, which are saved with the model."""
+
+    name: ClassVar[str]
+
+    def __init__(self, *, arrays: Mapping[str, Any] | None = None, options: Mapping[str, Any] | None = None) -> None:
+        self.arrays: dict[str, Vectors] = {}
+        for key, value in (arrays or {}).items():
+            array = np.array(value, dtype=np.float32)
+            if not np.isfinite(array).all():
+                raise ConfigError(f"{type(self).__name__}: {key} has NaN or infinity in it")
+            array.setflags(write=False)
+            self.arrays[key] = array
+        self.options: dict[str, Any] = dict(options or {})
+
+    @property
+    @abstractmethod
+    def input_dimension(self) -> int | None:
+        """The dimension of the vectors it was made for; ``None`` where it is known only when it runs."""
+
+    @abstractmethod
+    def output_dimension(self, dimension: int) -> int:
+        """The dimension that vectors of ``dimension`` come out with; raises ``ConfigError`` where they cannot."""
+
+    @abstractmethod
+    def apply(self, vectors: Vectors) -> Vectors:
+        """Map ``[n, dim]`` to ``[n, dim']``, both float32."""
+
+    def __call__(self, vectors: Vectors) -> Vectors:
+        self.output_dimension(vectors.shape[1])
+        return self.apply(vectors)
+
+    def digest(self) -> str:
+        """SHA-256 over name, options and array bytes: equal transforms have equal digests."""
+        sha = hashlib.sha256(repr((self.name, sorted(self.options.items()))).encode())
+        for key, array in sorted(self.arrays.items()):
+            sha.update(repr((key, array.shape)).encode() + array.tobytes())
+        return sha.hexdigest()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Transform) and self.digest() == other.digest()
+
+    def __hash__(self) -> int:
+        return hash(self.digest())
+
+    def __repr__(self) -> str:
+        shapes = [f"{key}[{'x'.join(map(str, array.shape))}]" for key, array in self.arrays.items()]
+        return f"{type(self).__name__}({', '.join([*shapes, *(f'{k}={v!r}' for k, v in self.options.items())])})"
+
+    def _check(self, dimension: int) -> None:
+        if self.input_dimension not in (None, dimension):
+            raise ConfigError(
+                f"{type(self).__name__} was fitted on {self.input_dimension} dimensions, but these vectors have "
+                f"{dimension}; fit it again with EchoEncoder.fit_transforms for this model"
+            )
+
+
+class Standardize(Transform):
+    """Subtract each dimension's mean and divide by its standard deviation (late echo, our log).
+
+    A few dimensions of a language model's hidden states are huge for every text and drown the cosine; this gives each
+    dimension the same say.
+
+    Args:
+        mean: ``[dim]``.
+        std: ``[dim]``, above 0.
+    """
+
+    name = "standardize"
+
+    def __init__(self, mean: Any, std: Any) -> None:
+        super().__init__(arrays={"mean": mean, "std": std})
+        mean, std = self.arrays["mean"], self.arrays["std"]
+        if mean.ndim != 1 or mean.shape != std.shape:
+            raise ConfigError(f"Standardize needs mean and std of one shape [dim], not {mean.shape} and {std.shape}")
+        if (std <= 0).any():
+            raise ConfigError(f"Standardize needs std above 0 everywhere; dimension {int(np.argmin(std))} has none")
+
+    @classmethod
+    def fit(cls, vectors: Vectors) -> Standardize:
+        """Fit on ``[n, dim]`` vectors of unlabelled texts; a few hundred do, and ``n`` must be at least 2."""
+        if len(vectors) < 2:
+            raise ConfigError(f"Standardize cannot be fitted on {len(vectors)} text(s); give at least 2, better 500")
+        mean, std = vectors.mean(axis=0, dtype=np.float64), vectors.std(axis=0, dtype=np.float64)
+        # A dimension that never moves says nothing about the text: leave its scale alone instead of dividing by 0.
+        return cls(mean, np.where(std > 1e-6 * np.abs(mean) + 1e-12, std, 1.0))
+
+    @property
+    def input_dimension(self) -> int:
+        return int(self.arrays["mean"].shape[0])
+
+    def output_dimension(self, dimension: int) -> int:
+        self._check(dimension)
+        return dimension
+
+    def apply(self, vectors: Vectors) -> Vectors:
+        return (vectors - self.arrays["mean"]) / self.arrays["std"]
+
+
+class EmbedFilter(Transform):
+    """Keep the middle right singular vectors of the unembedding matrix (EmbedFilter, arXiv 2606.07502).
+
+    The directions at both ends of the spectrum speak for frequent tokens. No data is needed, and ``dim / tau``
+    dimensions remain. Distances equal those of the projection back to ``dim``.
+
+    Args:
+        basis: orthonormal columns ``[dim, dim / tau]``.
+    """
+
+    name = "embed-filter"
+
+    def __init__(self, basis: Any) -> None:
+        super().__init__(arrays={"basis": basis})
+        if self.arrays["basis"].ndim != 2:
+            raise ConfigError(f"EmbedFilter needs a basis [dim, kept], not {self.arrays['basis'].shape}")
+
+    @classmethod
+    def from_unembedding(cls, weight: NDArray[Any], tau: float = 2.0) -> EmbedFilter:
+        """Build it from the unembedding (``lm_head``) matrix ``[vocabulary, dim]``; ``tau`` >= 1 divides the dimension."""
+        dim = weight.shape[1]
+        kept = int(dim / tau) if tau >= 1 else 0
+        if kept < 1:
+            raise ConfigError(f"tau={tau} must be from 1 (keep all {dim} dimensions) to {dim} (keep one)")
+        # The right singular vectors are the eigenvectors of the small Gram matrix; eigh sorts them upwards.
+        _, vectors = np.linalg.eigh(weight.T.astype(np.float64) @ weight.astype(np.float64))
+        start = (dim - kept) // 2
+        return cls(vectors[:, ::-1][:, start : start + kept])
+
+    @property
+    def input_dimension(self) -> int:
+        return int(self.arrays["basis"].shape[0])
+
+    def output_dimension(self, dimension: int) -> int:
+        self._check(dimension)
+        return int(self.arrays["basis"].shape[1])
+
+    def apply(self, vectors: Vectors) -> Vectors:
+        return vectors @ self.arrays["basis"]
+
+
+class Truncate(Transform):
+    """Keep the first dimensions, for models trained with a Matryoshka loss (arXiv 2205.13147).
+
+    Without such training a shorter vector costs quality; ``EmbedFilter`` is then the better way to shrink.
+
+    Args:
+        dimension: how many to keep.
+    """
+
+    name = "truncate"
+
+    def __init__(self, dimension: int) -> None:
+        if isinstance(dimension, bool) or not isinstance(dimension, int) or dimension < 1:
+            raise ConfigError(f"Truncate(dimension={dimension!r}): give a whole number of at least 1")
+        super().__init__(options={"dimension": dimension})
+
+    @property
+    def input_dimension(self) -> None:
+        return None
+
+    def output_dimension(self, dimension: int) -> int:
+        if self.options["dimension"] > dimension:
+            raise ConfigError(
+                f"Truncate cannot keep {self.options['dimension']} of {dimension} dimensions; choose at most {dimension}"
+            )
+        return int(self.options["dimension"])
+
+    def apply(self, vectors: Vectors) -> Vectors:
+        return vectors[:, : self.options["dimension"]]
+
+
+#: Every transform by the name it is saved under.
+TRANSFORMS: Mapping[str, type[Transform]] = MappingProxyType(
+    {cls.name: cls for cls in (EmbedFilter, Standardize, Truncate)}
+)
