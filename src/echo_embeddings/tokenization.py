@@ -45,6 +45,7 @@ class Layout:
 
     @property
     def copies(self) -> int:
+        """How often the text stands in the sequence."""
         return len(self.literals) - 1
 
     @property
@@ -122,8 +123,8 @@ class EchoTokenizer:
         backend = getattr(tokenizer, "backend_tokenizer", None)
         if not isinstance(backend, Tokenizer):
             raise ModelError(
-                f"{type(tokenizer).__name__} is a slow tokenizer; echo needs a fast one (a tokenizer.json). Load it with "
-                "AutoTokenizer.from_pretrained(..., use_fast=True), or convert it once with transformers"
+                f"{type(tokenizer).__name__} is a slow tokenizer; echo needs a fast one (a tokenizer.json). Load it "
+                "with AutoTokenizer.from_pretrained(..., use_fast=True), or convert it once with transformers"
             )
         self.source = tokenizer
         self._rust: Tokenizer = Tokenizer.from_str(backend.to_str())

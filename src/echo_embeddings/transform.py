@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from .errors import ConfigError
 
-__all__ = ["TRANSFORMS", "EmbedFilter", "Standardize", "Transform", "Truncate"]
+__all__ = ["TRANSFORMS", "EmbedFilter", "Standardize", "Transform", "Truncate", "unit"]
 
 Vectors = NDArray[np.float32]
 
@@ -140,7 +140,7 @@ class EmbedFilter(Transform):
 
     @classmethod
     def from_unembedding(cls, weight: NDArray[Any], tau: float = 2.0) -> EmbedFilter:
-        """Build it from the unembedding (``lm_head``) matrix ``[vocabulary, dim]``; ``tau`` >= 1 divides the dimension."""
+        """Build it from the unembedding (``lm_head``) matrix ``[vocabulary, dim]``; ``tau`` divides the dimension."""
         dim = weight.shape[1]
         kept = int(dim / tau) if tau >= 1 else 0
         if kept < 1:
@@ -185,7 +185,7 @@ class Truncate(Transform):
     def output_dimension(self, dimension: int) -> int:
         if self.options["dimension"] > dimension:
             raise ConfigError(
-                f"Truncate cannot keep {self.options['dimension']} of {dimension} dimensions; choose at most {dimension}"
+                f"Truncate cannot keep {self.options['dimension']} of {dimension} dimensions; choose at most that many"
             )
         return int(self.options["dimension"])
 
@@ -197,3 +197,11 @@ class Truncate(Transform):
 TRANSFORMS: Mapping[str, type[Transform]] = MappingProxyType(
     {cls.name: cls for cls in (EmbedFilter, Standardize, Truncate)}
 )
+
+
+def unit(vectors: Vectors) -> Vectors:
+    """Rows of unit length. A row of zeros, which has no direction, becomes the first axis."""
+    norms = np.linalg.norm(vectors.astype(np.float64), axis=-1, keepdims=True)
+    scaled: Vectors = (vectors / np.where(norms > 0, norms, 1.0)).astype(np.float32)
+    scaled[..., 0] = np.where(norms[..., 0] > 0, scaled[..., 0], 1.0)
+    return scaled

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from .errors import TruncationError, TruncationWarning
+from .errors import TruncationError, TruncationWarning, warn
 
 if TYPE_CHECKING:
     from .tokenization import Content
@@ -59,6 +58,7 @@ class Cuts:
             )
 
     def total(self, before: Truncated) -> Truncated:
+        """``before`` and this call together."""
         return Truncated(before.texts + len(self._cut), before.tokens + sum(self._cut))
 
     def warn(self) -> None:
@@ -68,7 +68,7 @@ class Cuts:
                 f"{len(self._cut)} text(s) were cut to {self._reason()}; {sum(self._cut)} tokens were not read. Split "
                 "long texts, raise max_length, or silence this with on_truncate='ignore'"
             )
-            warnings.warn(TruncationWarning(message, texts=len(self._cut), tokens=sum(self._cut)), stacklevel=5)
+            warn(TruncationWarning(message, texts=len(self._cut), tokens=sum(self._cut)))
 
     def _reason(self) -> str:
         if self._limit == self.max_length:

@@ -1,0 +1,90 @@
+"""Where a model comes from: one place that tells the built-in model, a name and a loaded model apart."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from . import builtin
+from .config import EchoConfig
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+__all__ = ["Source"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model that may not be loaded yet, and how to load it.
+
+    Args:
+        model: ``None`` for the built-in one, a hub id, folder or ``.gguf`` file, or a loaded model.
+        tokenizer: for a loaded model.
+        adapter: hub id or folder of a PEFT adapter.
+        device: device name, or ``None`` for the best there is.
+        dtype: ``"auto"`` or a torch dtype, by name or as it is.
+        model_kwargs: for transformers' ``from_pretrained``.
+    """
+
+    model: Any = None
+    tokenizer: Any = None
+    adapter: str | None = None
+    device: str | None = None
+    dtype: Any = "auto"
+    model_kwargs: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.model, os.PathLike):
+            object.__setattr__(self, "model", os.fspath(self.model))
+        if self.is_loaded and self.tokenizer is None:
+            raise TypeError("a loaded model needs its tokenizer: EchoEncoder(model, tokenizer=tokenizer)")
+        if self.is_loaded and self.adapter is not None:
+            raise TypeError("adapter= goes with a model's name; load the adapter into your model yourself (peft)")
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether the user brought the model itself."""
+        return self.model is not None and not isinstance(self.model, str)
+
+    @property
+    def name(self) -> str:
+        """A name for people and caches."""
+        if self.model is None:
+            return builtin.NAME
+        if self.is_loaded:
+            return f"{type(self.model).__name__}:{getattr(self.model, 'name_or_path', '')}"
+        return str(self.model)
+
+    def location(self) -> str:
+        """What transformers is to load: a hub id, folder or file. Fetches the built-in model if need be."""
+        return os.fspath(builtin.folder()) if self.model is None else str(self.model)
+
+    def config(self) -> EchoConfig:
+        """What is saved with the model; else the preset that suits it."""
+        if self.model is None:
+            return EchoConfig.preset("default")
+        if not self.is_loaded:
+            from .loading import saved_config
+
+            if (saved := saved_config(self)) is not None:
+                return saved
+        return EchoConfig.preset("echo")
+
+    def load(self) -> tuple[PreTrainedModel, Any]:
+        """The model's body and its tokenizer."""
+        from . import loading
+
+        if self.is_loaded:
+            return loading.prepare(self.model), self.tokenizer
+        return loading.load(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        if self.is_loaded:
+            raise pickle.PicklingError(
+                "an encoder around an already loaded model cannot be pickled, because its weights could not be loaded "
+                "again; use save_pretrained(folder) and pickle EchoEncoder(folder)"
+            )
+        return dict(vars(self))
