@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +21,7 @@ from transformers import PreTrainedModel
 
 from .config import Layers
 from .late_echo import Plan, wrap
-from .tokenization import Layout
+from .tokenization import Ids, Layout
 from .views import cut, with_layers
 
 __all__ = ["Backbone", "Batch"]
@@ -45,7 +44,7 @@ class Batch:
     expansion: Int[Tensor, "rows tokens"]
 
     @classmethod
-    def of(cls, contents: Sequence[np.ndarray[Any, Any]], layout: Layout, device: torch.device | str) -> Batch:
+    def of(cls, contents: Sequence[Ids], layout: Layout, device: torch.device | str) -> Batch:
         """Lay texts' content ids into a compiled template and pad them."""
         lengths = [len(content) for content in contents]
         tokens = layout.total(max(lengths))
@@ -55,22 +54,23 @@ class Batch:
         # Texts of one length have one plan; otherwise every row has its own.
         planned = lengths[:1] if len(set(lengths)) == 1 else lengths
         kept = len(layout.first_pass(max(lengths)))
+        # In the first pass padding comes from behind the sequence, where no real token looks; what the padding of the
+        # expansion starts from does not matter, for the same reason.
+        first = [np.concatenate([layout.first_pass(n), np.arange(layout.total(n), tokens)])[:kept] for n in planned]
         arrays = (
-            _padded([layout.assemble(content) for content in contents], tokens, 0),
+            _padded([layout.assemble(content) for content in contents], tokens),
             pooled,
-            # Padding repeats a real index: what it computes is finite and nobody sees it.
-            _padded([layout.first_pass(n) for n in planned], kept, None),
-            _padded([layout.expansion(n) for n in planned], tokens, None),
+            np.stack(first),
+            _padded([layout.expansion(n) for n in planned], tokens),
         )
         return cls(*(torch.from_numpy(array).to(device) for array in arrays))
 
 
-def _padded(rows: Sequence[np.ndarray[Any, Any]], width: int, fill: int | None) -> np.ndarray[Any, Any]:
-    """Rows padded on the right with ``fill``, or with each row's own last value."""
-    out = np.empty((len(rows), width), dtype=np.int64)
+def _padded(rows: Sequence[Ids], width: int) -> Ids:
+    """Rows padded on the right with 0."""
+    out = np.zeros((len(rows), width), dtype=np.int64)
     for row, values in zip(out, rows, strict=True):
         row[: len(values)] = values
-        row[len(values) :] = values[-1] if fill is None else fill
     return out
 
 

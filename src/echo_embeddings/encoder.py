@@ -157,7 +157,7 @@ class EchoEncoder:
         Average the vectors of a span for late chunking (arXiv 2409.04701).
         """
         (text,) = checked([text])
-        runtime, template = self._runtime(), self.config.templates[0]
+        runtime, template = self.runtime, self.config.templates[0]
         layout = runtime.layout(template, None)
         with self._counting() as cuts:
             contents = runtime.contents([text], template, None)
@@ -187,12 +187,12 @@ class EchoEncoder:
     @property
     def dimension(self) -> int:
         """Length of a vector."""
-        return self._runtime().dimension
+        return self.runtime.dimension
 
     @property
     def max_length(self) -> int:
         """Content tokens of a document that are read: the config's ``max_length``, or what fits the model's context."""
-        runtime = self._runtime()
+        runtime = self.runtime
         return runtime.limit(runtime.layout(self.config.templates[0], None))
 
     @property
@@ -200,12 +200,32 @@ class EchoEncoder:
         """What has been cut since this encoder was made."""
         return self._truncated
 
+    @property
+    def runtime(self) -> Runtime:
+        """The loaded model at work (tokenizer, backbone, layouts), for adapters and experiments; loads it if needed."""
+        with self._lock:
+            if self._loaded is None:
+                from .runtime import Runtime
+
+                config = self.config
+                self._loaded = Runtime(*self._source.load(), config)
+            return self._loaded
+
     def count_tokens(self, texts: str | Sequence[str]) -> list[int]:
         """Content tokens of each text, uncut; one longer than :attr:`max_length` would be truncated."""
         texts = checked([texts] if isinstance(texts, str) else texts)
-        return self._runtime().tokenizer.count(texts, spaced=self.config.templates[0].spaced)
+        return self.runtime.tokenizer.count(texts, spaced=self.config.templates[0].spaced)
 
     # --- making others of it ----------------------------------------------------------------------------------------
+
+    def with_config(self, config: EchoConfig) -> EchoEncoder:
+        """The same model with another config; weights in memory are shared where the same layers run."""
+        other = object.__new__(EchoEncoder)
+        other.__setstate__(self.__getstate__() | {"_config": config, "_truncated": Truncated()})
+        with self._lock:
+            if self._loaded is not None:
+                other._loaded = self._loaded.with_config(config)
+        return other
 
     def fit_transforms(
         self, texts: Sequence[str], transforms: Sequence[str | Transform] = ("standardize",)
@@ -220,7 +240,7 @@ class EchoEncoder:
         Raises:
             ConfigError: a name is unknown, or there are too few texts.
         """
-        plain = self._with(self.config.replace(transforms=()))
+        plain = self.with_config(self.config.replace(transforms=()))
         vectors = None
         if texts := checked(texts):
             with plain._counting() as cuts:
@@ -230,7 +250,7 @@ class EchoEncoder:
             transform = plain._fit(wanted, vectors)
             vectors = None if vectors is None else transform(vectors)
             fitted.append(transform)
-        return self._with(self.config.replace(transforms=tuple(fitted)))
+        return self.with_config(self.config.replace(transforms=tuple(fitted)))
 
     def save_pretrained(self, path: str | os.PathLike[str]) -> None:
         """Write weights (layers that run), tokenizer and ``echo_config.json``; ``EchoEncoder(path)`` loads them.
@@ -241,7 +261,7 @@ class EchoEncoder:
         folder = Path(path)
         if folder.exists() and not folder.is_dir():
             raise ConfigError(f"{os.fspath(path)!r} is a file; save_pretrained wants a folder to write to")
-        runtime = self._runtime()
+        runtime = self.runtime
         layers = runtime.backbone.layers
         runtime.backbone.model.save_pretrained(folder)
         runtime.tokenizer.source.save_pretrained(folder)
@@ -279,7 +299,7 @@ class EchoEncoder:
         advance: Callable[[int], object] = lambda _: None,
     ) -> Vectors:
         """Vectors before they are brought to unit length. Identical texts are computed once."""
-        runtime = self._runtime()
+        runtime = self.runtime
         layout = runtime.layout(template, instruction)
         row = {text: i for i, text in enumerate(dict.fromkeys(texts))}
         unique = list(row)
@@ -326,28 +346,10 @@ class EchoEncoder:
         if wanted == "embed-filter":
             from .loading import unembedding
 
-            return EmbedFilter.from_unembedding(unembedding(self._source, self._runtime().backbone.model))
+            return EmbedFilter.from_unembedding(unembedding(self._source, self.runtime.backbone.model))
         if wanted == "standardize":
             return Standardize.fit(np.empty((0, 0), np.float32) if vectors is None else vectors)
         raise ConfigError(
             f"the transform {wanted!r} is unknown; use 'standardize', 'embed-filter', or a Transform such as "
             "Truncate(256)"
         )
-
-    def _with(self, config: EchoConfig) -> EchoEncoder:
-        """The same model with another config; weights in memory are shared where the same layers run."""
-        other = object.__new__(EchoEncoder)
-        other.__setstate__(self.__getstate__() | {"_config": config, "_truncated": Truncated()})
-        with self._lock:
-            if self._loaded is not None:
-                other._loaded = self._loaded.with_config(config)
-        return other
-
-    def _runtime(self) -> Runtime:
-        with self._lock:
-            if self._loaded is None:
-                from .runtime import Runtime
-
-                config = self.config
-                self._loaded = Runtime(*self._source.load(), config)
-            return self._loaded

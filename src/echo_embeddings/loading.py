@@ -61,18 +61,22 @@ def saved_config(source: Source) -> EchoConfig | None:
 
 
 def _find(source: Source, file: str) -> str | None:
+    """The path of a file saved with the model; ``None`` where there is none, or no such model (``load`` says so)."""
     location = source.location()
     if location.endswith(".gguf"):
         return None
     hub = {name: source.model_kwargs[name] for name in _HUB_ARGUMENTS if name in source.model_kwargs}
     hub.pop("trust_remote_code", None)
-    found: str | None = cached_file(
-        location,
-        file,
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
-        **hub,
-    )
+    try:
+        found: str | None = cached_file(
+            location,
+            file,
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False,
+            **hub,
+        )
+    except OSError:
+        return None
     return found
 
 

@@ -47,8 +47,7 @@ def _weighted(
     _require_tokens(weights > 0)
     # Tokens outside the mask are replaced, not multiplied by zero: 0 * inf would be NaN.
     states = torch.where((weights > 0).unsqueeze(-1), hidden.float(), 0.0)
-    weights = weights / weights.sum(dim=1, keepdim=True)
-    return torch.einsum("btd,bt->bd", states, weights)
+    return torch.einsum("btd,bt->bd", states, weights) / weights.sum(dim=1, keepdim=True)
 
 
 def _require_tokens(mask: Bool[Tensor, "batch tokens"]) -> None:

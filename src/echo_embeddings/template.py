@@ -106,12 +106,13 @@ class Template:
         instruction = self._resolve_instruction(instruction)
         groups: list[list[str]] = [[]]
         after_instruction = False
-        for literal, field in _parse(self.text):
+        for read, field in _parse(self.text):
+            literal = read.removesuffix(" ") if field == "text" and self.spaced else read
             # The authors tokenise an instruction together with what ends its line: `{!%%prompt%%,}` (README).
             glued, rest = _split_line(literal) if after_instruction else ("", literal)
             if after_instruction:
                 groups[-1][-1] += glued
-            groups[-1].append(rest.removesuffix(" ") if field == "text" and self.spaced else rest)
+            groups[-1].append(rest)
             if after_instruction := field == "instruction":
                 groups[-1].append(instruction or "")
             if field == "text":

@@ -22,7 +22,7 @@ from .template import Template
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
 
-__all__ = ["Content", "EchoTokenizer", "Layout"]
+__all__ = ["Content", "EchoTokenizer", "Ids", "Layout"]
 
 Ids = NDArray[np.int64]
 
@@ -223,7 +223,9 @@ class EchoTokenizer:
     def _special(self, kind: str) -> int:
         token_id = getattr(self.source, f"{kind}_token_id")
         if token_id is None:
-            raise ModelError(f"the template wants a {kind.upper()} token, but the tokenizer has none; set {kind}=False")
+            raise ModelError(
+                f"the template wants the tokenizer's {kind.upper()} token, but it has none; set {kind}=False"
+            )
         return int(token_id)
 
     def _stand_in(self) -> int:

@@ -1,0 +1,54 @@
+"""Tiny random models of the architectures that late echo is promised for, each made from its config class."""
+
+import torch
+import transformers as tf
+
+_SIZES = {
+    "vocab_size": 97,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 6,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 256,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+_ALTERNATING = ["sliding_attention", "full_attention"] * 3
+
+
+def _config(kind, without=(), **more):
+    return kind(**{key: value for key, value in (_SIZES | more).items() if key not in without})
+
+
+CONFIGS = {
+    "llama": _config(tf.LlamaConfig),
+    "mistral": _config(tf.MistralConfig, sliding_window=None),
+    "mistral-window": _config(tf.MistralConfig, sliding_window=7),
+    "qwen2": _config(tf.Qwen2Config),
+    "qwen3": _config(tf.Qwen3Config),
+    "gemma2": _config(tf.Gemma2Config, sliding_window=7, layer_types=_ALTERNATING, query_pre_attn_scalar=8),
+    "gemma3": _config(tf.Gemma3TextConfig, sliding_window=7, layer_types=_ALTERNATING, query_pre_attn_scalar=8),
+    "phi3": _config(tf.Phi3Config, without=["head_dim"]),
+    "olmo2": _config(tf.Olmo2Config),
+    "smollm3": _config(tf.SmolLM3Config),
+    "gpt-neox": _config(tf.GPTNeoXConfig, without=["num_key_value_heads", "head_dim"]),
+    "gpt2": tf.GPT2Config(
+        vocab_size=97, n_embd=32, n_layer=6, n_head=4, n_positions=256, bos_token_id=1, eos_token_id=2
+    ),
+}
+
+
+def tiny(name: str, **changes):
+    """The body of a tiny random model in float32, always with the same weights."""
+    config = CONFIGS[name].__class__(**(CONFIGS[name].to_dict() | changes))
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        model = tf.AutoModel.from_config(config)
+        # At their default scale random weights hardly mix the tokens; a reference could not tell right from wrong.
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.data.normal_(std=0.25)
+    return model.eval()

@@ -1,0 +1,40 @@
+import pytest
+import torch
+
+from echo_embeddings import batching
+
+
+def test_a_plan_holds_each_text_once_within_the_budget():
+    lengths = [5, 1, 9, 9, 2, 30, 5]
+    groups = batching.plan(lengths, budget=18)
+    assert sorted(i for group in groups for i in group) == list(range(7))
+    assert groups == [[5], [2, 3], [0, 6, 4], [1]]
+
+
+def test_no_texts_no_groups():
+    assert batching.plan([], budget=10) == []
+
+
+def test_out_of_memory_halves_and_nothing_is_lost():
+    tried = []
+
+    def compute(group):
+        tried.append(len(group))
+        if len(group) > 3:
+            raise torch.OutOfMemoryError("no room")
+        return torch.tensor(group)
+
+    done = {}
+    for group, rows in batching.run([list(range(8)), list(range(8, 16))], compute):
+        done.update(zip(group, rows.tolist(), strict=True))
+    assert done == {i: i for i in range(16)}
+    # 8 and 4 fail once; afterwards no batch is tried that is larger than one that worked.
+    assert tried == [8, 4, *[2] * 8]
+
+
+def test_one_text_that_does_not_fit_is_an_error():
+    def compute(group):
+        raise torch.OutOfMemoryError("no room")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        list(batching.run([[0, 1]], compute))
