@@ -6,7 +6,7 @@
 """
 
 from .config import EchoConfig
-from .encoder import EchoEncoder, TokenEmbeddings
+from .encoder import EchoEncoder
 from .errors import (
     ConfigError,
     EchoError,
@@ -20,6 +20,7 @@ from .errors import (
 from .protocol import Embedder
 from .template import Template
 from .transform import EmbedFilter, Standardize, Truncate
+from .vectors import TokenEmbeddings
 
 __all__ = [
     "ConfigError",

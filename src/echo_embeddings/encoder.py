@@ -10,7 +10,6 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,33 +22,17 @@ from .errors import ConfigError
 from .inputs import checked, progress
 from .source import Source
 from .template import Template
-from .transform import EmbedFilter, Standardize, Transform, unit
+from .transform import EmbedFilter, Standardize, Transform
 from .truncation import ON_TRUNCATE, Cuts, Truncated
+from .vectors import TokenEmbeddings, Vectors, unit
 
 if TYPE_CHECKING:
     from .runtime import Runtime
 
-__all__ = ["EchoEncoder", "TokenEmbeddings"]
-
-Vectors = NDArray[np.float32]
+__all__ = ["EchoEncoder"]
 
 # Texts tokenised and sorted together: enough to fill batches of one length, few enough to hold in memory.
 WINDOW = 4096
-
-
-@dataclass(frozen=True)
-class TokenEmbeddings:
-    """One vector for each token of a text, each of which has seen the whole text.
-
-    Attributes:
-        tokens: ``n`` vocabulary entries.
-        offsets: int64 ``[n, 2]``, where each token stands in the text, in characters.
-        vectors: float32 ``[n, dim]``, unit length, transforms applied.
-    """
-
-    tokens: list[str]
-    offsets: NDArray[np.int64]
-    vectors: Vectors
 
 
 class EchoEncoder:

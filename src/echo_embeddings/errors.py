@@ -54,7 +54,7 @@ class NumericalError(EchoError, ArithmeticError):
     """The model produced NaN or infinity for at least one text."""
 
 
-class _Cut(Exception):
+class _Cut(Exception):  # noqa: N818
     """How much was cut, for whoever catches the error or records the warning.
 
     Attributes:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +88,7 @@ def load(source: Source) -> tuple[PreTrainedModel, Any]:
     Raises:
         ModelError: there is no such model, or it is not causal.
     """
+    source = _with_base(source)
     device = pick_device(source.device)
     name, gguf = _split_gguf(source.location())
     hub = {key: source.model_kwargs[key] for key in _HUB_ARGUMENTS if key in source.model_kwargs} | gguf
@@ -107,6 +110,17 @@ def load(source: Source) -> tuple[PreTrainedModel, Any]:
     if "device_map" not in kwargs:
         model = model.to(device)
     return prepare(model), tokenizer
+
+
+def _with_base(source: Source) -> Source:
+    """A PEFT adapter's own name stands for its base model with the adapter."""
+    found = None if source.adapter else _find(source, "adapter_config.json")
+    if found is None or _find(source, "config.json") is not None:
+        return source
+    base = json.loads(Path(found).read_text(encoding="utf-8")).get("base_model_name_or_path")
+    if not base:
+        raise ModelError(f"adapter {source.name!r} does not say its base model; use EchoEncoder(base, adapter=...)")
+    return replace(source, model=base, adapter=source.location())
 
 
 def _dtype_wanted(source: Source, config: Any) -> Any:

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from . import batching
@@ -20,10 +19,9 @@ from .errors import ConfigError, NumericalError, WindowWarning, warn
 from .pooling import POOLINGS
 from .template import Template
 from .tokenization import Content, EchoTokenizer, Layout
+from .vectors import Vectors
 
 __all__ = ["Runtime"]
-
-Vectors = NDArray[np.float32]
 
 
 class Runtime:

@@ -16,10 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import ConfigError
+from .vectors import Vectors
 
-__all__ = ["TRANSFORMS", "EmbedFilter", "Standardize", "Transform", "Truncate", "unit"]
-
-Vectors = NDArray[np.float32]
+__all__ = ["TRANSFORMS", "EmbedFilter", "Standardize", "Transform", "Truncate"]
 
 
 class Transform(ABC):
@@ -197,11 +196,3 @@ class Truncate(Transform):
 TRANSFORMS: Mapping[str, type[Transform]] = MappingProxyType(
     {cls.name: cls for cls in (EmbedFilter, Standardize, Truncate)}
 )
-
-
-def unit(vectors: Vectors) -> Vectors:
-    """Rows of unit length. A row of zeros, which has no direction, becomes the first axis."""
-    norms = np.linalg.norm(vectors.astype(np.float64), axis=-1, keepdims=True)
-    scaled: Vectors = (vectors / np.where(norms > 0, norms, 1.0)).astype(np.float32)
-    scaled[..., 0] = np.where(norms[..., 0] > 0, scaled[..., 0], 1.0)
-    return scaled

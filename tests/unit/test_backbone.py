@@ -161,7 +161,7 @@ def reference(model, layout, content, start, exit_):
 @pytest.mark.parametrize("name", CONFIGS)
 def test_late_echo_equals_two_plain_passes(name, start):
     model = tiny(name)
-    hidden, batch = run(model, PLAIN, CONTENTS, Layers(start, 5, 6, final_norm=False))
+    hidden, _ = run(model, PLAIN, CONTENTS, Layers(start, 5, 6, final_norm=False))
     for row, content in enumerate(CONTENTS):
         with torch.inference_mode():
             expected = reference(model, PLAIN, content, start, 5)

@@ -24,7 +24,7 @@ from echo_embeddings import (
     WindowWarning,
     builtin,
 )
-from echo_embeddings.transform import unit
+from echo_embeddings.vectors import unit
 
 # --- shapes, order, batches -------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""On the built-in tokenizer (byte-level BPE), and on a SentencePiece-like one trained here, which adds a space itself."""
+"""On the built-in tokenizer (byte-level BPE), and on a SentencePiece-like one trained here that adds a space itself."""
 
 import numpy as np
 import pytest

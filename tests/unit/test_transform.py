@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from echo_embeddings import ConfigError, EmbedFilter, Standardize, Truncate
-from echo_embeddings.transform import unit
+from echo_embeddings.vectors import unit
 
 
 def vectors(n=50, dim=4):

@@ -1,0 +1,101 @@
+"""Quality and cost of configurations on a folder of development sets: the table in docs/log.md.
+
+    python scripts/evaluate.py DEV --presets default,echo,classical,prompt-eol --limit 100
+
+DEV holds ``sts/*.tsv`` (score, sentence1, sentence2) and ``retrieval/*/`` (BEIR's layout). ``--limit`` takes that many
+queries of each retrieval set and ten documents a query, the relevant ones among them (see ``open_dataset``), which makes
+the task easier; STS and MED are always whole. Scores are Spearman and nDCG@10, times 100. ``cost`` is layer-tokens over
+those of a classical pass of all layers on the same texts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from echo_embeddings import EchoConfig, EchoEncoder
+from echo_embeddings.cli.datasets import Dataset, open_dataset
+
+STS = ("stsb_en", "sick_trial")
+RETRIEVAL = ("med", "cisi", "lisa", "scitldr", "squad_devA", "climate_fever_sentences")
+WHOLE = (*STS, "med")
+
+
+@dataclass(frozen=True)
+class Score:
+    """One configuration on one set."""
+
+    config: str
+    dataset: str
+    value: float
+    layer_tokens: int
+
+
+def datasets(dev: Path, limit: int | None) -> dict[str, Dataset]:
+    """The development sets by name, STS first."""
+    paths = {name: dev / "sts" / f"{name}.tsv" for name in STS}
+    paths |= {name: dev / "retrieval" / name for name in RETRIEVAL}
+    return {name: open_dataset(path, None if name in WHOLE else limit) for name, path in paths.items()}
+
+
+def score(name: str, encoder: EchoEncoder, dataset_name: str, dataset: Dataset) -> Score:
+    """Embed a set's texts and judge them."""
+    documents, queries = dataset.texts
+    value = dataset.score(encoder.encode_documents(documents), encoder.encode_queries(queries))
+    return Score(name, dataset_name, value, layer_tokens(encoder, documents, queries))
+
+
+def layer_tokens(encoder: EchoEncoder, documents: list[str], queries: list[str]) -> int:
+    """Tokens that each layer runs, summed over layers: what the linear layers cost, without padding."""
+    layers, runtime = encoder.runtime.backbone.layers, encoder.runtime
+    total = 0
+    for texts, template in zip((documents, queries), encoder.config.templates, strict=True):
+        layout = runtime.layout(template, None)
+        for content in runtime.contents(texts, template, None) if texts else []:
+            n = len(content.ids)
+            total += layers.start * len(layout.first_pass(n)) + (layers.exit - layers.start) * layout.total(n)
+    return total
+
+
+def table(scores: list[Score]) -> str:
+    """Scores as Markdown, one row a configuration."""
+    names = list(dict.fromkeys(score.dataset for score in scores))
+    head = ["config", *names, "STS", "retrieval", "cost"]
+    rows = [head, ["---", *["--:"] * (len(head) - 1)]]
+    classical = sum(score.layer_tokens for score in scores if score.config == "classical")
+    for config in dict.fromkeys(score.config for score in scores):
+        own = {score.dataset: score for score in scores if score.config == config}
+        values = {name: own[name].value for name in names}
+        sts = [values[name] for name in names if name in STS]
+        retrieval = [values[name] for name in names if name in RETRIEVAL]
+        cost = sum(score.layer_tokens for score in own.values()) / classical if classical else float("nan")
+        averages = [sum(part) / len(part) if part else float("nan") for part in (sts, retrieval)]
+        rows.append([config, *(f"{value:.1f}" for value in [*values.values(), *averages]), f"{cost:.2f}"])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("dev", type=Path)
+    parser.add_argument("--presets", default="default,echo,late-echo,classical,prompt-eol")
+    parser.add_argument("--model", default=None)
+    parser.add_argument("--limit", type=int, default=None)
+    parser.add_argument("--max-length", type=int, default=256)
+    parser.add_argument("--json", type=Path, default=None, help="also write the scores here")
+    arguments = parser.parse_args()
+    sets, scores = datasets(arguments.dev, arguments.limit), []
+    for name in arguments.presets.split(","):
+        config = EchoConfig.preset(name).replace(max_length=arguments.max_length)
+        encoder = EchoEncoder(arguments.model, config, on_truncate="ignore")
+        for dataset_name, dataset in sets.items():
+            scores.append(score(name, encoder, dataset_name, dataset))
+            print(f"{name:24} {dataset_name:24} {scores[-1].value:6.2f}", flush=True)
+        if arguments.json:
+            arguments.json.write_text(json.dumps([vars(score) for score in scores], indent=1))
+    print(f"\n{', '.join(f'{name}: {dataset.size}' for name, dataset in sets.items())}\n\n{table(scores)}")
+
+
+if __name__ == "__main__":
+    main()

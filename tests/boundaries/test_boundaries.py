@@ -1,0 +1,102 @@
+"""What the package promises about itself: its names, its imports, its extras, its size."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tomllib
+
+import echo_embeddings
+
+ROOT = Path(__file__).parents[2]
+SOURCES = sorted((ROOT / "src").rglob("*.py"))
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def in_a_fresh_process(code):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_the_exported_names():
+    assert echo_embeddings.__all__ == sorted(
+        [
+            "ConfigError",
+            "EchoConfig",
+            "EchoEncoder",
+            "EchoError",
+            "EmbedFilter",
+            "Embedder",
+            "ModelError",
+            "ModelUnavailableError",
+            "NumericalError",
+            "Standardize",
+            "Template",
+            "TokenEmbeddings",
+            "Truncate",
+            "TruncationError",
+            "TruncationWarning",
+            "WindowWarning",
+        ]
+    )
+    for name in echo_embeddings.__all__:
+        assert getattr(echo_embeddings, name).__doc__
+
+
+def test_importing_the_core_loads_nothing_heavy_and_no_framework():
+    loaded = in_a_fresh_process("import sys, echo_embeddings; print(*sorted({m.split('.')[0] for m in sys.modules}))")
+    frameworks = {"langchain_core", "llama_index", "sentence_transformers", "faiss", "mteb", "ray"}
+    heavy = {"torch", "transformers", "tokenizers", "pyarrow", "typer", "rich", "scipy", "peft"}
+    assert not (frameworks | heavy) & set(loaded.split())
+
+
+def test_embedding_loads_no_framework(builtin_folder):
+    code = (
+        "import sys; from echo_embeddings import EchoEncoder; EchoEncoder().encode_documents('a');"
+        "print(*{m.split('.')[0] for m in sys.modules})"
+    )
+    loaded = in_a_fresh_process(code).split()
+    assert not {"langchain_core", "llama_index", "sentence_transformers", "faiss", "mteb", "ray", "typer"} & set(loaded)
+
+
+def test_every_extra_that_a_message_names_exists():
+    named = {
+        extra
+        for path in SOURCES
+        for found in re.findall(r"echo-embeddings\[([a-z,]+)\]", path.read_text())
+        for extra in found.split(",")
+    }
+    assert named <= set(PROJECT["optional-dependencies"])
+    assert "peft" in named
+
+
+def test_the_version_is_one():
+    newest = re.search(r"^## \[?(\d+\.\d+\.\d+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert newest is not None
+    assert PROJECT["version"] == echo_embeddings.__version__ == newest[1]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_and_functions_stay_small(path):
+    lines = path.read_text().splitlines()
+    assert len(lines) <= 350, "split the file"
+    for node in ast.walk(ast.parse("\n".join(lines))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            first = node.body[1] if ast.get_docstring(node) and len(node.body) > 1 else node.body[0]
+            assert node.end_lineno - first.lineno < 40, f"{node.name} has too long a body"
+
+
+def test_every_module_says_what_it_is():
+    for path in SOURCES:
+        assert ast.get_docstring(ast.parse(path.read_text())), path
+
+
+def test_no_machine_or_index_is_named():
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()
+    pattern = re.compile(r"(index-url|extra-index|find-links|trusted-host)[ =]", re.IGNORECASE)
+    for name in tracked:
+        path = ROOT / name
+        if path.suffix in {".py", ".toml", ".txt", ".md", ".yaml"} and path != Path(__file__):
+            assert not pattern.search(path.read_text(encoding="utf-8")), name
