@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from .config import EchoConfig
 from .errors import ConfigError
-from .inputs import checked, progress
+from .inputs import Progress, checked, progress
 from .source import Source
 from .template import Template
 from .transform import EmbedFilter, Standardize, Transform
@@ -85,12 +85,12 @@ class EchoEncoder:
 
     # --- texts to vectors -------------------------------------------------------------------------------------------
 
-    def encode_documents(self, texts: str | Sequence[str], *, show_progress: bool = False) -> Vectors:
+    def encode_documents(self, texts: str | Sequence[str], *, show_progress: Progress = False) -> Vectors:
         """Embed what is searched in, or texts that are compared with one another.
 
         Args:
             texts: a list of texts, or one text. Texts may be empty: they get a vector like any other.
-            show_progress: show a progress bar.
+            show_progress: show a progress bar, or a function to call with the number of texts in each finished batch.
 
         Returns:
             float32 ``[n, dim]`` of unit length, in the order given; ``[dim]`` for one text; ``[0, dim]`` for ``[]``.
@@ -103,14 +103,14 @@ class EchoEncoder:
         return self._encode(texts, self.config.templates[0], None, show_progress=show_progress)
 
     def encode_queries(
-        self, texts: str | Sequence[str], *, instruction: str | None = None, show_progress: bool = False
+        self, texts: str | Sequence[str], *, instruction: str | None = None, show_progress: Progress = False
     ) -> Vectors:
         """Embed what is searched for: :meth:`encode_documents` with the query template.
 
         Args:
             texts: a list of texts, or one text.
             instruction: the task, for a template with ``{instruction}``.
-            show_progress: show a progress bar.
+            show_progress: show a progress bar, or a function to call with the number of texts in each finished batch.
 
         Returns:
             As :meth:`encode_documents`.
@@ -223,6 +223,7 @@ class EchoEncoder:
         Raises:
             ConfigError: a name is unknown, or there are too few texts.
         """
+        _ = self.runtime  # loaded once, for all three encoders
         plain = self.with_config(self.config.replace(transforms=()))
         vectors = None
         if texts := checked(texts):
@@ -264,13 +265,18 @@ class EchoEncoder:
     # --- inside -----------------------------------------------------------------------------------------------------
 
     def _encode(
-        self, texts: str | Sequence[str], template: Template, instruction: str | None, *, show_progress: bool = False
+        self,
+        texts: str | Sequence[str],
+        template: Template,
+        instruction: str | None,
+        *,
+        show_progress: Progress = False,
     ) -> Vectors:
         if isinstance(texts, str):
             alone: Vectors = self._encode([texts], template, instruction)[0]
             return alone
         listed = checked(texts)
-        with self._counting() as cuts, progress(len(listed), show=show_progress) as advance:
+        with self._counting() as cuts, progress(len(listed), show_progress) as advance:
             return unit(self._pooled(listed, template, instruction, cuts, advance))
 
     def _pooled(

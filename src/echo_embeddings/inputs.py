@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
-__all__ = ["checked", "progress"]
+__all__ = ["Progress", "checked", "progress"]
+
+#: ``True`` for a progress bar, or a function that is told after each batch how many texts it held.
+Progress = bool | Callable[[int], object]
 
 
 def checked(texts: Iterable[str], first: int = 0) -> list[str]:
@@ -30,12 +33,14 @@ def checked(texts: Iterable[str], first: int = 0) -> list[str]:
 
 
 @contextmanager
-def progress(total: int, *, show: bool) -> Iterator[Callable[[int], object]]:
-    """A progress bar, or nothing: what it yields is told how many texts are done."""
-    if not show:
+def progress(total: int, show: Progress) -> Iterator[Callable[[int], object]]:
+    """What ``show`` asks for, as a function that is told how many texts are done."""
+    if callable(show):
+        yield show
+    elif not show:
         yield lambda _: None
-        return
-    from tqdm.auto import tqdm
+    else:
+        from tqdm.auto import tqdm
 
-    with tqdm(total=total, unit="text", desc="embedding") as bar:
-        yield bar.update
+        with tqdm(total=total, unit="text", desc="embedding") as bar:
+            yield bar.update

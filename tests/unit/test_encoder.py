@@ -101,6 +101,12 @@ def test_a_progress_bar_counts_all_texts(builtin_encoder, capsys):
     assert "3/3" in capsys.readouterr().err
 
 
+def test_progress_can_be_a_function(builtin_encoder):
+    counts = []
+    builtin_encoder.encode_queries(["a", "b", "a"], show_progress=counts.append)
+    assert sum(counts) == 3
+
+
 # --- the claim of the paper -------------------------------------------------------------------------------------------
 
 EARLY = "The bank"
@@ -422,3 +428,9 @@ def test_wrong_arguments_are_refused_at_once(arguments, error, message):
 def test_a_model_that_cannot_be_loaded_says_why(arguments, message):
     with pytest.raises(ModelError, match=message):
         EchoEncoder(**arguments).encode_documents("a")
+
+
+def test_fitting_loads_the_weights_once(builtin_folder, texts):
+    encoder = EchoEncoder(builtin_folder, "late-echo", dtype="float32")
+    fitted = encoder.fit_transforms(texts)
+    assert fitted.runtime.backbone is encoder.runtime.backbone
