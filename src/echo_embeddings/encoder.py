@@ -147,7 +147,8 @@ class EchoEncoder:
             cuts.add([text], contents, runtime.limit(layout))
         (content,) = contents
         vectors = runtime.tokens(content, layout)
-        return TokenEmbeddings(runtime.tokenizer.tokens(content.ids), content.offsets, unit(vectors))
+        offsets = runtime.tokenizer.offsets(text, spaced=template.spaced)[: len(content.ids)]
+        return TokenEmbeddings(runtime.tokenizer.tokens(content.ids), offsets, unit(vectors))
 
     def similarity(self, a: Vectors, b: Vectors) -> NDArray[np.float32]:
         """Cosine similarity of unit vectors: ``[n, dim]`` and ``[m, dim]`` give ``[n, m]``."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers.utils import logging
 from transformers.utils.hub import cached_file
 
 from .config import ARRAYS_FILE, CONFIG_FILE, EchoConfig
@@ -24,8 +27,17 @@ _HUB_ARGUMENTS = ("revision", "cache_dir", "token", "local_files_only", "trust_r
 
 
 def pick_device(device: str | None) -> str:
-    """The device asked for, or the best there is."""
+    """The device asked for, or the best there is.
+
+    Raises:
+        ModelError: torch knows no such device, or has none here.
+    """
     if device is not None:
+        try:
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError, NotImplementedError) as error:
+            reason = str(error).splitlines()[0]
+            raise ModelError(f"device={device!r} cannot be used: {reason}; leave it out to take the best") from error
         return str(torch.device(device))
     if torch.cuda.is_available():
         return "cuda"
@@ -91,6 +103,8 @@ def load(source: Source) -> tuple[PreTrainedModel, Any]:
     source = _with_base(source)
     device = pick_device(source.device)
     name, gguf = _split_gguf(source.location())
+    if name.startswith(("/", "./", "../", "~")) and not Path(name).exists():
+        raise ModelError(f"there is no folder {name!r}; give the path of a saved model, a .gguf file, or a hub id")
     hub = {key: source.model_kwargs[key] for key in _HUB_ARGUMENTS if key in source.model_kwargs} | gguf
     try:
         config = AutoConfig.from_pretrained(name, **hub)
@@ -99,10 +113,13 @@ def load(source: Source) -> tuple[PreTrainedModel, Any]:
         kwargs = {"dtype": dtype} | source.model_kwargs
         tokenizer = AutoTokenizer.from_pretrained(name, **hub)
         if source.adapter is None:
-            model = AutoModel.from_pretrained(name, **kwargs, **gguf)
+            with _bar(shown=source.model is not None):
+                model = AutoModel.from_pretrained(name, **kwargs, **gguf)
         else:
             model = _with_adapter(name, source.adapter, kwargs | gguf)
-    except OSError as error:
+    except (OSError, ValueError) as error:
+        if isinstance(error, ModelError):
+            raise
         raise ModelError(
             f"model {source.name!r} could not be loaded: {error}\n"
             "Give a hub id, a folder with config.json, or a .gguf file; EchoEncoder() alone uses the built-in model"
@@ -110,6 +127,19 @@ def load(source: Source) -> tuple[PreTrainedModel, Any]:
     if "device_map" not in kwargs:
         model = model.to(device)
     return prepare(model), tokenizer
+
+
+@contextmanager
+def _bar(*, shown: bool) -> Iterator[None]:
+    """Hide transformers' progress bar where loading takes a second: for the built-in model."""
+    was_shown = logging.is_progress_bar_enabled()
+    if not shown:
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_shown:
+            logging.enable_progress_bar()
 
 
 def _with_base(source: Source) -> Source:

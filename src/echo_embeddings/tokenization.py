@@ -98,12 +98,10 @@ class Content:
 
     Attributes:
         ids: ``[n]``, at most the limit, at least one.
-        offsets: ``[n, 2]`` character offsets into the text.
         cut: how many tokens were cut away.
     """
 
     ids: Ids
-    offsets: Ids
     cut: int = 0
 
 
@@ -144,16 +142,17 @@ class EchoTokenizer:
             spaced: whether the template puts a space before the text.
             limit: the most content tokens to keep.
         """
-        # A tokenizer that puts a space before every piece by itself must not be given a second one.
-        lead = " " if spaced and not self._adds_space else ""
-        encodings = self._rust.encode_batch(
-            [lead + _SURROGATE.sub("\ufffd", text) for text in texts], add_special_tokens=False
-        )
-        return [self._content(encoding, len(lead), limit) for encoding in encodings]
+        return [self._content(encoding, limit) for encoding in self._encode(texts, spaced=spaced)]
+
+    def offsets(self, text: str, *, spaced: bool) -> Ids:
+        """Where each content token stands in the text, in characters: ``[n, 2]``, uncut."""
+        (encoding,) = self._encode([text], spaced=spaced)
+        offsets = np.array(encoding.offsets or [(0, 0)], dtype=np.int64)
+        return np.maximum(offsets - len(self._lead(spaced=spaced)), 0)
 
     def count(self, texts: Sequence[str], *, spaced: bool) -> list[int]:
         """Content tokens of each text, uncut."""
-        return [len(content.ids) for content in self.contents(texts, spaced=spaced)]
+        return [max(len(encoding), 1) for encoding in self._encode(texts, spaced=spaced)]
 
     def layout(self, template: Template, instruction: str | None = None) -> Layout:
         """Compile a template, with the instruction baked in, for this tokenizer."""
@@ -202,11 +201,20 @@ class EchoTokenizer:
         """The vocabulary entries of ``ids``."""
         return [str(self._rust.id_to_token(int(i))) for i in ids]
 
-    def _content(self, encoding: Encoding, lead: int, limit: int | None) -> Content:
+    def _encode(self, texts: Sequence[str], *, spaced: bool) -> list[Encoding]:
+        lead = self._lead(spaced=spaced)
+        plain = [lead + _SURROGATE.sub("\ufffd", text) for text in texts]
+        encodings: list[Encoding] = self._rust.encode_batch(plain, add_special_tokens=False)
+        return encodings
+
+    def _lead(self, *, spaced: bool) -> str:
+        # A tokenizer that puts a space before every piece by itself must not be given a second one.
+        return " " if spaced and not self._adds_space else ""
+
+    def _content(self, encoding: Encoding, limit: int | None) -> Content:
         ids = np.array(encoding.ids or [self._empty], dtype=np.int64)
-        offsets = np.array(encoding.offsets or [(0, 0)], dtype=np.int64).reshape(-1, 2)
         limit = len(ids) if limit is None else limit
-        return Content(ids[:limit], np.maximum(offsets[:limit] - lead, 0), cut=max(len(ids) - limit, 0))
+        return Content(ids[:limit].copy(), cut=max(len(ids) - limit, 0))
 
     def _isolated(self, piece: str) -> list[int]:
         return list(self._rust.encode(piece, add_special_tokens=False).ids)

@@ -2,6 +2,7 @@
 
 import pickle
 import threading
+import tracemalloc
 import warnings
 
 import numpy as np
@@ -254,6 +255,23 @@ def test_a_stream_holds_no_more_than_its_window(late_encoder):
     stream.close()
 
 
+def test_10_000_texts_in_bounded_memory(builtin_folder):
+    """Ten times the texts need no more memory (of Python and NumPy), through a tiny model."""
+    model, tokenizer = tiny("llama", vocab_size=49152), AutoTokenizer.from_pretrained(builtin_folder)
+    config = EchoConfig("{text}\n{text}", max_length=4)
+    encoder = EchoEncoder(model, config, tokenizer=tokenizer, on_truncate="ignore")
+
+    def peak(count):
+        tracemalloc.start()
+        assert sum(1 for _ in encoder.stream_documents((f"text {i} " * 20 for i in range(count)), window=256)) == count
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return most
+
+    few = peak(1_000)
+    assert peak(10_000) < 1.3 * few
+
+
 def test_a_stream_names_the_position_of_what_is_no_text(late_encoder):
     with pytest.raises(TypeError, match=r"texts\[5\] is NoneType"):
         list(late_encoder.stream_documents(["a"] * 5 + [None], window=2))
@@ -371,6 +389,12 @@ def test_threads_get_the_same_vectors(late_encoder, texts):
         np.testing.assert_array_equal(results[i], expected)
 
 
+def test_a_folder_without_a_known_architecture_says_so(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "abacus"}')
+    with pytest.raises(ModelError, match="could not be loaded: .*abacus"):
+        EchoEncoder(tmp_path).encode_documents("a")
+
+
 def test_nan_names_the_text(builtin_folder):
     model, tokenizer = tiny("llama", vocab_size=49152), AutoTokenizer.from_pretrained(builtin_folder)
     (bad,) = tokenizer("ferry", add_special_tokens=False).input_ids[:1]
@@ -419,7 +443,10 @@ def test_wrong_arguments_are_refused_at_once(arguments, error, message):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"model": "/no/such/folder"}, "model '/no/such/folder' could not be loaded"),
+        ({"model": "/no/such/folder"}, "there is no folder '/no/such/folder'; give the path of a saved model"),
+        ({"model": "no/such-model"}, "model 'no/such-model' could not be loaded"),
+        ({"device": "gpu"}, "device='gpu' cannot be used: .*; leave it out to take the best"),
+        ({"device": "cuda:77"}, "device='cuda:77' cannot be used"),
         ({"model": "/no/such/file.gguf"}, "there is no GGUF file '/no/such/file.gguf'"),
         ({"dtype": "float12"}, "dtype='float12' is unknown; use 'auto', 'float32'"),
         ({"dtype": "int8"}, "dtype='int8' is unknown"),

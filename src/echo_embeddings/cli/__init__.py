@@ -1,1 +1,21 @@
 """The command line. One module a command; torch is imported when a command needs it, not for ``--help``."""
+
+from __future__ import annotations
+
+import sys
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Run ``echo-embeddings``; always leaves by ``SystemExit``."""
+    try:
+        from .app import app
+        from .output import plain_warnings
+    except ImportError as error:
+        if (error.name or "").split(".")[0] not in ("typer", "rich"):
+            raise  # a fault of ours must not be mistaken for a missing package
+        sys.stderr.write("echo-embeddings: the command line needs typer and rich: pip install 'echo-embeddings[cli]'\n")
+        sys.exit(2)
+    plain_warnings()
+    app(prog_name="echo-embeddings")

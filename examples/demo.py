@@ -1,0 +1,114 @@
+"""A first minute with echo-embeddings: ask Python's own documentation, with an echo and without. Run: make demo."""
+
+from __future__ import annotations
+
+import argparse
+import sysconfig
+import tempfile
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from echo_embeddings import EchoEncoder
+from echo_embeddings.cli.corpus import Passage, passages_of
+from echo_embeddings.cli.index import embed_passages
+from echo_embeddings.cli.options import open_encoder
+from echo_embeddings.cli.store import Hit, Index, save_index
+
+MODULES = (
+    "argparse base64 bisect calendar configparser contextlib csv datetime difflib email/message fractions "
+    "glob gzip heapq http/client inspect ipaddress json/decoder json/encoder locale "
+    "logging/__init__ logging/handlers mimetypes pathlib pickle pprint queue random sched shutil smtplib "
+    "socket ssl statistics string subprocess tarfile tempfile textwrap threading timeit traceback "
+    "unittest/case urllib/parse urllib/request weakref webbrowser zipfile"
+)
+
+QUESTIONS = (
+    "How do I find the middle value of a list of numbers?",
+    "run another program and read what it printed",
+    "pick some items from a list by chance",
+    "break a long text into lines that fit the screen",
+    "delete a folder and everything in it",
+    "make several threads wait for each other",
+)
+
+console = Console(highlight=False)
+
+
+def documentation(limit: int) -> list[Passage]:
+    """The first paragraph of each public docstring in MODULES, evenly thinned out to ``limit`` of them."""
+    library = Path(sysconfig.get_path("stdlib"))
+    first: dict[str, Passage] = {}
+    for module in MODULES.split():
+        if not (path := library / f"{module}.py").is_file():
+            continue  # moved or gone in this version of Python
+        package = module.removesuffix("/__init__").replace("/", ".")
+        for passage in passages_of(path, path.name):
+            name, text = passage.text.split(": ")[0], passage.text.split("\n\n")[0]
+            source = package if name == path.stem else f"{package}.{name}"
+            if len(text.split()) >= 5 and "._" not in source:
+                first.setdefault(source, Passage(source, text))
+    passages = list(first.values())
+    step = max(len(passages) / limit, 1)
+    return [passages[int(i * step)] for i in range(int(len(passages) / step))]
+
+
+def build(folder: Path, encoder: EchoEncoder, passages: list[Passage], name: str) -> Index:
+    """Embed the passages and save them as an index that the command line can search too."""
+    started = time.perf_counter()
+    save_index(folder, passages, embed_passages(encoder, passages), encoder.config, (None, encoder.model_name))
+    console.print(f"  {name}: {len(passages)} passages in {time.perf_counter() - started:.0f} s")
+    return Index.open(folder)
+
+
+def shown(hits: list[Hit]) -> str:
+    """Answers as a cell: where each stands, and how its text begins."""
+    lines = []
+    for hit in hits:
+        text = " ".join(hit.passage.split(": ", 1)[-1].split())
+        lines.append(f"{hit.rank}. {hit.source}\n   {text[:75]}{'…' if len(text) > 75 else ''}")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--passages", type=int, default=5000, help="index at most this many docstrings")
+    limit = parser.parse_args().passages
+
+    console.print("\n[bold]1. The model[/bold]: SmolLM2, 135 million parameters; fetched once (93 MB), then cached.")
+    echo, classical = open_encoder(None), open_encoder(None, "classical")
+
+    passages = documentation(limit)
+    console.print(
+        f"[bold]2. The text[/bold]: {len(passages)} docstrings from Python's standard library. Embedding them twice:"
+    )
+    folder = Path(tempfile.gettempdir()) / "echo-embeddings-demo"
+    with_echo = build(folder / "echo", echo, passages, "echo, where the model reads each text twice")
+    without = build(folder / "classical", classical, passages, "classical, where it reads it once")
+
+    console.print("[bold]3. The questions[/bold]: nobody tuned them; judge the answers yourself.\n")
+    for question in QUESTIONS:
+        table = Table(title=f"“{question}”", title_justify="left", title_style="bold", expand=True)
+        table.add_column("echo", ratio=1)
+        table.add_column("classical", ratio=1)
+        answers = (
+            with_echo.search(echo.encode_queries(question), 3),
+            without.search(classical.encode_queries(question), 3),
+        )
+        table.add_row(*map(shown, answers))
+        console.print(table)
+
+    console.print("\n[bold]What to try next[/bold] (after: source .venv/bin/activate)")
+    for command, what in (
+        (f'echo-embeddings search {folder / "echo"} "your question"', "ask this index more"),
+        ("echo-embeddings index FOLDER my.index", "index your own notes, documents or code"),
+        ("echo-embeddings compare PAIRS.tsv", "measure both on your own data: six questions prove little"),
+        ("python examples/quickstart.py", "the same from Python, in three lines"),
+    ):
+        console.print(f"  [cyan]{command}[/cyan]\n      {what}", soft_wrap=True)
+
+
+if __name__ == "__main__":
+    main()

