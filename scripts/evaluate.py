@@ -3,9 +3,9 @@
     python scripts/evaluate.py DEV --presets default,echo,classical,prompt-eol --limit 100
 
 DEV holds ``sts/*.tsv`` (score, sentence1, sentence2) and ``retrieval/*/`` (BEIR's layout). ``--limit`` takes that many
-queries of each retrieval set and ten documents a query, the relevant ones among them (see ``open_dataset``), which makes
-the task easier; STS and MED are always whole. Scores are Spearman and nDCG@10, times 100. ``cost`` is layer-tokens over
-those of a classical pass of all layers on the same texts.
+queries of each retrieval set and ten documents a query, the relevant ones among them (see ``open_dataset``): an easier
+task. STS and MED are always whole. Scores are Spearman and nDCG@10, times 100. ``cost`` is layer-tokens over those of a
+classical pass of all layers on the same texts.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from echo_embeddings import EchoConfig, EchoEncoder
+from echo_embeddings import EchoConfig, EchoEncoder, Template
 from echo_embeddings.cli.datasets import Dataset, open_dataset
+from echo_embeddings.vectors import Vectors, unit
 
 STS = ("stsb_en", "sick_trial")
 RETRIEVAL = ("med", "cisi", "lisa", "scitldr", "squad_devA", "climate_fever_sentences")
@@ -40,11 +41,28 @@ def datasets(dev: Path, limit: int | None) -> dict[str, Dataset]:
     return {name: open_dataset(path, None if name in WHOLE else limit) for name, path in paths.items()}
 
 
-def score(name: str, encoder: EchoEncoder, dataset_name: str, dataset: Dataset) -> Score:
-    """Embed a set's texts and judge them."""
-    documents, queries = dataset.texts
-    value = dataset.score(encoder.encode_documents(documents), encoder.encode_queries(queries))
-    return Score(name, dataset_name, value, layer_tokens(encoder, documents, queries))
+class Embedder:
+    """Embeds each set once for all configurations that differ in their transforms only."""
+
+    def __init__(self) -> None:
+        self._pooled: dict[object, tuple[Vectors, Vectors]] = {}
+
+    def score(self, name: str, encoder: EchoEncoder, dataset_name: str, dataset: Dataset) -> Score:
+        """Embed a set's texts and judge them."""
+        plain = encoder.config.replace(transforms=(), start_layer=0, exit_layer=None)
+        key = (dataset_name, plain, encoder.runtime.backbone.layers)
+        if key not in self._pooled:
+            bare = encoder.with_config(encoder.config.replace(transforms=()))
+            both = zip(dataset.texts, bare.config.templates, strict=True)
+            documents, queries = (_pool(bare, texts, template) for texts, template in both)
+            self._pooled[key] = documents, queries
+        documents, queries = (unit(encoder.runtime.transform(vectors)) for vectors in self._pooled[key])
+        return Score(name, dataset_name, dataset.score(documents, queries), layer_tokens(encoder, *dataset.texts))
+
+
+def _pool(encoder: EchoEncoder, texts: list[str], template: Template) -> Vectors:
+    runtime = encoder.runtime
+    return runtime.pool(texts, runtime.contents(texts, template, None), runtime.layout(template, None))
 
 
 def layer_tokens(encoder: EchoEncoder, documents: list[str], queries: list[str]) -> int:
@@ -85,12 +103,12 @@ def main() -> None:
     parser.add_argument("--max-length", type=int, default=256)
     parser.add_argument("--json", type=Path, default=None, help="also write the scores here")
     arguments = parser.parse_args()
-    sets, scores = datasets(arguments.dev, arguments.limit), []
+    sets, scores, embedder = datasets(arguments.dev, arguments.limit), [], Embedder()
     for name in arguments.presets.split(","):
         config = EchoConfig.preset(name).replace(max_length=arguments.max_length)
         encoder = EchoEncoder(arguments.model, config, on_truncate="ignore")
         for dataset_name, dataset in sets.items():
-            scores.append(score(name, encoder, dataset_name, dataset))
+            scores.append(embedder.score(name, encoder, dataset_name, dataset))
             print(f"{name:24} {dataset_name:24} {scores[-1].value:6.2f}", flush=True)
         if arguments.json:
             arguments.json.write_text(json.dumps([vars(score) for score in scores], indent=1))
