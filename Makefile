@@ -13,11 +13,14 @@ help:  ## show this
 
 install: $(VENV)/.installed  ## make .venv with the library, its extras and the developer's tools
 
-$(VENV)/.installed: pyproject.toml constraints.txt
+INTEGRATIONS := langchain llama-index sentence-transformers
+
+$(VENV)/.installed: pyproject.toml constraints.txt $(INTEGRATIONS:%=integrations/%/pyproject.toml)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet -c constraints.txt --group dev -e ".[all]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt --group dev -e ".[all]" \
+		$(INTEGRATIONS:%=-e ./integrations/%)
 	@touch $@
 
 demo: install  ## index Python's own documentation and ask it questions

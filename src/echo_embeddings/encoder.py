@@ -6,6 +6,7 @@ pooled over its last copy, mapped by the fitted transforms, brought to unit leng
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from .config import EchoConfig
 from .errors import ConfigError
 from .inputs import Progress, checked, progress
+from .modules import write_modules
 from .source import Source
 from .template import Template
 from .transform import EmbedFilter, Standardize, Transform
@@ -168,6 +170,15 @@ class EchoEncoder:
         """Hub id, path, or the built-in model's name; for a loaded model its class and ``name_or_path``."""
         return self._source.name
 
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of model name, adapter, dtype, ``model_kwargs`` and config: a namespace for caches of vectors.
+
+        Weights are known by name and path only: train a model in place and it keeps its fingerprint.
+        """
+        source = self._source
+        parts = (source.name, source.adapter, str(source.dtype), sorted(source.model_kwargs.items(), key=str))
+        return hashlib.sha256(repr((parts, self.config.fingerprint())).encode()).hexdigest()
+
     @property
     def dimension(self) -> int:
         """Length of a vector."""
@@ -240,6 +251,8 @@ class EchoEncoder:
     def save_pretrained(self, path: str | os.PathLike[str]) -> None:
         """Write weights (layers that run), tokenizer and ``echo_config.json``; ``EchoEncoder(path)`` loads them.
 
+        So does ``SentenceTransformer(path, trust_remote_code=True)`` where sentence-transformers-echo is installed.
+
         Raises:
             ConfigError: ``path`` is a file.
         """
@@ -253,6 +266,7 @@ class EchoEncoder:
         # Above the exit nothing is saved, so fractions and "the last layer" would mean something else there.
         saved = self.config.replace(start_layer=layers.start, exit_layer=layers.exit, final_norm=layers.final_norm)
         saved.save(folder)
+        write_modules(folder, self.dimension, saved.pooling)
 
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in vars(self).items() if key not in ("_lock", "_loaded")}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 __all__ = ["Embedder"]
 
 
-@runtime_checkable
 class Embedder(Protocol):
     """Texts in, float32 unit vectors out, with the two roles kept apart. ``EchoEncoder`` is one."""
 

@@ -16,6 +16,13 @@ EXPECTED = {
     "demo.py": "What to try next",
     "quickstart.py": "Ferries to the island run from April to October",
     "search_files.py": "LICENSE, paragraph",
+    "stdlib_passages.py": "passages from",
+    "faiss_exact.py": "576 dimensions",
+    "faiss_hnsw.py": "recall@10",
+    "faiss_ivfpq.py": "sorted exactly",
+    "faiss_add_later.py": "second run: 300 passages",
+    "faiss_metadata_filter.py": "'module': 'zipfile'",
+    "faiss_roles.py": "nDCG@10",
 }
 
 

@@ -324,7 +324,8 @@ def test_what_cannot_be_fitted_is_said(late_encoder):
 
 
 def test_statistics_of_another_model_are_refused(builtin_folder):
-    model, tokenizer = tiny("llama", vocab_size=49152), AutoTokenizer.from_pretrained(builtin_folder)
+    model = tiny("llama", vocab_size=49152, num_hidden_layers=30)
+    tokenizer = AutoTokenizer.from_pretrained(builtin_folder)
     with pytest.raises(ConfigError, match="Standardize was fitted on 576 dimensions, but these vectors have 32"):
         EchoEncoder(model, "default", tokenizer=tokenizer).encode_documents("a")
 
@@ -421,8 +422,22 @@ def test_construction_loads_nothing():
 
 
 def test_an_encoder_is_an_embedder(builtin_encoder):
-    assert isinstance(builtin_encoder, Embedder)
+    embedder: Embedder = builtin_encoder
+    assert embedder.encode_documents(["a"]).shape == (1, embedder.dimension)
     assert builtin_encoder.model_name == builtin.NAME
+
+
+def test_a_fingerprint_tells_apart_what_gives_other_vectors(builtin_folder):
+    encoders = [
+        EchoEncoder(),
+        EchoEncoder(builtin_folder, "default"),
+        EchoEncoder(config="echo"),
+        EchoEncoder(dtype="float32"),
+        EchoEncoder(adapter="some/adapter"),
+        EchoEncoder(model_kwargs={"revision": "main"}),
+    ]
+    assert len({encoder.fingerprint() for encoder in encoders}) == len(encoders)
+    assert EchoEncoder().fingerprint() == EchoEncoder().fingerprint()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,5 @@
+"""Echo embeddings for LangChain."""
+
+from .embeddings import EchoEmbeddings
+
+__all__ = ["EchoEmbeddings"]

@@ -1,0 +1,5 @@
+"""Echo embeddings for LlamaIndex."""
+
+from .base import EchoEmbedding
+
+__all__ = ["EchoEmbedding"]

@@ -1,0 +1,219 @@
+"""The stock export: an echo embedder that needs nothing of ours, because its tokenizer echoes by itself.
+
+It works where an echo is nothing but what the tokenizer and the weights say: the copy made of tokens, the last token
+pooled, the final norm applied. Late echo and pooling over a copy need ``EchoModule``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling
+from tokenizers import Regex, normalizers
+from torch import nn
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from echo_embeddings import ConfigError, EchoEncoder, ModelError, Template
+from echo_embeddings.runtime import Runtime
+from echo_embeddings.tokenization import Layout
+
+from .module import EchoModule
+
+__all__ = ["export_stock"]
+
+# Prose has four to five. A text with more than these on average would be cut earlier than by EchoEncoder.
+_CHARACTERS_A_TOKEN = 16
+_PROBES = ("The ferry leaves at dawn.", "spaces  and\nlines ", "a long text " * 2000)
+
+
+def export_stock(
+    model: EchoEncoder | SentenceTransformer,
+    path: str | os.PathLike[str],
+    *,
+    role: str = "document",
+    instruction: str | None = None,
+) -> None:
+    """Write a folder that plain ``SentenceTransformer(path)`` loads, with no flag and without this package.
+
+    A stock model has one template for all texts, so one role is exported; export both roles if they differ. Every
+    other engine that reads ``tokenizer.json``, pools the last token and normalises gets the same vectors.
+
+    Args:
+        model: an encoder, or a ``SentenceTransformer`` of ours. Weights are written in the dtype it runs in.
+        path: the folder.
+        role: ``"document"`` or ``"query"``: whose template is baked in.
+        instruction: for a template with ``{instruction}``; it is baked in too.
+
+    Raises:
+        ConfigError: the config needs more than a stock model does; the message says what to change.
+        ModelError: the tokenizer would not come back from disk as it was written.
+    """
+    runtime = model.runtime if isinstance(model, EchoEncoder) else _runtime(model)
+    if role not in ("document", "query"):
+        raise ConfigError(f"role={role!r} is unknown; choose 'document' or 'query'")
+    template = runtime.config.templates[role == "query"]
+    layout = runtime.layout(template, instruction)
+    _require_stock(runtime, layout)
+    folder = Path(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    runtime.backbone.model.save_pretrained(folder)
+    _tokenizer(runtime, template, instruction).save_pretrained(folder)
+    _require_echo(folder, runtime, template, layout)
+    modules = [Pooling(runtime.backbone.dimension, "lasttoken"), *_transforms(runtime), Normalize()]
+    _write_modules(folder, modules)
+    (folder / "README.md").write_text(_CARD.format(role=role, template=template.text, limit=runtime.limit(layout)))
+
+
+def _runtime(model: SentenceTransformer) -> Runtime:
+    if not isinstance(model[0], EchoModule):
+        raise ModelError(f"the first module is a {type(model[0]).__name__}, not an EchoModule; there is no echo in it")
+    return model[0]._runtime
+
+
+def _require_stock(runtime: Runtime, layout: Layout) -> None:
+    """A stock model makes its copies of tokens, pools the last token of all, and applies its final norm."""
+    config, layers = runtime.config, runtime.backbone.layers
+    if layers.start != 0:
+        raise ConfigError(
+            f"start_layer={layers.start}: a stock model cannot copy hidden states; export with start_layer=0, or use "
+            "save(), whose folder needs this package"
+        )
+    if config.pooling != "last":
+        raise ConfigError(
+            f"pooling={config.pooling!r} is over the last copy, but stock pooling knows no copies; export with "
+            "pooling='last', or use save(), whose folder needs this package"
+        )
+    if not layers.final_norm:
+        raise ConfigError(
+            f"the config leaves layer {layers.exit} without the final norm, but a stock model always applies it; set "
+            "final_norm=True in the config (the vectors change, so measure again)"
+        )
+    if layout.literals[-1] and not layout.pool_tail:
+        raise ConfigError(
+            "the template goes on behind the last {text}, but only the copy is pooled, and stock pooling takes the "
+            "last token of all; end the template with {text}, or set pool_tail=True"
+        )
+    if config.transforms and runtime.backbone.model.dtype != torch.float32:
+        raise ConfigError(
+            f"transforms need float32, and a stock model would run them in {runtime.backbone.model.dtype}; export "
+            "from EchoEncoder(..., dtype='float32')"
+        )
+
+
+def _tokenizer(runtime: Runtime, template: Template, instruction: str | None) -> PreTrainedTokenizerFast:
+    """A tokenizer of the class that reads ``tokenizer.json`` as it stands, without a chat template."""
+    layout, source = runtime.layout(template, instruction), runtime.tokenizer.source
+    limit = runtime.limit(layout)
+    baked = runtime.tokenizer.baked(template, instruction, limit=limit)
+    # The post-processor lays out what truncation cuts away too, every chunk with every chunk: a book would fill the
+    # memory. So what stands behind the first `limit` tokens goes first (\K: only what follows it is replaced).
+    beyond = Regex(rf"(?m:\A.{{{limit * _CHARACTERS_A_TOKEN}}}\K.+)")
+    before = [] if baked.normalizer is None else [baked.normalizer]
+    baked.normalizer = normalizers.Sequence([normalizers.Replace(beyond, ""), *before])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=baked,
+        # Stock truncation takes the template's tokens off this and cuts the text to what is left, before it is copied.
+        model_max_length=layout.overhead + limit,
+        padding_side="right",
+        truncation_side="right",
+        # "<|im_end|>" in a user's text is text, as it is for EchoEncoder.
+        split_special_tokens=True,
+        model_input_names=["input_ids", "attention_mask"],
+        bos_token=source.bos_token,
+        eos_token=source.eos_token,
+        unk_token=source.unk_token,
+        pad_token=source.pad_token or source.eos_token or source.bos_token or source.convert_ids_to_tokens(0),
+    )
+
+
+def _require_echo(folder: Path, runtime: Runtime, template: Template, layout: Layout) -> None:
+    """Read the tokenizer back as sentence-transformers would, and compare."""
+    loaded = AutoTokenizer.from_pretrained(folder)
+    contents = runtime.tokenizer.contents(_PROBES, spaced=template.spaced, limit=runtime.limit(layout))
+    for text, content in zip(_PROBES, contents, strict=True):
+        if loaded(text, truncation=True).input_ids != layout.assemble(content.ids).tolist():
+            raise ModelError(
+                f"the exported tokenizer ({type(loaded).__name__}) does not echo {text[:30]!r} as the encoder does; "
+                "this tokenizer cannot be exported. Use save(), whose folder needs this package"
+            )
+
+
+def _transforms(runtime: Runtime) -> list[nn.Module]:
+    """All transforms of the config as one affine map."""
+    if not runtime.config.transforms:
+        return []
+    dimension = runtime.backbone.dimension
+    # In float64, because the difference below cancels.
+    bias: Any = np.zeros((1, dimension))
+    weight: Any = np.eye(dimension)
+    for transform in runtime.config.transforms:
+        bias, weight = transform(bias), transform(weight)
+    dense = Dense(
+        dimension,
+        runtime.dimension,
+        activation_function=nn.Identity(),
+        init_weight=torch.tensor((weight - bias).T.copy(), dtype=torch.float32),
+        init_bias=torch.tensor(bias[0], dtype=torch.float32),
+    )
+    return [dense]
+
+
+def _write_modules(folder: Path, modules: list[Any]) -> None:
+    import sentence_transformers
+    import transformers
+
+    listed = [{"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.base.modules.transformer.Transformer"}]
+    for i, module in enumerate(modules, start=1):
+        name, kind = f"{i}_{type(module).__name__}", type(module)
+        (folder / name).mkdir(exist_ok=True)
+        module.save(str(folder / name))
+        listed.append({"idx": i, "name": str(i), "path": name, "type": f"{kind.__module__}.{kind.__qualname__}"})
+    versions = {"sentence_transformers": sentence_transformers.__version__, "transformers": transformers.__version__}
+    files = {
+        "modules.json": listed,
+        # Without this a tokenizer's chat template, or an architecture's habits, would decide how text is read.
+        "sentence_bert_config.json": {
+            "transformer_task": "feature-extraction",
+            "modality_config": {"text": {"method": "forward", "method_output_name": "last_hidden_state"}},
+            "module_output_name": "token_embeddings",
+        },
+        "config_sentence_transformers.json": {
+            "model_type": "SentenceTransformer",
+            "__version__": versions | {"pytorch": torch.__version__},
+            "prompts": {"query": "", "document": ""},
+            "default_prompt_name": None,
+            "similarity_fn_name": "cosine",
+        },
+    }
+    for name, content in files.items():
+        (folder / name).write_text(json.dumps(content, indent=2), encoding="utf-8")
+
+
+_CARD = """---
+library_name: sentence-transformers
+pipeline_tag: sentence-similarity
+tags: [sentence-transformers, echo-embeddings]
+---
+
+# An echo embedder
+
+The model reads every text twice and its last token is the vector. `tokenizer.json` does the repeating, so nothing but
+sentence-transformers is needed:
+
+```python
+from sentence_transformers import SentenceTransformer
+
+model = SentenceTransformer("sentence_transformers_model_id")
+vectors = model.encode(["The ferry leaves the island at dawn.", "Bread is baked from flour."])
+print(model.similarity(vectors, vectors))
+```
+
+- Template, for the role *{role}*: `{template!r}`
+- Texts are cut to {limit} tokens before they are copied.
+"""

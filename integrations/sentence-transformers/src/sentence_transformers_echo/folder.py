@@ -1,0 +1,120 @@
+"""From an ``EchoEncoder`` to a ``SentenceTransformer``, to a folder that both load, and back."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules import Module
+from sentence_transformers.sentence_transformer.modules import Normalize, Pooling
+from sentence_transformers.util import import_from_string
+
+from echo_embeddings import EchoEncoder, ModelError
+
+from .module import EchoModule
+from .weights import in_numbers
+
+__all__ = ["POOLING_MODES", "from_encoder", "load", "save"]
+
+#: What stock ``Pooling`` calls the poolings of an ``EchoConfig``.
+POOLING_MODES = {"last": "lasttoken", "mean": "mean", "weighted_mean": "weightedmean"}
+
+
+def from_encoder(encoder: EchoEncoder) -> SentenceTransformer:
+    """The same model as a ``SentenceTransformer``, for its trainer, losses and tools.
+
+    The weights are shared: training the one changes the other.
+    """
+    runtime = encoder.runtime
+    config = in_numbers(encoder.config, runtime.backbone.layers)
+    module = EchoModule(runtime.backbone.model, runtime.tokenizer.source, config)
+    dimension = module.get_embedding_dimension()
+    pooling = Pooling(dimension, POOLING_MODES[module.echo_config.pooling])
+    return SentenceTransformer(
+        modules=[module, pooling, Normalize()], device=str(runtime.backbone.device), similarity_fn_name="cosine"
+    )
+
+
+def save(model: EchoEncoder | SentenceTransformer, path: str | os.PathLike[str]) -> None:
+    """Write a folder that ``EchoEncoder(path)``, ``load(path)`` and ``SentenceTransformer(path, ...)`` all load.
+
+    A ``SentenceTransformer`` may as well be saved with its own ``save_pretrained``.
+
+    Raises:
+        ModelError: the model is no echo model.
+    """
+    if isinstance(model, EchoEncoder):
+        model = from_encoder(model)
+    if not isinstance(model[0], EchoModule):
+        raise ModelError(
+            f"the first module is a {type(model[0]).__name__}, not an EchoModule; save it with model.save_pretrained"
+        )
+    model.save_pretrained(os.fspath(path))
+
+
+def load(
+    path: str | os.PathLike[str],
+    *,
+    device: str | None = None,
+    model_kwargs: dict[str, Any] | None = None,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    cache_folder: str | None = None,
+    local_files_only: bool = False,
+) -> SentenceTransformer:
+    """``SentenceTransformer(path, trust_remote_code=True)`` without the flag: no code but this package's is run.
+
+    Args:
+        path: a folder or hub id that holds a saved echo model.
+        device: where to run; ``None`` takes the best there is.
+        model_kwargs: for transformers' ``from_pretrained``, such as ``{"dtype": "float32"}``.
+        revision: branch, tag or commit on the hub.
+        token: for private models on the hub.
+        cache_folder: where the hub's files are kept.
+        local_files_only: never ask the hub.
+
+    Raises:
+        ModelError: it is no saved sentence-transformers model, or wants code from elsewhere.
+        ConfigError: it was written by a newer version.
+    """
+    path = os.fspath(path)
+    hub: dict[str, Any] = {"revision": revision, "token": token, "cache_folder": cache_folder}
+    hub["local_files_only"] = local_files_only
+    listed = _read(path, "modules.json", hub)
+    if listed is None:
+        raise ModelError(
+            f"{path!r} has no modules.json, so it is no saved sentence-transformers model; for any other model use "
+            "from_encoder(EchoEncoder(path))"
+        )
+    modules = [
+        _module_class(entry["type"], path).load(path, subfolder=entry["path"], model_kwargs=model_kwargs, **hub)
+        for entry in listed
+    ]
+    saved = _read(path, "config_sentence_transformers.json", hub) or {}
+    return SentenceTransformer(
+        modules=modules,
+        device=device,
+        prompts=saved.get("prompts"),
+        default_prompt_name=saved.get("default_prompt_name"),
+        similarity_fn_name=saved.get("similarity_fn_name"),
+        truncate_dim=saved.get("truncate_dim"),
+    )
+
+
+def _read(path: str, file: str, hub: dict[str, Any]) -> Any:
+    found = Module.load_file_path(path, file, **hub)
+    return None if found is None else json.loads(Path(found).read_text(encoding="utf-8"))
+
+
+def _module_class(reference: str, path: str) -> Any:
+    if reference == f"{EchoModule.__module__}.{EchoModule.__qualname__}":
+        return EchoModule
+    if reference.startswith("sentence_transformers."):
+        return import_from_string(reference)
+    raise ModelError(
+        f"{path!r} has a module {reference!r} that is neither sentence-transformers' nor ours; if you trust it, use "
+        "SentenceTransformer(path, trust_remote_code=True)"
+    )

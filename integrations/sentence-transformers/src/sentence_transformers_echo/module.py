@@ -1,0 +1,197 @@
+"""Echo and late echo as the input module of a SentenceTransformer; stock ``Pooling`` and ``Normalize`` do the rest.
+
+The module knows no pooling and no losses. What it gives a batch is all in the batch: four ``[batch, tokens]`` tensors
+that losses may slice by rows, trim and join, so that gradient caching and multi-column losses stay exact.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from sentence_transformers.base.model import BaseModel
+from sentence_transformers.base.modules import InputModule
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from echo_embeddings import EchoConfig
+from echo_embeddings.config import CONFIG_FILE
+from echo_embeddings.inputs import checked
+from echo_embeddings.runtime import Runtime
+from echo_embeddings.tokenization import Content
+from echo_embeddings.truncation import Cuts, Truncated
+
+from . import batches, card, weights
+
+__all__ = ["EchoModule"]
+
+
+class EchoModule(InputModule):
+    """Reads a text as an ``EchoConfig`` says and returns the token vectors of the copy that is pooled.
+
+    ``encode_query`` uses the query template, everything else the document template. A ``prompt`` is the instruction of
+    a template with ``{instruction}``; for any other template it stands once, in front of it, and is never echoed.
+    The config's transforms are applied to the token vectors: they are affine and the weights of every pooling sum to
+    one, so they commute with it.
+
+    Args:
+        model: the body of a causal model. Its layers up to the exit are shared, not copied.
+        tokenizer: its fast tokenizer.
+        config: what to run.
+    """
+
+    config_file_name = CONFIG_FILE
+    forward_kwargs = {"instruction"}  # noqa: RUF012  (as the base class has it)
+
+    def __init__(self, model: PreTrainedModel, tokenizer: Any, config: EchoConfig) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        layers = config.layers(model.config.get_text_config().num_hidden_layers)
+        self._runtime = Runtime(model, tokenizer, weights.in_numbers(config, layers))
+        self._lock = threading.Lock()
+        self.model = self._runtime.backbone.model
+        self.tokenizer = tokenizer
+        #: What has been cut so far, in this process.
+        self.truncated = Truncated()
+
+    @property
+    def echo_config(self) -> EchoConfig:
+        """What is run, with layers as numbers."""
+        return self._runtime.config
+
+    @property
+    def auto_model(self) -> PreTrainedModel:
+        """The transformers model without the layers above the exit."""
+        model: PreTrainedModel = self.model
+        return model
+
+    @property
+    def max_seq_length(self) -> int:
+        """The most content tokens of a document; the model sees every copy of them and the template besides."""
+        return self._runtime.limit(self._runtime.layout(self.echo_config.templates[0], None))
+
+    @max_seq_length.setter
+    def max_seq_length(self, value: int) -> None:
+        self._runtime = Runtime(self.model, self.tokenizer, self.echo_config.replace(max_length=value))
+
+    def get_config_dict(self) -> dict[str, Any]:
+        """What is run, for ``repr`` and model cards."""
+        return self.echo_config.to_dict()
+
+    def get_embedding_dimension(self) -> int:
+        """Length of a token vector, after the transforms."""
+        return self._runtime.dimension
+
+    def preprocess(
+        self,
+        inputs: Sequence[Any],
+        prompt: str | None = None,
+        task: str | None = None,
+        instruction: str | None = None,
+        **kwargs: Any,
+    ) -> dict[str, Tensor]:
+        """Token ids, the true attention mask (all copies), and where the copies stand.
+
+        Raises:
+            ValueError: an input is no string, the instruction has no place, or an argument is unknown. Never a
+                ``TypeError``: sentence-transformers would catch it and glue the prompt to the text.
+        """
+        if unknown := sorted(name for name, value in kwargs.items() if value is not None):
+            raise ValueError(f"EchoModule has no use for {unknown[0]!r}; it takes prompt, task and instruction")
+        try:
+            texts = checked(inputs)
+            template, instruction = batches.with_prompt(
+                self.echo_config.templates[task == "query"], prompt, instruction
+            )
+            layout = self._runtime.layout(template, instruction)
+        except TypeError as error:
+            raise ValueError(str(error)) from error
+        contents = self._runtime.contents(texts, template, instruction)
+        self._count(texts, contents, self._runtime.limit(layout))
+        return batches.lay_out([content.ids for content in contents], layout)
+
+    def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        """``token_embeddings`` of the pooled tokens in float32, and an ``attention_mask`` that fits them."""
+        del kwargs  # the instruction is in the token ids
+        states = batches.in_groups(features, self._run) if torch.is_inference_mode_enabled() else self._run(features)
+        mask = batches.pooled_mask(features["echo_pooled"]).to(states.device)
+        return {**features, "token_embeddings": states, "attention_mask": mask}
+
+    def _run(self, features: Mapping[str, Tensor]) -> Tensor:
+        batch = batches.read(features)
+        with self._lock:  # a backbone is not to be called concurrently
+            hidden = self._runtime.backbone(batch)
+        states = batches.pooled_tokens(hidden, batch.pooled.to(hidden.device))
+        for transform in self.echo_config.transforms:
+            states = batches.transformed(states, transform)
+        return states
+
+    def save(self, output_path: str, *args: Any, safe_serialization: bool = True, **kwargs: Any) -> None:
+        """Weights, tokenizer and ``echo_config.json``: the folder is one for ``EchoEncoder`` too.
+
+        Of a model with adapters these alone are written, and the name of its base: as always with transformers.
+        """
+        del args, safe_serialization, kwargs
+        self.model.save_pretrained(output_path)
+        self.save_tokenizer(output_path)
+        self.echo_config.save(output_path)
+        card.add_requirements(output_path)
+
+    @classmethod
+    def load(
+        cls,
+        model_name_or_path: str,
+        subfolder: str = "",
+        token: bool | str | None = None,  # noqa: FBT001 (as the base class has it)
+        cache_folder: str | None = None,
+        revision: str | None = None,
+        local_files_only: bool = False,  # noqa: FBT001, FBT002
+        init_defaults: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> EchoModule:
+        """Load what ``save`` wrote, or any causal model (then with the config ``"echo"``).
+
+        ``model_kwargs["dtype"]`` is ``"auto"`` as in ``EchoEncoder``, or a torch dtype. The model is loaded on the CPU
+        (``SentenceTransformer`` moves it), unless ``model_kwargs`` has a ``device_map``.
+
+        Raises:
+            ValueError: a ``backend`` other than ``"torch"``.
+        """
+        del init_defaults
+        if (backend := kwargs.get("backend", "torch")) != "torch":
+            raise ValueError(f"EchoModule runs on backend='torch' only, not {backend!r}")
+        hub: dict[str, Any] = {"token": token, "revision": revision, "local_files_only": local_files_only}
+        options = {"trust_remote_code": kwargs.get("trust_remote_code", False)} | (kwargs.get("model_kwargs") or {})
+        adapter = cls.load_file_path(
+            model_name_or_path, "adapter_config.json", subfolder, cache_folder=cache_folder, **hub
+        )
+        model, tokenizer, config = weights.load(
+            model_name_or_path, adapter, options, hub | {"subfolder": subfolder, "cache_dir": cache_folder}
+        )
+        module = cls(model, tokenizer, config)
+        if adapter is not None:  # behind the cut, because there are none for layers above the exit
+            module.model.load_adapter(str(Path(adapter).parent))
+        return module
+
+    def on_model_ready(self, model: BaseModel) -> None:
+        """Make generated model cards say how to load this model."""
+        card.adopt(model)
+
+    def _count(self, texts: list[str], contents: list[Content], limit: int) -> None:
+        """Count what was cut, and say so the first time."""
+        cuts = Cuts("ignore" if self.truncated.texts else "warn", self.echo_config.max_length)
+        cuts.add(texts, contents, limit)
+        self.truncated = cuts.total(self.truncated)
+        cuts.warn()
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = {name: value for name, value in vars(self).items() if name not in ("_runtime", "_lock")}
+        return state | {"_config": self.echo_config}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        config = state.pop("_config")
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self._lock = threading.Lock()
+        self._runtime = Runtime(self.model, self.tokenizer, config)

@@ -1,0 +1,285 @@
+"""The adapter against the encoder it stands for, and LlamaIndex's traps."""
+
+import asyncio
+import copy
+import json
+import pickle
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from llama_index.core.base.embeddings.base import BaseEmbedding
+from llama_index.core.storage.kvstore import SimpleKVStore
+from pydantic import ValidationError
+from tests.conftest import cosines
+
+from echo_embeddings import ConfigError, EchoConfig, EchoEncoder, ModelError
+from llama_index.embeddings.echo import EchoEmbedding
+
+QUERY = "When does the boat\nto the island leave?"
+
+
+class Fake:
+    """The smallest embedder there can be: each vector says which role, text and instruction made it."""
+
+    dimension = 3
+
+    def __init__(self, delay=0.0):
+        self.calls, self.delay = [], delay
+
+    def encode_documents(self, texts):
+        return self._encode(texts, 0.0)
+
+    def encode_queries(self, texts, *, instruction=None):
+        return self._encode(texts, 1.0 + len(instruction or ""))
+
+    def _encode(self, texts, role):
+        self.calls.append(list(texts))
+        time.sleep(self.delay)
+        return np.array([[role, len(text), sum(map(ord, text))] for text in texts], dtype=np.float32).reshape(-1, 3)
+
+
+@pytest.fixture
+def embedding(builtin_encoder):
+    return EchoEmbedding(encoder=builtin_encoder)
+
+
+# --- vectors -------------------------------------------------------------------------------------------------------
+
+
+def test_class():
+    assert issubclass(EchoEmbedding, BaseEmbedding)
+    assert EchoEmbedding.class_name() == "EchoEmbedding"
+    assert EchoEmbedding().embed_batch_size == 1024
+
+
+def test_vectors_are_the_encoders(embedding, builtin_encoder, texts):
+    documents = builtin_encoder.encode_documents(texts).tolist()
+    assert embedding.get_query_embedding(QUERY) == builtin_encoder.encode_queries([QUERY])[0].tolist()
+    assert embedding.get_text_embedding_batch(texts) == documents
+    assert embedding.get_text_embedding(texts[0]) == builtin_encoder.encode_documents(texts[:1])[0].tolist()
+    assert embedding.get_text_embedding_batch([]) == []
+    assert type(embedding.get_query_embedding(QUERY)[0]) is float
+
+
+def test_no_argument_is_the_builtin_model(builtin_encoder):
+    default = EchoEmbedding()
+    assert default.model_name == "SmolLM2-135M-Instruct"
+    assert default.get_query_embedding(QUERY) == builtin_encoder.encode_queries([QUERY])[0].tolist()
+
+
+def test_roles_are_kept(asymmetric_encoder):
+    embedding = EchoEmbedding(encoder=asymmetric_encoder)
+    query = asymmetric_encoder.encode_queries([QUERY])[0].tolist()
+    document = asymmetric_encoder.encode_documents([QUERY])[0].tolist()
+    assert query != document
+    assert embedding.get_query_embedding(QUERY) == query
+    assert embedding.get_agg_embedding_from_queries([QUERY]) == pytest.approx(query)
+    assert embedding.get_text_embedding(QUERY) == document
+    assert asyncio.run(embedding.aget_query_embedding(QUERY)) == query
+    assert asyncio.run(embedding.aget_text_embedding(QUERY)) == document
+    assert asyncio.run(embedding.aget_text_embedding_batch([QUERY])) == [document]
+
+
+def test_instruction_goes_to_queries_alone():
+    embedding = EchoEmbedding(encoder=Fake(), query_instruction="abc")
+    assert embedding.get_query_embedding("x") == [4.0, 1.0, 120.0]
+    assert embedding.get_text_embedding("x") == [0.0, 1.0, 120.0]
+
+
+def test_dimensions(builtin_encoder):
+    short = EchoEmbedding(dimensions=64)
+    whole = np.array(builtin_encoder.encode_queries([QUERY])[0][:64])
+    np.testing.assert_allclose(short.get_query_embedding(QUERY), whole / np.linalg.norm(whole), atol=2e-3)
+
+
+# --- async, threads, copies ----------------------------------------------------------------------------------------
+
+
+def test_async_equals_sync(float32_encoder, texts):
+    embedding = EchoEmbedding(encoder=float32_encoder)
+
+    async def all_at_once(embed):
+        return await asyncio.gather(*map(embed, texts))
+
+    # Together means other batches; in bfloat16 that is seen in the fourth digit of a cosine.
+    queries = np.array([embedding.get_query_embedding(text) for text in texts])
+    assert cosines(np.array(asyncio.run(all_at_once(embedding.aget_query_embedding))), queries).min() > 0.999999
+    documents = np.array(embedding.get_text_embedding_batch(texts))
+    assert cosines(np.array(asyncio.run(all_at_once(embedding.aget_text_embedding))), documents).min() > 0.999999
+    assert asyncio.run(embedding.aget_text_embedding_batch(texts)) == documents.tolist()
+
+
+def test_workers_and_small_batches(float32_encoder, texts):
+    embedding = EchoEmbedding(encoder=float32_encoder, embed_batch_size=2, num_workers=3)
+    expected = float32_encoder.encode_documents(texts)
+    assert cosines(np.array(asyncio.run(embedding.aget_text_embedding_batch(texts))), expected).min() > 0.999999
+
+
+def test_concurrent_texts_share_batches_and_do_not_block():
+    fake = Fake(delay=0.1)
+    embedding = EchoEmbedding(encoder=fake)
+
+    async def ask():
+        asked = [embedding.aget_query_embedding(str(i)) for i in range(25)]
+        asked += [embedding.aget_text_embedding(str(i)) for i in range(25)]
+        tasks, ticks = [asyncio.create_task(one) for one in asked], 0
+        while not all(task.done() for task in tasks):
+            await asyncio.sleep(0.005)
+            ticks += 1
+        return await asyncio.gather(*tasks), ticks
+
+    vectors, ticks = asyncio.run(ask())
+    plain = EchoEmbedding(encoder=Fake())
+    assert vectors[:25] == [plain.get_query_embedding(str(i)) for i in range(25)]
+    assert vectors[25:] == [plain.get_text_embedding(str(i)) for i in range(25)]
+    assert len(fake.calls) <= 6
+    assert ticks >= 10
+
+
+def test_eight_threads(embedding, texts):
+    expected = [embedding.get_query_embedding(text) for text in texts]
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(3):
+            assert list(pool.map(embedding.get_query_embedding, texts)) == expected
+
+
+def test_pickle_and_copies(builtin_encoder):
+    for embedding in (EchoEmbedding(dimensions=32), EchoEmbedding(encoder=builtin_encoder)):
+        vector = embedding.get_query_embedding("x")
+        again = pickle.loads(pickle.dumps(embedding))
+        assert len(pickle.dumps(embedding)) < 100_000  # weights are loaded again, not copied
+        assert again.get_query_embedding("x") == vector
+        assert again.to_dict() == embedding.to_dict()
+        assert copy.deepcopy(embedding).get_query_embedding("x") == vector
+
+
+def test_a_loaded_model_is_not_pickled_in_silence(builtin_folder):
+    from transformers import AutoModel, AutoTokenizer
+
+    model = AutoModel.from_pretrained(builtin_folder)
+    encoder = EchoEncoder(model, tokenizer=AutoTokenizer.from_pretrained(builtin_folder))
+    with pytest.raises(pickle.PicklingError, match="use save_pretrained"):
+        pickle.dumps(EchoEmbedding(encoder=encoder))
+
+
+def test_construction_is_quick_and_loads_nothing():
+    code = (
+        "import sys, time\nfrom llama_index.embeddings.echo import EchoEmbedding\n"
+        "start = time.perf_counter()\nEchoEmbedding(model_name='some/model', dimensions=64)\n"
+        "print((time.perf_counter() - start) * 1000, 'torch' in sys.modules, 'langchain_core' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    milliseconds, torch, langchain = done.stdout.split()
+    assert float(milliseconds) < 50
+    assert (torch, langchain) == ("False", "False")
+
+
+# --- caches and serialisation --------------------------------------------------------------------------------------
+
+
+def test_to_dict_differs_with_all_that_defines_a_vector(asymmetric_encoder):
+    objects = [
+        EchoEmbedding(),
+        EchoEmbedding(config="echo"),
+        EchoEmbedding(config=EchoConfig.preset("echo").replace(max_length=99)),
+        EchoEmbedding(model_name="some/model", config="echo"),
+        EchoEmbedding(dimensions=64),
+        EchoEmbedding(dtype="float32"),
+        EchoEmbedding(adapter="some/adapter"),
+        EchoEmbedding(model_name="some/model", config="echo", model_kwargs={"revision": "1"}),
+        EchoEmbedding(query_instruction="Find it"),
+        EchoEmbedding(encoder=asymmetric_encoder),
+        EchoEmbedding(encoder=EchoEncoder(dtype="float16")),
+        EchoEmbedding(encoder=EchoEncoder(adapter="other/adapter")),
+    ]
+    assert len({str(embedding.to_dict()) for embedding in objects}) == len(objects)
+    assert EchoEmbedding().to_dict() == EchoEmbedding().to_dict()
+
+
+def test_to_dict_sees_a_config_saved_with_the_model(tmp_path):
+    EchoConfig.preset("echo").save(tmp_path)
+    before = EchoEmbedding(model_name=str(tmp_path)).to_dict()
+    EchoConfig.preset("late-echo").save(tmp_path)
+    assert EchoEmbedding(model_name=str(tmp_path)).to_dict() != before
+
+
+def test_from_dict_takes_what_to_dict_gave():
+    embedding = EchoEmbedding(config="echo", dimensions=64, query_instruction="Find it")
+    assert EchoEmbedding.from_dict(embedding.to_dict()).to_dict() == embedding.to_dict()
+    assert json.loads(embedding.to_json())["config"] == "echo"
+
+
+def test_to_dict_of_an_unknown_embedder():
+    with pytest.raises(ValueError, match="nothing tells one Fake from another.*turn the cache off"):
+        EchoEmbedding(encoder=Fake()).to_dict()
+
+
+def test_shared_cache_only_if_roles_share_vectors(builtin_encoder, asymmetric_encoder):
+    store = SimpleKVStore()
+    cached = EchoEmbedding(encoder=builtin_encoder, embeddings_cache=store)
+    assert cached.get_text_embedding_batch([QUERY])[0] == cached.get_query_embedding(QUERY)
+    assert list(store.get_all("embeddings")) == [QUERY]
+    for fields in ({"encoder": asymmetric_encoder}, {"encoder": Fake()}, {"query_instruction": "Find it"}):
+        with pytest.raises(ValidationError, match="embeddings_cache would give queries the vectors of documents"):
+            EchoEmbedding(embeddings_cache=SimpleKVStore(), **fields)
+    with pytest.raises(ValidationError, match="Field is frozen"):
+        EchoEmbedding(encoder=asymmetric_encoder).embeddings_cache = store
+
+
+# --- bad input -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"pooling": "mean"}, r"pooling\s+Extra inputs are not permitted"),
+        ({"model_name": 3}, r"model_name\s+Input should be a valid string"),
+        ({"config": 3}, r"config\S*\s+Input should be an instance of EchoConfig"),
+        ({"config": "ecko"}, "there is no preset 'ecko'; choose one of default, echo"),
+        ({"on_truncate": "cry"}, "on_truncate='cry' is unknown; choose one of warn"),
+        ({"dimensions": 0}, r"dimensions\s+Input should be greater than 0"),
+        ({"embed_batch_size": 0}, r"embed_batch_size\s+Input should be greater than 0"),
+        ({"model_kwargs": {"device": "cpu"}}, "device is a field of its own"),
+        ({"cache_folder": "elsewhere"}, "cache_folder is for models from a hub"),
+        ({"encoder": "some/model"}, "encoder is a str, which has no encode_documents"),
+        ({"encoder": Fake(), "config": "echo"}, "config is settled by the encoder that was given"),
+    ],
+)
+def test_bad_fields(fields, message):
+    with pytest.raises(ValidationError, match=message):
+        EchoEmbedding(**fields)
+
+
+def test_fields_that_define_a_vector_cannot_be_changed():
+    embedding = EchoEmbedding()
+    embedding.embed_batch_size = 7
+    with pytest.raises(ValidationError, match="Field is frozen"):
+        embedding.config = "echo"
+
+
+def test_bad_texts(embedding):
+    with pytest.raises(TypeError, match=r"texts\[1\] is NoneType"):
+        embedding.get_text_embedding_batch(["a", None])
+    with pytest.raises(TypeError, match=r"texts\[0\] is int \(3\), not a string"):
+        embedding._get_query_embedding(3)
+
+
+def test_unknown_model():
+    with pytest.raises(ModelError, match="model 'no-such/model' could not be loaded"):
+        EchoEmbedding(model_name="no-such/model").get_query_embedding("x")
+
+
+def test_folder_from_a_newer_version(tmp_path):
+    (tmp_path / "echo_config.json").write_text(json.dumps({"format": 99}), encoding="utf-8")
+    with pytest.raises(ConfigError, match="newer echo-embeddings; run pip install -U echo-embeddings"):
+        EchoEmbedding(model_name=str(tmp_path)).get_query_embedding("x")
+
+
+def test_missing_package(builtin_folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(ImportError, match=r"pip install 'echo-embeddings\[peft\]'"):
+        EchoEmbedding(adapter="some/adapter").get_query_embedding("x")

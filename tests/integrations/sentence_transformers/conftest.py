@@ -1,0 +1,23 @@
+"""Tiny encoders with the built-in model's tokenizer, for what needs no real weights."""
+
+import pytest
+from tests.architectures import tiny
+from transformers import AutoTokenizer
+
+from echo_embeddings import EchoConfig, EchoEncoder
+
+
+@pytest.fixture(scope="session")
+def tokenizer(builtin_folder):
+    return AutoTokenizer.from_pretrained(builtin_folder)
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(tokenizer):
+    """``tiny_encoder(config, **changes to the model)``: fresh weights each time, but always the same ones."""
+
+    def make(config="late-echo", **changes):
+        config = EchoConfig.preset(config) if isinstance(config, str) else config
+        return EchoEncoder(tiny("llama", vocab_size=len(tokenizer), **changes), config, tokenizer=tokenizer)
+
+    return make

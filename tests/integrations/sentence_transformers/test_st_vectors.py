@@ -1,0 +1,154 @@
+"""A SentenceTransformer around an EchoModule gives EchoEncoder's vectors, whatever the config."""
+
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from tests.conftest import cosines
+
+from echo_embeddings import EchoConfig, Template, TruncationWarning
+from sentence_transformers_echo import from_encoder
+
+ECHO = EchoConfig.preset("echo")
+CONFIGS = {
+    "late-echo": EchoConfig.preset("late-echo"),
+    "echo": ECHO,
+    "weighted": ECHO.replace(pooling="weighted_mean"),
+    "last": ECHO.replace(pooling="last", exit_layer=-1, final_norm=True),
+    "late-with-tail": EchoConfig(
+        Template('"{text}" again: "{text}" means:"', pool_tail=True), pooling="mean", start_layer=3
+    ),
+    "three-copies": EchoConfig(Template.repeat(3), start_layer=2, exit_layer=5),
+    "prompt-eol": EchoConfig.preset("prompt-eol"),
+    "classical": EchoConfig.preset("classical"),
+}
+ROLES = EchoConfig(
+    Template("Passage: {text}\nThe passage again: {text}"),
+    Template("Task: {instruction}\nQuestion: {text}\nAgain: {text}", instruction="find the answer"),
+    start_layer=2,
+)
+
+
+def test_the_real_model_equals_the_encoder(late_encoder, texts):
+    model = from_encoder(late_encoder)
+    vectors = model.encode(texts)
+    assert vectors.dtype == np.float32
+    assert cosines(vectors, late_encoder.encode_documents(texts)).min() > 0.99999
+    assert cosines(vectors[:2], np.stack([model.encode(text) for text in texts[:2]])).min() > 0.99999
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_config_equals_the_encoder(tiny_encoder, texts, name):
+    encoder = tiny_encoder(CONFIGS[name])
+    vectors = from_encoder(encoder).encode([*texts, ""], batch_size=3)
+    assert cosines(vectors, encoder.encode_documents([*texts, ""])).min() > 0.99999
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_an_explicit_mask_changes_nothing(tiny_encoder, texts, attention):
+    encoder = tiny_encoder(CONFIGS["late-with-tail"], attn_implementation=attention)
+    singly = np.stack([encoder.encode_documents(text) for text in texts])
+    assert cosines(from_encoder(encoder).encode(texts), singly).min() > 0.99999
+
+
+def test_transforms_are_applied(tiny_encoder, texts):
+    encoder = tiny_encoder(tie_word_embeddings=True).fit_transforms(texts, ["standardize", "embed-filter"])
+    model = from_encoder(encoder)
+    assert model.get_embedding_dimension() == encoder.dimension == 16
+    assert cosines(model.encode(texts), encoder.encode_documents(texts)).min() > 0.99999
+
+
+def test_roles_prompts_and_instructions(tiny_encoder, texts):
+    encoder = tiny_encoder(ROLES)
+    model = from_encoder(encoder)
+    assert cosines(model.encode_document(texts), encoder.encode_documents(texts)).min() > 0.99999
+    assert cosines(model.encode_query(texts), encoder.encode_queries(texts)).min() > 0.99999
+    assert cosines(model.encode_query(texts), model.encode_document(texts)).max() < 0.999
+    told = encoder.encode_queries(texts, instruction="find a rebuttal")
+    assert cosines(model.encode_query(texts, instruction="find a rebuttal"), told).min() > 0.99999
+    # A prompt is the instruction where there is one ...
+    assert cosines(model.encode_query(texts, prompt="find a rebuttal"), told).min() > 0.99999
+    # ... and elsewhere stands once, in front, braces and all.
+    prompted = tiny_encoder(EchoConfig("{{x}}: Passage: {text}\nThe passage again: {text}", start_layer=2))
+    vectors = model.encode_document(texts, prompt="{x}: ")
+    assert cosines(vectors, prompted.encode_documents(texts)).min() > 0.99999
+
+
+def test_bad_input_is_a_value_error_that_reaches_the_user(tiny_encoder):
+    model = from_encoder(tiny_encoder(ROLES))
+    with pytest.raises(ValueError, match=r"texts\[1\] is int \(3\), not a string"):
+        model.preprocess(["a", 3])
+    with pytest.raises(ValueError, match=r"'x' was given, but template .* has no \{instruction\}"):
+        model.encode_document(["a"], instruction="x")
+    with pytest.raises(ValueError, match="instruction must be a string, not int"):
+        model.encode_query(["a"], instruction=3)
+    with pytest.raises(ValueError, match=r"prompt='p' and instruction='i' both say what \{instruction\} is"):
+        model.encode_query(["a"], instruction="i", prompt="p")
+    with pytest.raises(ValueError, match="EchoModule has no use for 'processing_kwargs'"):
+        model.encode(["a"], processing_kwargs={"text": {"max_length": 3}})
+    with pytest.raises(ValueError, match="does not use"):
+        model.encode(["a"], instructions="x")
+
+
+def test_max_seq_length_counts_content_and_what_is_cut_is_said_once(tiny_encoder, texts):
+    model = from_encoder(tiny_encoder())
+    assert model.max_seq_length == tiny_encoder().max_length
+    model.max_seq_length = 5
+    assert model.max_seq_length == 5
+    with pytest.warns(TruncationWarning, match="cut to max_length=5 tokens"):
+        vectors = model.encode(texts)
+    model.encode(texts[-1:])
+    assert model[0].truncated.texts > len(texts) // 2
+    cut = tiny_encoder(EchoConfig.preset("late-echo").replace(max_length=5))
+    with pytest.warns(TruncationWarning):
+        assert cosines(vectors, cut.encode_documents(texts)).min() > 0.99999
+    with pytest.raises(ValueError, match="max_length=0: give a whole number"):
+        model.max_seq_length = 0
+
+
+def test_truncate_dim_similarity_and_token_vectors(tiny_encoder, texts):
+    encoder = tiny_encoder()
+    model = from_encoder(encoder)
+    short = model.encode(texts, truncate_dim=8, normalize_embeddings=True)
+    assert short.shape == (len(texts), 8)
+    np.testing.assert_allclose(np.linalg.norm(short, axis=1), 1, rtol=1e-6)
+    vectors = model.encode(texts)
+    np.testing.assert_allclose(model.similarity(vectors, vectors), encoder.similarity(vectors, vectors), atol=1e-6)
+    (states,) = model.encode(texts[:1], output_value="token_embeddings")
+    expected = encoder.encode_tokens(texts[0]).vectors
+    assert cosines(torch.nn.functional.normalize(states, dim=1), expected).min() > 0.99999
+
+
+def test_large_batches_run_in_groups_of_like_length(tiny_encoder, texts, monkeypatch):
+    model = from_encoder(tiny_encoder())
+    expected = model.encode(texts)
+    monkeypatch.setattr("echo_embeddings.batching.default_budget", lambda device: 64)
+    widths = []
+    model[0].model.embed_tokens.register_forward_hook(lambda module, args, out: widths.append(tuple(args[0].shape)))
+    assert cosines(model.encode(texts), expected).min() > 0.99999
+    assert len(widths) > 2
+    assert all(rows * width <= 64 for rows, width in widths if rows > 1)
+    states = model.encode(texts, output_value="token_embeddings")
+    assert [len(rows) for rows in states] == tiny_encoder().count_tokens(texts)
+
+
+def test_low_precision_pools_in_float32(tiny_encoder, texts):
+    encoder = tiny_encoder()
+    encoder.runtime.backbone.model.bfloat16()
+    vectors = from_encoder(encoder).encode(texts)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-6)
+    assert cosines(vectors, encoder.encode_documents(texts)).min() > 0.9999
+
+
+def test_threads_processes_and_pickle(tiny_encoder, texts):
+    model = from_encoder(tiny_encoder(ROLES))
+    expected = model.encode_query(texts)
+    with ThreadPoolExecutor(8) as pool:
+        for vectors in pool.map(lambda _: model.encode_query(texts), range(16)):
+            assert cosines(vectors, expected).min() > 0.99999
+    assert cosines(pickle.loads(pickle.dumps(model)).encode_query(texts), expected).min() > 0.99999
+    model.max_seq_length = 100
+    vectors = model.encode_query(texts, device=["cpu", "cpu"], chunk_size=4)
+    assert cosines(vectors, expected).min() > 0.99999
