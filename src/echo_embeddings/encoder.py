@@ -48,10 +48,10 @@ class EchoEncoder:
             transformers model (then ``tokenizer`` is needed; the model is switched to ``eval()`` and not changed).
         config: an ``EchoConfig`` or the name of a preset (``EchoConfig.preset``). ``None`` takes what is saved with
             the model; else ``"default"`` for the built-in model and ``"echo"``, the paper's method, for any other.
-        tokenizer: a fast tokenizer, for a loaded model.
-        adapter: hub id or folder of a PEFT adapter to merge into the weights.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``; ``None`` takes the best there is.
         dtype: ``"auto"`` (bfloat16 where the machine is fast at it, else float32) or a torch dtype.
+        tokenizer: a fast tokenizer, for a loaded model.
+        adapter: hub id or folder of a PEFT adapter to merge into the weights.
         on_truncate: what to do with texts over ``max_length``: ``"warn"`` once a call, raise an ``"error"``, or
             ``"ignore"``. :attr:`truncated` counts them in any case.
         model_kwargs: for transformers' ``from_pretrained``: ``revision``, ``device_map``, ``quantization_config``, ...
@@ -65,11 +65,11 @@ class EchoEncoder:
         self,
         model: Any = None,
         config: EchoConfig | str | None = None,
+        device: str | None = None,
+        dtype: Any = "auto",
         *,
         tokenizer: Any = None,
         adapter: str | os.PathLike[str] | None = None,
-        device: str | None = None,
-        dtype: Any = "auto",
         on_truncate: str = "warn",
         model_kwargs: dict[str, Any] | None = None,
     ) -> None:
@@ -84,8 +84,6 @@ class EchoEncoder:
         self._truncated = Truncated()
         self._lock = threading.RLock()
         self._loaded: Runtime | None = None
-
-    # --- texts to vectors -------------------------------------------------------------------------------------------
 
     def encode_documents(self, texts: str | Sequence[str], *, show_progress: Progress = False) -> Vectors:
         """Embed what is searched in, or texts that are compared with one another.
@@ -156,8 +154,6 @@ class EchoEncoder:
         """Cosine similarity of unit vectors: ``[n, dim]`` and ``[m, dim]`` give ``[n, m]``."""
         return np.asarray(np.asarray(a) @ np.asarray(b).T, dtype=np.float32)
 
-    # --- what it is -------------------------------------------------------------------------------------------------
-
     @property
     def config(self) -> EchoConfig:
         """All that defines a vector besides the weights."""
@@ -210,8 +206,6 @@ class EchoEncoder:
         """Content tokens of each text, uncut; one longer than :attr:`max_length` would be truncated."""
         texts = checked([texts] if isinstance(texts, str) else texts)
         return self.runtime.tokenizer.count(texts, spaced=self.config.templates[0].spaced)
-
-    # --- making others of it ----------------------------------------------------------------------------------------
 
     def with_config(self, config: EchoConfig) -> EchoEncoder:
         """The same model with another config; weights in memory are shared where the same layers run."""
@@ -276,8 +270,6 @@ class EchoEncoder:
 
     def __repr__(self) -> str:
         return f"EchoEncoder(model={self.model_name!r}, config={self._config!r})"
-
-    # --- inside -----------------------------------------------------------------------------------------------------
 
     def _encode(
         self,

@@ -157,5 +157,5 @@ def _narrowest_view(config: Any, start: int, exit_: int) -> int | None:
     window = getattr(config, "sliding_window", None)
     if window is None or getattr(config, "use_sliding_window", True) is False:
         return None
-    kinds = (getattr(config, "layer_types", None) or ["sliding_attention"])[start:exit_]
-    return int(window) if kinds and all(kind == "sliding_attention" for kind in kinds) else None
+    kinds = getattr(config, "layer_types", None) or ["sliding_attention"] * exit_
+    return int(window) if all(kind == "sliding_attention" for kind in kinds[start:exit_]) else None

@@ -224,9 +224,20 @@ def test_a_sliding_window_that_hides_the_first_copy_is_said(builtin_folder):
         WindowWarning, match="looks back at most 40 tokens: in texts of 20 tokens or more .* max_length=19"
     ):
         encoder.encode_documents("a")
+    late = EchoConfig("{text}\n{text}", max_length=100, start_layer=3)
+    with pytest.warns(WindowWarning, match="looks back at most 40 tokens"):
+        encoder.with_config(late).encode_documents("a")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         encoder.with_config(EchoConfig("{text}\n{text}", max_length=19)).encode_documents("a")
+
+
+def test_a_model_with_some_layers_that_see_everything_is_not_warned_of(builtin_folder):
+    model = tiny("gemma3", sliding_window=40, vocab_size=49152)
+    tokenizer = AutoTokenizer.from_pretrained(builtin_folder)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        EchoEncoder(model, EchoConfig("{text}\n{text}", max_length=100), tokenizer=tokenizer).encode_documents("a")
 
 
 # --- streams and memory -----------------------------------------------------------------------------------------------
