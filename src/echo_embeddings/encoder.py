@@ -24,7 +24,7 @@ from .inputs import Progress, checked, progress
 from .modules import write_modules
 from .source import Source
 from .template import Template
-from .transform import EmbedFilter, Standardize, Transform
+from .transform import Transform, fit
 from .truncation import ON_TRUNCATE, Cuts, Truncated
 from .vectors import TokenEmbeddings, Vectors, unit
 
@@ -229,6 +229,8 @@ class EchoEncoder:
         Raises:
             ConfigError: a name is unknown, or there are too few texts.
         """
+        from .loading import unembedding
+
         _ = self.runtime  # loaded once, for all three encoders
         plain = self.with_config(self.config.replace(transforms=()))
         vectors = None
@@ -237,7 +239,7 @@ class EchoEncoder:
                 vectors = plain._pooled(texts, plain.config.templates[0], None, cuts)
         fitted: list[Transform] = []
         for wanted in transforms:
-            transform = plain._fit(wanted, vectors)
+            transform = fit(wanted, vectors, lambda: unembedding(self._source, plain.runtime.backbone.model))
             vectors = None if vectors is None else transform(vectors)
             fitted.append(transform)
         return self.with_config(self.config.replace(transforms=tuple(fitted)))
@@ -335,17 +337,3 @@ class EchoEncoder:
         finally:
             with self._lock:
                 self._truncated = cuts.total(self._truncated)
-
-    def _fit(self, wanted: str | Transform, vectors: Vectors | None) -> Transform:
-        if isinstance(wanted, Transform):
-            return wanted
-        if wanted == "embed-filter":
-            from .loading import unembedding
-
-            return EmbedFilter.from_unembedding(unembedding(self._source, self.runtime.backbone.model))
-        if wanted == "standardize":
-            return Standardize.fit(np.empty((0, 0), np.float32) if vectors is None else vectors)
-        raise ConfigError(
-            f"the transform {wanted!r} is unknown; use 'standardize', 'embed-filter', or a Transform such as "
-            "Truncate(256)"
-        )

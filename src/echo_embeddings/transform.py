@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from .errors import ConfigError
 from .vectors import Vectors
 
-__all__ = ["TRANSFORMS", "EmbedFilter", "Standardize", "Transform", "Truncate"]
+__all__ = ["TRANSFORMS", "EmbedFilter", "Standardize", "Transform", "Truncate", "fit"]
 
 
 class Transform(ABC):
@@ -196,3 +196,25 @@ class Truncate(Transform):
 TRANSFORMS: Mapping[str, type[Transform]] = MappingProxyType(
     {cls.name: cls for cls in (EmbedFilter, Standardize, Truncate)}
 )
+
+
+def fit(wanted: str | Transform, vectors: Vectors | None, unembedding: Callable[[], NDArray[Any]]) -> Transform:
+    """A transform by name, fitted.
+
+    Args:
+        wanted: ``"standardize"``, ``"embed-filter"``, or a transform that is ready.
+        vectors: ``[n, dim]`` to fit on; ``None`` if there are no texts.
+        unembedding: gives the matrix ``[vocabulary, dim]``, if it is needed.
+
+    Raises:
+        ConfigError: the name is unknown, or there are too few vectors.
+    """
+    if isinstance(wanted, Transform):
+        return wanted
+    if wanted == "embed-filter":
+        return EmbedFilter.from_unembedding(unembedding())
+    if wanted == "standardize":
+        return Standardize.fit(np.empty((0, 0), np.float32) if vectors is None else vectors)
+    raise ConfigError(
+        f"the transform {wanted!r} is unknown; use 'standardize', 'embed-filter', or a Transform such as Truncate(256)"
+    )
