@@ -129,14 +129,15 @@ def chunks(lines: Iterable[str], *, markdown: bool = False, target: int = TARGET
     """Cut lines into blocks of about ``target`` words.
 
     Paragraphs are the unit: short neighbours are joined while they stay below the target, and one that is longer is
-    cut into even pieces at the ends of lines and sentences. A heading begins a new block: a line with a rule under it,
-    and in Markdown one that begins with ``#`` (elsewhere that is more likely a comment).
+    cut into even pieces at the ends of lines and sentences. A heading begins a new block and stays with what it is the
+    heading of: a line with a rule under it, and in Markdown one that begins with ``#`` (elsewhere that is a comment).
     """
     waiting: list[_Block] = []
     for paragraph in _paragraphs(lines, markdown=markdown):
         for block in _pieces(paragraph, target):
             full = sum(b.words for b in waiting) + block.words > target
-            if waiting and (full or (block.heading and not all(b.heading for b in waiting))):
+            only_headings = all(b.heading for b in waiting)
+            if not only_headings and (full or block.heading):
                 yield _joined(waiting)
                 waiting = []
             waiting.append(block)

@@ -59,6 +59,14 @@ def test_a_markdown_heading_begins_a_block_even_without_a_blank_line():
     assert cut(text) == [(1, text.rstrip())]
 
 
+def test_a_heading_stays_with_a_paragraph_that_is_too_long_for_both():
+    lines = ["# One", "", "## Two", "", "a " * 9, "", "b " * 9]
+    assert [block.text for block in chunks(lines, markdown=True, target=10)] == [
+        "# One\n\n## Two\n\n" + ("a " * 9).strip(),
+        ("b " * 9).strip(),
+    ]
+
+
 def test_a_fenced_block_is_one_paragraph_and_its_comments_are_no_headings():
     text = "Run:\n\n```sh\n# first\n\n# second\n```\n"
     assert cut(text, markdown=True) == [(1, "Run:\n\n```sh\n# first\n\n# second\n```")]
