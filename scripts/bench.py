@@ -12,24 +12,25 @@ import argparse
 import statistics
 import sysconfig
 import time
+from itertools import islice
 from pathlib import Path
 
 from evaluate import layer_tokens
 
 from echo_embeddings import EchoConfig, EchoEncoder
-from echo_embeddings.cli.corpus import read_passages
+from echo_embeddings.cli.corpus import passages_of
 
 PRESETS = ("classical", "default", "late-echo", "echo")
 
 
 def texts(count: int) -> dict[str, list[str]]:
-    """``count`` passages of real documentation, their first sentences, and half of each."""
+    """At most ``count`` passages of real documentation, their first words, and half of each."""
     library = Path(sysconfig.get_path("stdlib"))
-    packages = ("email", "asyncio", "logging", "unittest", "http", "json", "xml")
-    passages = [passage.text for package in packages for passage in read_passages(library / package)[0]]
-    passages = [text for text in dict.fromkeys(passages) if len(text.split()) >= 30][:count]
+    files = sorted(library.glob("*.py"))
+    passages = (passage.text for file in files for passage in passages_of(file, file.name))
+    passages = list(islice(dict.fromkeys(text for text in passages if len(text.split()) >= 30), count))
     short = [" ".join(text.split()[:8]) for text in passages]
-    return {"short texts": short, "passages": passages, "mixed": passages[: count // 2] + short[count // 2 :]}
+    return {"short texts": short, "passages": passages, "mixed": passages[::2] + short[1::2]}
 
 
 def main() -> None:
