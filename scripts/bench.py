@@ -26,7 +26,8 @@ PRESETS = ("classical", "default", "late-echo", "echo")
 def texts(count: int) -> dict[str, list[str]]:
     """At most ``count`` passages of real documentation, their first words, and half of each."""
     library = Path(sysconfig.get_path("stdlib"))
-    files = sorted(library.glob("*.py"))
+    folders = (library / name for name in ("", "asyncio", "email", "http", "importlib", "multiprocessing", "unittest"))
+    files = (file for folder in folders for file in sorted(folder.glob("*.py")))
     passages = (passage.text for file in files for passage in passages_of(file, file.name))
     passages = list(islice(dict.fromkeys(text for text in passages if len(text.split()) >= 30), count))
     short = [" ".join(text.split()[:8]) for text in passages]
