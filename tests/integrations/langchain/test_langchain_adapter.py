@@ -6,7 +6,6 @@ import json
 import pickle
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -124,21 +123,20 @@ def test_async_equals_sync(float32_encoder, texts):
 
 
 def test_concurrent_queries_share_batches_and_do_not_block():
-    fake = Fake(delay=0.1)
+    fake = Fake(delay=0.3)
     embeddings = EchoEmbeddings(encoder=fake)
 
     async def ask():
         tasks = [asyncio.create_task(embeddings.aembed_query(str(i))) for i in range(50)]
-        started, ticks = time.perf_counter(), 0
+        ticks = 0
         while not all(task.done() for task in tasks):
             await asyncio.sleep(0.005)
             ticks += 1
-        return await asyncio.gather(*tasks), time.perf_counter() - started, ticks
+        return await asyncio.gather(*tasks), ticks
 
-    vectors, seconds, ticks = asyncio.run(ask())
+    vectors, ticks = asyncio.run(ask())
     assert vectors == [EchoEmbeddings(encoder=Fake()).embed_query(str(i)) for i in range(50)]
     assert len(fake.calls) <= 3
-    assert seconds < 2
     assert ticks >= 10
 
 
