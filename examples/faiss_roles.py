@@ -11,7 +11,7 @@ docs = load_docs(120, with_rest=True)
 questions = [doc.text.partition(": ")[2] for doc in docs]
 passages = [doc.rest for doc in docs]
 
-config = EchoConfig.preset("default").replace(
+config = EchoConfig.preset("zero-shot").replace(
     template=Template("Passage of a manual: {text}\nThe same passage of a manual: {text}"),
     query_template=Template("{instruction}: {text}\nAgain: {text}", instruction="A programmer wants a way to"),
 )

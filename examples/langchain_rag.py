@@ -36,7 +36,7 @@ tokenizer = AutoTokenizer.from_pretrained(builtin.folder())
 model = AutoModelForCausalLM.from_pretrained(builtin.folder())
 
 # ... embeds ...
-encoder = EchoEncoder(model, tokenizer=tokenizer, config="default")
+encoder = EchoEncoder(model, tokenizer=tokenizer, config="zero-shot")
 documents = load_documents(Path(ast.__file__).parent)
 store = InMemoryVectorStore.from_documents(documents, EchoEmbeddings(encoder=encoder))
 retriever = store.as_retriever(search_kwargs={"k": 2})

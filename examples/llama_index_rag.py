@@ -58,7 +58,7 @@ tokenizer = AutoTokenizer.from_pretrained(builtin.folder())
 model = AutoModelForCausalLM.from_pretrained(builtin.folder())
 
 # ... embeds ...
-encoder = EchoEncoder(model, tokenizer=tokenizer, config="default")
+encoder = EchoEncoder(model, tokenizer=tokenizer, config="zero-shot")
 documents = load_documents(Path(ast.__file__).parent)
 index = VectorStoreIndex.from_documents(documents, embed_model=EchoEmbedding(encoder=encoder))
 

@@ -1,6 +1,6 @@
 """Quality and cost of configurations on a folder of development sets: the table in docs/log.md.
 
-    python scripts/evaluate.py DEV --presets default,echo,classical,prompt-eol --limit 100
+    python scripts/evaluate.py DEV --presets default,zero-shot,echo,classical,prompt-eol --limit 100
 
 DEV holds ``sts/*.tsv`` (score, sentence1, sentence2) and ``retrieval/*/`` (BEIR's layout). ``--limit`` takes that many
 queries of each retrieval set and ten documents a query, the relevant ones among them (see ``open_dataset``): an easier
@@ -97,7 +97,7 @@ def table(scores: list[Score]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dev", type=Path)
-    parser.add_argument("--presets", default="default,echo,late-echo,classical,prompt-eol")
+    parser.add_argument("--presets", default="default,zero-shot,echo,late-echo,classical,prompt-eol")
     parser.add_argument("--model", default=None)
     parser.add_argument("--limit", type=int, default=None)
     parser.add_argument("--max-length", type=int, default=256)

@@ -1,4 +1,4 @@
-"""Fit the statistics of the default preset on general text and write them into the package.
+"""Fit the statistics of the preset "zero-shot" on general text and write them into the package.
 
     python scripts/fit_default.py TEXTS.jsonl.gz [MORE.jsonl.gz ...]
 
@@ -18,14 +18,14 @@ import re
 from pathlib import Path
 
 from echo_embeddings import EchoConfig, EchoEncoder
-from echo_embeddings.config import PRESETS_FOLDER
+from echo_embeddings.packaged import PRESETS_FOLDER
 
 SEED = 3
 SENTENCES, PARAGRAPHS = 60, 60
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 
 #: What docs/log.md found best, without the statistics that this script fits.
-DEFAULT = EchoConfig.preset("late-echo").replace(start_layer=18, exit_layer=24)
+ZERO_SHOT = EchoConfig.preset("late-echo").replace(start_layer=18, exit_layer=24)
 
 
 def read(path: Path) -> list[str]:
@@ -51,8 +51,8 @@ def main() -> None:
     parser.add_argument("texts", type=Path, nargs="+")
     arguments = parser.parse_args()
     chosen = [text for path in arguments.texts for text in sample(read(path))]
-    encoder = EchoEncoder(config=DEFAULT, dtype="float32", on_truncate="ignore").fit_transforms(chosen)
-    encoder.config.save(PRESETS_FOLDER / "default")
+    encoder = EchoEncoder(config=ZERO_SHOT, dtype="float32", on_truncate="ignore").fit_transforms(chosen)
+    encoder.config.save(PRESETS_FOLDER / "zero-shot")
     print(f"fitted on {len(chosen)} texts: {encoder.config}")
 
 

@@ -1,6 +1,7 @@
 """Fixtures: the real built-in model once a session, and tiny real models of many architectures."""
 
 import os
+import shutil
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -8,7 +9,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import pytest
 import torch
 
-from echo_embeddings import EchoConfig, EchoEncoder, builtin
+from echo_embeddings import EchoConfig, EchoEncoder, builtin, packaged
 
 # Written for these tests; no row of any data set.
 TEXTS = [
@@ -44,6 +45,39 @@ def float32_encoder(builtin_folder: Path) -> EchoEncoder:
 def late_encoder(builtin_folder: Path) -> EchoEncoder:
     """Late echo without transforms, float32."""
     return EchoEncoder(config=EchoConfig.preset("late-echo"), dtype="float32")
+
+
+@pytest.fixture(scope="session")
+def adapter_of_default(builtin_folder: Path, tmp_path_factory) -> Path:
+    """A small random LoRA adapter of the built-in model's first 24 layers, in bf16, as the packaged one is."""
+    import peft
+    from transformers import AutoModel
+
+    from echo_embeddings.views import cut
+
+    body = cut(AutoModel.from_pretrained(builtin_folder), 24)
+    config = peft.LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "down_proj"])
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        tuned = peft.get_peft_model(body, config)
+        for name, parameter in tuned.named_parameters():
+            if "lora_B" in name:
+                parameter.data.normal_(std=0.05)
+    folder = tmp_path_factory.mktemp("adapter")
+    tuned.to(torch.bfloat16).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def packaged_adapter(adapter_of_default: Path, tmp_path_factory, monkeypatch) -> Path:
+    """A package whose default preset is zero-shot with that adapter; its ``presets/default``."""
+    presets = tmp_path_factory.mktemp("presets")
+    for name in packaged.NAMES:
+        shutil.copytree(packaged.PRESETS_FOLDER / "zero-shot", presets / name)
+    for name in (packaged.ADAPTER_CONFIG, packaged.ADAPTER_WEIGHTS):
+        shutil.copy(adapter_of_default / name, presets / "default")
+    monkeypatch.setattr(packaged, "PRESETS_FOLDER", presets)
+    return presets / "default"
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from .errors import (
 )
 from .protocol import Embedder
 from .template import Template
-from .transform import EmbedFilter, Standardize, Truncate
+from .transform import EmbedFilter, Project, Standardize, Truncate
 from .vectors import TokenEmbeddings
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "ModelError",
     "ModelUnavailableError",
     "NumericalError",
+    "Project",
     "Standardize",
     "Template",
     "TokenEmbeddings",

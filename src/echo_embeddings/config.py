@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from . import packaged
 from .errors import ConfigError
 from .template import TEMPLATES, Template
 from .transform import TRANSFORMS, Transform
@@ -18,7 +20,6 @@ CONFIG_FILE = "echo_config.json"
 ARRAYS_FILE = "echo_transforms.safetensors"
 FORMAT = 1
 POOLING_NAMES = ("last", "mean", "weighted_mean")
-PRESETS_FOLDER = Path(__file__).parent / "presets"
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,9 @@ class EchoConfig:
         transforms: fitted maps after pooling, in order; see ``EchoEncoder.fit_transforms``.
         max_length: how many content tokens of a text are read; each copy has as many. Made smaller by the encoder
             where all copies together would not fit the model's context.
+        packaged_adapter: the name of the adapter inside this package that the config was trained with, for the
+            built-in model; its weights are merged when the model is loaded. ``None`` for the weights as they are. A
+            LoRA adapter of your own is none of the config's: ``EchoEncoder(adapter=...)``.
 
     Raises:
         ConfigError: a value cannot work; the message names it and what is valid.
@@ -62,6 +66,7 @@ class EchoConfig:
     final_norm: bool | None = None
     transforms: tuple[Transform, ...] = ()
     max_length: int = 512
+    packaged_adapter: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("template", "query_template"):
@@ -78,6 +83,12 @@ class EchoConfig:
                     "EchoEncoder.fit_transforms(texts, ['standardize']) makes one by name"
                 )
         _require_whole("max_length", self.max_length, at_least=1)
+        adapter = self.packaged_adapter
+        if adapter is not None and not (isinstance(adapter, str) and re.fullmatch(r"[a-z0-9-]+", adapter)):
+            raise ConfigError(
+                f"packaged_adapter={adapter!r}: give the name of a preset with an adapter, such as 'default'; an "
+                "adapter in a folder goes in as EchoEncoder(adapter=folder)"
+            )
         self._check_layers()
 
     def _check_layers(self) -> None:
@@ -134,7 +145,8 @@ class EchoConfig:
         """A named configuration.
 
         ==========================  =============================================================================
-        ``default``                 what ``EchoEncoder()`` uses; measured for the built-in model (docs/log.md)
+        ``default``                 what ``EchoEncoder()`` uses; for the built-in model only (docs/log.md)
+        ``zero-shot``               late echo from layer 18 to 24, standardised, for the built-in model; no training
         ``echo``                    the paper, zero-shot: two copies of the tokens, mean of the second (section 4.2)
         ``late-echo``               the copy is made of hidden states at 0.6 of the depth, pooled at 0.8
         ``echo-finetuned``          the released fine-tuned checkpoints: their templates, last token
@@ -150,17 +162,20 @@ class EchoConfig:
         Raises:
             ConfigError: no preset has that name.
         """
-        if name == "default":
-            return cls.load(PRESETS_FOLDER / "default")
+        if name in packaged.NAMES:
+            config = cls.load(packaged.PRESETS_FOLDER / name)
+            return config.replace(packaged_adapter=name) if packaged.has_adapter(name) else config
         try:
             return _PRESETS[name]
         except (KeyError, TypeError):
-            names = ", ".join(["default", *_PRESETS])
+            names = ", ".join([*packaged.NAMES, *_PRESETS])
             raise ConfigError(f"there is no preset {name!r}; choose one of {names}") from None
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) of everything in this config: a namespace for caches, together with the model's name."""
         content = self.to_dict() | {"transforms": [transform.digest() for transform in self.transforms]}
+        if self.packaged_adapter is not None:
+            content["packaged_adapter"] = packaged.digest(self.packaged_adapter)  # another version, other vectors
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def to_dict(self) -> dict[str, Any]:
@@ -172,7 +187,8 @@ class EchoConfig:
                 value = {f.name: getattr(value, f.name) for f in fields(value)}
             elif field.name == "transforms":
                 value = [{"name": transform.name, "options": transform.options} for transform in value]
-            content[field.name] = value
+            if field.name != "packaged_adapter" or value is not None:  # as it was before there were any
+                content[field.name] = value
         return content
 
     def save(self, folder: str | Path) -> None:

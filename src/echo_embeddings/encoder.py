@@ -47,11 +47,12 @@ class EchoEncoder:
         model: ``None`` for the built-in SmolLM2-135M-Instruct, a hub id, a folder, a ``.gguf`` file, or a loaded
             transformers model (then ``tokenizer`` is needed; the model is switched to ``eval()`` and not changed).
         config: an ``EchoConfig`` or the name of a preset (``EchoConfig.preset``). ``None`` takes what is saved with
-            the model; else ``"default"`` for the built-in model and ``"echo"``, the paper's method, for any other.
+            the model; else ``"default"`` for the built-in model (``"zero-shot"`` where it has an ``adapter``) and
+            ``"echo"``, the paper's method, for any other.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``; ``None`` takes the best there is.
         dtype: ``"auto"`` (bfloat16 where the machine is fast at it, else float32) or a torch dtype.
         tokenizer: a fast tokenizer, for a loaded model.
-        adapter: hub id or folder of a PEFT adapter to merge into the weights.
+        adapter: hub id or folder of a PEFT adapter to merge into the weights; not beside a config that has one.
         on_truncate: what to do with texts over ``max_length``: ``"warn"`` once a call, raise an ``"error"``, or
             ``"ignore"``. :attr:`truncated` counts them in any case.
         model_kwargs: for transformers' ``from_pretrained``: ``revision``, ``device_map``, ``quantization_config``, ...
@@ -80,6 +81,8 @@ class EchoEncoder:
         adapter = None if adapter is None else os.fspath(adapter)
         self._source = Source(model, tokenizer, adapter, device, dtype, dict(model_kwargs or {}))
         self._config = EchoConfig.preset(config) if isinstance(config, str) else config
+        if self._config is not None:
+            self._source.for_config(self._config)  # said now, not at the first text
         self._on_truncate = on_truncate
         self._truncated = Truncated()
         self._lock = threading.RLock()
@@ -169,7 +172,8 @@ class EchoEncoder:
     def fingerprint(self) -> str:
         """SHA-256 (hex) of model name, adapter, dtype, ``model_kwargs`` and config: a namespace for caches of vectors.
 
-        Weights are known by name and path only: train a model in place and it keeps its fingerprint.
+        Weights are known by name and path only (a packaged adapter by its content): a model that is trained in place
+        keeps its fingerprint.
         """
         source = self._source
         parts = (source.name, source.adapter, str(source.dtype), sorted(source.model_kwargs.items(), key=str))
@@ -199,7 +203,7 @@ class EchoEncoder:
                 from .runtime import Runtime
 
                 config = self.config
-                self._loaded = Runtime(*self._source.load(), config)
+                self._loaded = Runtime(*self._source.for_config(config).load(), config)
             return self._loaded
 
     def count_tokens(self, texts: str | Sequence[str]) -> list[int]:
@@ -208,7 +212,12 @@ class EchoEncoder:
         return self.runtime.tokenizer.count(texts, spaced=self.config.templates[0].spaced)
 
     def with_config(self, config: EchoConfig) -> EchoEncoder:
-        """The same model with another config; weights in memory are shared where the same layers run."""
+        """The same model with another config; weights are shared where the same layers and adapters run, else reloaded.
+
+        Raises:
+            ConfigError: the config was trained with a packaged adapter, for another model.
+        """
+        self._source.for_config(config)
         other = object.__new__(EchoEncoder)
         other.__setstate__(self.__getstate__() | {"_config": config, "_truncated": Truncated()})
         with self._lock:
@@ -245,7 +254,7 @@ class EchoEncoder:
         return self.with_config(self.config.replace(transforms=tuple(fitted)))
 
     def save_pretrained(self, path: str | os.PathLike[str]) -> None:
-        """Write weights (layers that run), tokenizer and ``echo_config.json``; ``EchoEncoder(path)`` loads them.
+        """Write weights (layers that run, adapters merged), tokenizer, ``echo_config.json``: ``EchoEncoder(path)``.
 
         So does ``SentenceTransformer(path, trust_remote_code=True)`` where sentence-transformers-echo is installed.
 
@@ -260,7 +269,8 @@ class EchoEncoder:
         runtime.backbone.model.save_pretrained(folder)
         runtime.tokenizer.source.save_pretrained(folder)
         # Above the exit nothing is saved, so fractions and "the last layer" would mean something else there.
-        saved = self.config.replace(start_layer=layers.start, exit_layer=layers.exit, final_norm=layers.final_norm)
+        numbers = {"start_layer": layers.start, "exit_layer": layers.exit, "final_norm": layers.final_norm}
+        saved = self.config.replace(packaged_adapter=None, **numbers)  # that adapter is in the weights
         saved.save(folder)
         write_modules(folder, self.dimension, saved.pooling)
 

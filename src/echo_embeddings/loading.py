@@ -15,6 +15,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokeni
 from transformers.utils import logging
 from transformers.utils.hub import cached_file
 
+from . import builtin, lora, packaged
 from .config import ARRAYS_FILE, CONFIG_FILE, EchoConfig
 from .errors import ModelError
 from .source import Source
@@ -95,13 +96,15 @@ def _find(source: Source, file: str) -> str | None:
 
 
 def load(source: Source) -> tuple[PreTrainedModel, Any]:
-    """Load the body of a causal model and its tokenizer.
+    """Load the body of a causal model, its adapters merged, and its tokenizer.
 
     Raises:
-        ModelError: there is no such model, or it is not causal.
+        ModelError: there is no such model, it is not causal, or an adapter does not fit it.
     """
-    source = _with_base(source)
     device = pick_device(source.device)
+    source = _with_base(source)
+    adapters = [os.fspath(packaged.adapter_folder(source.packaged))] if source.packaged else []
+    adapters += [source.adapter] if source.adapter else []
     name, gguf = _split_gguf(source.location())
     if name.startswith(("/", "./", "../", "~")) and not Path(name).exists():
         raise ModelError(f"there is no folder {name!r}; give the path of a saved model, a .gguf file, or a hub id")
@@ -112,11 +115,9 @@ def load(source: Source) -> tuple[PreTrainedModel, Any]:
         dtype = pick_dtype(_dtype_wanted(source, config), device)
         kwargs = {"dtype": dtype} | source.model_kwargs
         tokenizer = AutoTokenizer.from_pretrained(name, **hub)
-        if source.adapter is None:
-            with _bar(shown=source.model is not None):
-                model = AutoModel.from_pretrained(name, **kwargs, **gguf)
-        else:
-            model = _with_adapter(name, source.adapter, kwargs | gguf)
+        quantised = bool(gguf or kwargs.get("quantization_config") or getattr(config, "quantization_config", None))
+        with _bar(shown=source.model is not None):
+            model = _with_adapters(name, adapters, kwargs | gguf, quantised=quantised)
     except (OSError, ValueError) as error:
         if isinstance(error, ModelError):
             raise
@@ -126,7 +127,9 @@ def load(source: Source) -> tuple[PreTrainedModel, Any]:
         ) from error
     if "device_map" not in kwargs:
         model = model.to(device)
-    return prepare(model), tokenizer
+    body = prepare(model)
+    setattr(body, packaged.MARK, source.packaged)
+    return body, tokenizer
 
 
 @contextmanager
@@ -144,13 +147,15 @@ def _bar(*, shown: bool) -> Iterator[None]:
 
 def _with_base(source: Source) -> Source:
     """A PEFT adapter's own name stands for its base model with the adapter."""
-    found = None if source.adapter else _find(source, "adapter_config.json")
+    found = None if source.adapter or source.model is None else _find(source, "adapter_config.json")
     if found is None or _find(source, "config.json") is not None:
         return source
     base = json.loads(Path(found).read_text(encoding="utf-8")).get("base_model_name_or_path")
-    if not base:
+    if not base and source.packaged is None:
         raise ModelError(f"adapter {source.name!r} does not say its base model; use EchoEncoder(base, adapter=...)")
-    return replace(source, model=base, adapter=source.location())
+    # Under a packaged adapter lies the built-in model, wherever its folder was when this one was trained.
+    is_builtin = source.packaged is not None or base == builtin.NAME
+    return replace(source, model=None if is_builtin else base, adapter=source.location())
 
 
 def _dtype_wanted(source: Source, config: Any) -> Any:
@@ -203,24 +208,66 @@ def _split_gguf(name: str) -> tuple[str, dict[str, str]]:
     return os.fspath(path.parent), {"gguf_file": path.name}
 
 
-def _with_adapter(name: str, adapter: str, kwargs: dict[str, Any]) -> PreTrainedModel:
-    try:
-        from peft import PeftModel
-        from peft.utils.save_and_load import load_peft_weights
-    except ImportError as error:
-        raise ImportError("adapter= needs peft; run pip install 'echo-embeddings[peft]'") from error
+def _with_adapters(name: str, adapters: list[str], kwargs: dict[str, Any], *, quantised: bool) -> PreTrainedModel:
+    """The body of a model with adapters merged in order: merged weights cost nothing at run time."""
+    # Into quantised weights nothing can be merged without loss; peft runs such an adapter beside them.
+    plain = {adapter: None if quantised else _plain_lora(adapter) for adapter in adapters}
+    with_head = any(found is None and _names_head(adapter) for adapter, found in plain.items())
+    model = (AutoModelForCausalLM if with_head else AutoModel).from_pretrained(name, **kwargs)
+    for adapter, found in plain.items():
+        if found is None:
+            model = _with_peft(model, adapter)
+        else:
+            lora.merge(model.base_model, *found)
+    body: PreTrainedModel = model.base_model
+    return body
+
+
+def _plain_lora(adapter: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]] | None:
+    """Config and tensors of an adapter that needs no peft; ``None`` for any other."""
+    from safetensors.torch import load_file
+
+    source = Source(adapter)
+    if (found := _find(source, packaged.ADAPTER_CONFIG)) is None:
+        raise ModelError(
+            f"adapter {adapter!r} could not be loaded: there is no {packaged.ADAPTER_CONFIG}; give the folder or hub "
+            "id of an adapter that peft saved"
+        )
+    config = json.loads(Path(found).read_text(encoding="utf-8"))
+    if (weights := _find(source, packaged.ADAPTER_WEIGHTS)) is None:
+        return None
+    tensors = load_file(weights)
+    return (config, tensors) if lora.is_plain(config, tensors) else None
+
+
+def _names_head(adapter: str) -> bool:
+    """Whether an adapter was trained on the model with its head: its names have one level more."""
+    _, load_peft_weights = _peft()
     try:
         keys = load_peft_weights(adapter, device="cpu")
     except ValueError as error:
         raise ModelError(f"adapter {adapter!r} could not be loaded: {error}") from error
-    # Adapters trained on the model with its head name one level more than those trained on its body.
-    with_head = any(key.startswith("base_model.model.model.") for key in keys)
-    base = (AutoModelForCausalLM if with_head else AutoModel).from_pretrained(name, **kwargs)
-    adapted: Any = PeftModel.from_pretrained(base, adapter)
-    # Merged weights cost nothing at run time; those of a quantised model cannot be merged without loss.
-    merged = adapted.get_base_model() if getattr(base, "is_quantized", False) else adapted.merge_and_unload()
-    body: PreTrainedModel = merged.base_model
-    return body
+    return any(key.startswith(("base_model.model.model.", "base_model.model.lm_head.")) for key in keys)
+
+
+def _with_peft(model: PreTrainedModel, adapter: str) -> PreTrainedModel:
+    peft_model, _ = _peft()
+    adapted: Any = peft_model.from_pretrained(model, adapter)
+    merged: PreTrainedModel
+    merged = adapted.get_base_model() if getattr(model, "is_quantized", False) else adapted.merge_and_unload()
+    return merged
+
+
+def _peft() -> tuple[Any, Any]:
+    try:
+        from peft import PeftModel
+        from peft.utils.save_and_load import load_peft_weights
+    except ImportError as error:
+        raise ImportError(
+            "this adapter is more than plain LoRA, or the model is quantised, which needs peft; run "
+            "pip install 'echo-embeddings[peft]'"
+        ) from error
+    return PeftModel, load_peft_weights
 
 
 def _require_decoder(config: Any, name: str) -> None:

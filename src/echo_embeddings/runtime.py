@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from . import batching
+from . import batching, packaged
 from .backbone import Backbone, Batch
 from .config import EchoConfig
 from .errors import ConfigError, NumericalError, WindowWarning, warn
@@ -31,9 +31,17 @@ class Runtime:
         model: the body of a causal model, on its device.
         tokenizer: its transformers tokenizer.
         config: what to run.
+
+    Raises:
+        ConfigError: the config was trained with a packaged adapter that is not merged into the model.
     """
 
     def __init__(self, model: PreTrainedModel, tokenizer: Any, config: EchoConfig) -> None:
+        if config.packaged_adapter not in (None, getattr(model, packaged.MARK, None)):
+            raise ConfigError(
+                f"the config was trained with the packaged adapter {config.packaged_adapter!r}, which is not merged "
+                "into this model; load the model with EchoEncoder(), or use config='zero-shot' or 'late-echo'"
+            )
         self.tokenizer = EchoTokenizer(tokenizer)
         text_config = model.config.get_text_config()
         self.backbone = Backbone(model, config.layers(text_config.num_hidden_layers))
@@ -52,9 +60,9 @@ class Runtime:
             self.dimension = transform.output_dimension(self.dimension)
 
     def with_config(self, config: EchoConfig) -> Runtime | None:
-        """A runtime of the same weights for another config; ``None`` if that wants layers that are not in memory."""
+        """A runtime of the same weights for another config; ``None`` if that wants layers or weights not in memory."""
         layers = self.backbone.layers
-        if config.layers(layers.depth) != layers:
+        if config.layers(layers.depth) != layers or config.packaged_adapter != self.config.packaged_adapter:
             return None
         other = copy.copy(self)
         other._configure(config)

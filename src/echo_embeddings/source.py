@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import pickle
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import builtin
+from . import builtin, packaged
 from .config import EchoConfig
+from .errors import ConfigError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -27,6 +29,7 @@ class Source:
         device: device name, or ``None`` for the best there is.
         dtype: ``"auto"`` or a torch dtype, by name or as it is.
         model_kwargs: for transformers' ``from_pretrained``.
+        packaged: the name of a packaged adapter that is merged first; see :meth:`for_config`.
     """
 
     model: Any = None
@@ -35,6 +38,7 @@ class Source:
     device: str | None = None
     dtype: Any = "auto"
     model_kwargs: dict[str, Any] = field(default_factory=dict)
+    packaged: str | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.model, os.PathLike):
@@ -65,13 +69,44 @@ class Source:
     def config(self) -> EchoConfig:
         """What is saved with the model; else the preset that suits it."""
         if self.model is None:
-            return EchoConfig.preset("default")
+            # The default may have an adapter of its own; an adapter of the user's takes its place.
+            return EchoConfig.preset("default" if self.adapter is None else "zero-shot")
         if not self.is_loaded:
             from .loading import saved_config
 
             if (saved := saved_config(self)) is not None:
                 return saved
         return EchoConfig.preset("echo")
+
+    def for_config(self, config: EchoConfig) -> Source:
+        """This source with the packaged adapter that ``config`` was trained with, if any.
+
+        Raises:
+            ConfigError: that is an adapter for another model, it is not installed, or there is a second one.
+        """
+        name = config.packaged_adapter
+        if name is None:
+            return replace(self, packaged=None)
+        packaged.adapter_folder(name)
+        if self.adapter is not None:
+            raise ConfigError(
+                f"the config has the packaged adapter {name!r}, and adapter={self.adapter!r} is another; leave one "
+                "out: adapter=, or the config's by config='zero-shot' or config.replace(packaged_adapter=None)"
+            )
+        if self.model is not None and not self._is_adapter_folder():
+            raise ConfigError(
+                f"the config has the packaged adapter {name!r}, which was trained for the built-in {builtin.NAME} and "
+                f"does not fit {self.name!r}; leave the model out, use config='late-echo', or train an adapter of your "
+                "own"
+            )
+        return replace(self, packaged=name)
+
+    def _is_adapter_folder(self) -> bool:
+        """Whether the model is an adapter on disk: then the packaged one may lie beneath it."""
+        folder = None if self.is_loaded else Path(self.model)
+        return (
+            folder is not None and (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file()
+        )
 
     def load(self) -> tuple[PreTrainedModel, Any]:
         """The model's body and its tokenizer."""

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from .errors import ConfigError
 from .vectors import Vectors
 
-__all__ = ["TRANSFORMS", "EmbedFilter", "Standardize", "Transform", "Truncate", "fit"]
+__all__ = ["TRANSFORMS", "EmbedFilter", "Project", "Standardize", "Transform", "Truncate", "fit"]
 
 
 class Transform(ABC):
@@ -161,6 +161,42 @@ class EmbedFilter(Transform):
         return vectors @ self.arrays["basis"]
 
 
+class Project(Transform):
+    """An affine map ``vectors @ weight + bias``, such as the linear head that a distillation trains.
+
+    Args:
+        weight: ``[dim, dim']``. The weight of a ``torch.nn.Linear`` is the other way round: give its transpose.
+        bias: ``[dim']``; ``None`` for zeros.
+
+    Raises:
+        ConfigError: the shapes do not fit each other, or a value is NaN or infinite.
+    """
+
+    name = "project"
+
+    def __init__(self, weight: Any, bias: Any = None) -> None:
+        shape = np.shape(weight)
+        if len(shape) != 2 or 0 in shape:
+            raise ConfigError(f"Project needs a weight [dim, dim'], not {shape}")
+        super().__init__(arrays={"weight": weight, "bias": np.zeros(shape[1]) if bias is None else bias})
+        if self.arrays["bias"].shape != shape[1:]:
+            raise ConfigError(
+                f"Project with a weight {shape} needs a bias {shape[1:]}, not {self.arrays['bias'].shape}; the weight "
+                "of a torch.nn.Linear must be transposed"
+            )
+
+    @property
+    def input_dimension(self) -> int:
+        return int(self.arrays["weight"].shape[0])
+
+    def output_dimension(self, dimension: int) -> int:
+        self._check(dimension)
+        return int(self.arrays["weight"].shape[1])
+
+    def apply(self, vectors: Vectors) -> Vectors:
+        return vectors @ self.arrays["weight"] + self.arrays["bias"]
+
+
 class Truncate(Transform):
     """Keep the first dimensions, for models trained with a Matryoshka loss (arXiv 2205.13147).
 
@@ -194,7 +230,7 @@ class Truncate(Transform):
 
 #: Every transform by the name it is saved under.
 TRANSFORMS: Mapping[str, type[Transform]] = MappingProxyType(
-    {cls.name: cls for cls in (EmbedFilter, Standardize, Truncate)}
+    {cls.name: cls for cls in (EmbedFilter, Project, Standardize, Truncate)}
 )
 
 

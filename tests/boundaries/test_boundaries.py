@@ -32,6 +32,7 @@ def test_the_exported_names():
             "ModelError",
             "ModelUnavailableError",
             "NumericalError",
+            "Project",
             "Standardize",
             "Template",
             "TokenEmbeddings",

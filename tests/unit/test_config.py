@@ -3,11 +3,12 @@ import json
 import numpy as np
 import pytest
 
-from echo_embeddings import ConfigError, EchoConfig, EmbedFilter, Standardize, Template, Truncate
+from echo_embeddings import ConfigError, EchoConfig, EmbedFilter, Project, Standardize, Template, Truncate
 from echo_embeddings.config import Layers
 
 PRESETS = [
     "default",
+    "zero-shot",
     "echo",
     "late-echo",
     "echo-finetuned",
@@ -66,12 +67,14 @@ def test_strings_become_templates():
 
 def test_transforms_are_saved_bit_for_bit(tmp_path):
     mean = np.random.default_rng(0).normal(size=8).astype(np.float32)
-    transforms = (Standardize(mean, np.exp(mean)), EmbedFilter.from_unembedding(np.eye(8), 2), Truncate(3))
+    project = Project(np.outer(mean, mean[:6]), mean[:6])
+    transforms = (Standardize(mean, np.exp(mean)), project, EmbedFilter.from_unembedding(np.eye(6), 1), Truncate(3))
     config = EchoConfig("{text}", transforms=transforms)
     config.save(tmp_path)
     loaded = EchoConfig.load(tmp_path)
     assert loaded == config
     np.testing.assert_array_equal(loaded.transforms[0].arrays["mean"], mean)
+    np.testing.assert_array_equal(loaded.transforms[1].arrays["weight"], project.arrays["weight"])
 
 
 def test_saving_again_without_arrays_leaves_none_behind(tmp_path):
@@ -133,7 +136,7 @@ def test_wrong_types_are_type_errors():
 
 
 def test_an_unknown_preset_lists_the_known_ones():
-    with pytest.raises(ConfigError, match="there is no preset 'ecko'; choose one of default, echo, late-echo"):
+    with pytest.raises(ConfigError, match="no preset 'ecko'; choose one of default, zero-shot, echo, late-echo"):
         EchoConfig.preset("ecko")
 
 

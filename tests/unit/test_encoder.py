@@ -338,7 +338,7 @@ def test_statistics_of_another_model_are_refused(builtin_folder):
     model = tiny("llama", vocab_size=49152, num_hidden_layers=30)
     tokenizer = AutoTokenizer.from_pretrained(builtin_folder)
     with pytest.raises(ConfigError, match="Standardize was fitted on 576 dimensions, but these vectors have 32"):
-        EchoEncoder(model, "default", tokenizer=tokenizer).encode_documents("a")
+        EchoEncoder(model, "zero-shot", tokenizer=tokenizer).encode_documents("a")
 
 
 # --- saving, pickling, threads ----------------------------------------------------------------------------------------
@@ -441,7 +441,7 @@ def test_an_encoder_is_an_embedder(builtin_encoder):
 def test_a_fingerprint_tells_apart_what_gives_other_vectors(builtin_folder):
     encoders = [
         EchoEncoder(),
-        EchoEncoder(builtin_folder, "default"),
+        EchoEncoder(builtin_folder, "zero-shot"),
         EchoEncoder(config="echo"),
         EchoEncoder(dtype="float32"),
         EchoEncoder(adapter="some/adapter"),

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from echo_embeddings import ConfigError, EmbedFilter, Standardize, Truncate
+from echo_embeddings import ConfigError, EmbedFilter, Project, Standardize, Truncate
 from echo_embeddings.vectors import unit
 
 
@@ -42,6 +42,15 @@ def test_truncate_keeps_the_first_dimensions():
     np.testing.assert_array_equal(Truncate(2)(vectors()), vectors()[:, :2])
 
 
+def test_project_is_affine():
+    weight, bias = np.arange(8).reshape(4, 2), [0.5, -1]
+    out = Project(weight, bias)(vectors())
+    assert out.dtype == np.float32
+    np.testing.assert_allclose(out, vectors() @ weight + bias, rtol=1e-5)
+    assert Project(weight, bias).output_dimension(4) == 2
+    assert Project(weight) == Project(weight, [0, 0]) != Project(weight, bias)
+
+
 def test_unit_rows_and_the_row_without_direction():
     out = unit(np.array([[3, 4], [0, 0], [1e-30, 0]], dtype=np.float32))
     np.testing.assert_allclose(out, [[0.6, 0.8], [1, 0], [1, 0]], atol=1e-7)
@@ -68,6 +77,11 @@ def test_transforms_cannot_be_changed_afterwards():
         (lambda: Standardize.fit(np.zeros((1, 3), np.float32)), r"cannot be fitted on 1 text\(s\); give at least 2"),
         (lambda: EmbedFilter.from_unembedding(np.eye(4), tau=0.5), r"tau=0.5 must be from 1"),
         (lambda: EmbedFilter.from_unembedding(np.eye(4), tau=9), r"tau=9 must be from 1 .* to 4"),
+        (lambda: Project(np.zeros(4)), r"Project needs a weight \[dim, dim'\], not \(4,\)"),
+        (lambda: Project(np.zeros((4, 0))), r"Project needs a weight \[dim, dim'\], not \(4, 0\)"),
+        (lambda: Project(np.zeros((2, 4)), [1, 2]), r"weight \(2, 4\) needs a bias \(4,\), not \(2,\); .* transposed"),
+        (lambda: Project([[np.inf]]), "weight has NaN or infinity"),
+        (lambda: Project(np.eye(2))(vectors()), "fitted on 2 dimensions, but these vectors have 4"),
         (lambda: Truncate(0), r"Truncate\(dimension=0\): give a whole number of at least 1"),
         (lambda: Truncate(5)(vectors()), "cannot keep 5 of 4 dimensions"),
         (lambda: Standardize([0, 1], [1, 1])(vectors()), "fitted on 2 dimensions, but these vectors have 4"),

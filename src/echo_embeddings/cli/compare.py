@@ -46,16 +46,18 @@ def compare(
     json: options.Json = False,
 ) -> None:
     """Compare presets on your own data: quality and time for each text."""
-    from echo_embeddings import EchoConfig
+    from echo_embeddings import EchoConfig, EchoEncoder
 
-    # The fitted statistics of "default" are the built-in model's.
-    usual = "default,echo,classical,prompt-eol" if model is None else "echo,late-echo,classical,prompt-eol"
+    # What is fitted or trained in "default" and "zero-shot" is the built-in model's.
+    usual = "default,zero-shot,echo,classical,prompt-eol" if model is None else "echo,late-echo,classical,prompt-eol"
     names = list(dict.fromkeys(name.strip() for name in (presets or usual).split(",") if name.strip()))
     if not names:
         raise InputError(f"--presets {presets!r} names none; try --presets {usual}")
     configs = [EchoConfig.preset(name) for name in names]
     if max_length is not None:
         configs = [config.replace(max_length=max_length) for config in configs]
+    for config in configs:
+        EchoEncoder(options.where(model), config)  # loads nothing, but says what cannot work before the first minutes
     dataset = open_dataset(data, limit)
     encoder = options.open_encoder(model, configs[0], device=device, dtype=dtype)
     results = []

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from echo_embeddings import EchoConfig, EchoEncoder, builtin
+from echo_embeddings import EchoConfig, EchoEncoder, builtin, packaged
 
 from . import options, output
 from .errors import InputError
@@ -62,6 +62,7 @@ def _facts(model: str, config: EchoConfig) -> dict[str, Any]:
     layers = config.layers(weights.num_hidden_layers)
     document, query = config.templates
     return {
+        "adapter": _adapter(config),
         "architecture": weights.model_type,
         "layers": weights.num_hidden_layers,
         "hidden_size": weights.hidden_size,
@@ -75,6 +76,12 @@ def _facts(model: str, config: EchoConfig) -> dict[str, Any]:
         "max_length": config.max_length,
         "fingerprint": config.fingerprint(),
     }
+
+
+def _adapter(config: EchoConfig) -> str | None:
+    """The packaged adapter with the beginning of its digest, which tells versions apart."""
+    name = config.packaged_adapter
+    return None if name is None else f"{name} (packaged, {packaged.digest(name)[:12]})"
 
 
 def _weights_config(model: str) -> Any:

@@ -13,7 +13,6 @@ import typer
 from numpy.typing import NDArray
 
 from echo_embeddings import EchoConfig, EchoEncoder, builtin
-from echo_embeddings.errors import EchoError
 
 from . import output
 from .errors import InputError
@@ -41,7 +40,10 @@ Model = Annotated[
 ]
 Config = Annotated[
     str | None,
-    typer.Option(help="Preset (echo, late-echo, classical, ...) or a folder with echo_config.json.", metavar="PRESET"),
+    typer.Option(
+        help="Preset (default, zero-shot, echo, late-echo, classical, ...) or a folder with echo_config.json.",
+        metavar="PRESET",
+    ),
 ]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; without it, the best there is.")]
 DType = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
@@ -85,13 +87,11 @@ def open_encoder(
     Texts that are cut are not warned of a window at a time; commands report ``encoder.truncated`` at the end.
 
     Raises:
-        InputError: the device cannot be used.
-        EchoError: model or config cannot be used.
+        EchoError: model, config, device or dtype cannot be used.
     """
     if isinstance(config, str):
         folder = Path(config).expanduser()
         config = EchoConfig.load(folder) if folder.is_dir() else EchoConfig.preset(config)
-    _require_device(device)
     quiet()
     encoder = EchoEncoder(where(model), config, device=device, dtype=dtype, on_truncate="ignore")
     if max_length is not None:
@@ -99,7 +99,7 @@ def open_encoder(
     fetch = model is None and not builtin.is_cached()
     message = "fetching the built-in model once (93 MB) and converting it" if fetch else f"loading {encoder.model_name}"
     with output.err.status(message):
-        _load(encoder)
+        _ = encoder.dimension
     return encoder
 
 
@@ -111,15 +111,6 @@ def encode(
     return embed(list(texts), show_progress=advance)
 
 
-def _load(encoder: EchoEncoder) -> None:
-    try:
-        _ = encoder.dimension
-    except EchoError:
-        raise
-    except ValueError as error:  # how transformers speaks of a folder or file that it does not understand
-        raise InputError(f"model {encoder.model_name!r} could not be loaded: {error}") from error
-
-
 def report_truncated(encoder: EchoEncoder) -> None:
     """Say once, at the end, how much was cut."""
     cut = encoder.truncated
@@ -128,20 +119,6 @@ def report_truncated(encoder: EchoEncoder) -> None:
             f"warning: {cut.texts} text(s) were cut to {encoder.max_length} tokens; {cut.tokens} tokens were not read. "
             "Split long texts or raise --max-length"
         )
-
-
-def _require_device(device: str | None) -> None:
-    if device is None:
-        return
-    import torch
-
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # torch says it in either way
-        reason = str(error).splitlines()[0]
-        raise InputError(
-            f"--device {device} cannot be used here ({reason}); leave it out for the best there is"
-        ) from error
 
 
 def quiet() -> None:

@@ -80,7 +80,10 @@ class Index:
         manifest = _read_manifest(folder)
         config = EchoConfig.load(folder)
         if config.fingerprint() != manifest.config:
-            raise InputError(f"{folder}: its echo_config.json is not the one it was made with; make the index again")
+            raise InputError(
+                f"{folder}: its echo_config.json, or the packaged adapter that this names, is not the one it was made "
+                "with; make the index again"
+            )
         return cls(folder, manifest, config)
 
     def search(self, query: Vectors, k: int) -> list[Hit]:

@@ -245,7 +245,7 @@ def test_cache_namespace_of_an_unknown_embedder():
         ({"pooling": "mean"}, r"pooling\s+Extra inputs are not permitted"),
         ({"model": 3}, r"model\s+Input should be a valid string"),
         ({"config": 3}, r"config\S*\s+Input should be an instance of EchoConfig"),
-        ({"config": "ecko"}, "there is no preset 'ecko'; choose one of default, echo"),
+        ({"config": "ecko"}, "there is no preset 'ecko'; choose one of default, zero-shot, echo"),
         ({"on_truncate": "cry"}, "on_truncate='cry' is unknown; choose one of warn"),
         ({"dimensions": 0}, r"dimensions\s+Input should be greater than 0"),
         ({"dimensions": "64"}, r"dimensions\s+Input should be a valid integer"),
@@ -290,10 +290,11 @@ def test_folder_from_a_newer_version(tmp_path):
         EchoEmbeddings(model=str(tmp_path)).embed_query("x")
 
 
-def test_missing_package(builtin_folder, monkeypatch):
+def test_missing_package(builtin_folder, monkeypatch, tmp_path):
+    (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA", "use_dora": true}')
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(ImportError, match=r"pip install 'echo-embeddings\[peft\]'"):
-        EchoEmbeddings(adapter="some/adapter").embed_query("x")
+        EchoEmbeddings(adapter=str(tmp_path)).embed_query("x")
 
 
 def test_a_loaded_model_is_not_pickled_in_silence(builtin_encoder, builtin_folder):

@@ -239,7 +239,7 @@ def test_shared_cache_only_if_roles_share_vectors(builtin_encoder, asymmetric_en
         ({"pooling": "mean"}, r"pooling\s+Extra inputs are not permitted"),
         ({"model_name": 3}, r"model_name\s+Input should be a valid string"),
         ({"config": 3}, r"config\S*\s+Input should be an instance of EchoConfig"),
-        ({"config": "ecko"}, "there is no preset 'ecko'; choose one of default, echo"),
+        ({"config": "ecko"}, "there is no preset 'ecko'; choose one of default, zero-shot, echo"),
         ({"on_truncate": "cry"}, "on_truncate='cry' is unknown; choose one of warn"),
         ({"dimensions": 0}, r"dimensions\s+Input should be greater than 0"),
         ({"embed_batch_size": 0}, r"embed_batch_size\s+Input should be greater than 0"),
@@ -279,7 +279,8 @@ def test_folder_from_a_newer_version(tmp_path):
         EchoEmbedding(model_name=str(tmp_path)).get_query_embedding("x")
 
 
-def test_missing_package(builtin_folder, monkeypatch):
+def test_missing_package(builtin_folder, monkeypatch, tmp_path):
+    (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA", "use_dora": true}')
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(ImportError, match=r"pip install 'echo-embeddings\[peft\]'"):
-        EchoEmbedding(adapter="some/adapter").get_query_embedding("x")
+        EchoEmbedding(adapter=str(tmp_path)).get_query_embedding("x")

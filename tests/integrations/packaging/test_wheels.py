@@ -1,6 +1,7 @@
 """Each distribution holds its own files only, asks for its own framework only, and works as a normal install."""
 
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -41,6 +42,25 @@ def test_files(wheels):
     llama_index = {"__init__.py", "base.py", "py.typed"}
     assert names(wheels["langchain"]) == {LANGCHAIN + name for name in langchain}
     assert names(wheels["llama-index"]) == {LLAMA_INDEX + name for name in llama_index}
+
+
+def test_the_core_has_its_presets_with_their_adapter(adapter_of_default, tmp_path):
+    """Built from a copy, in which the default surely has an adapter."""
+    project, package = tmp_path / "project", "src/echo_embeddings"
+    shutil.copytree(ROOT / package, project / package, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE", ".gitignore"):
+        shutil.copy(ROOT / name, project)
+    adapter = {"adapter_config.json", "adapter_model.safetensors"}
+    for name in adapter:
+        shutil.copy(adapter_of_default / name, project / package / "presets" / "default")
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path, project]
+    subprocess.run(command, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    shipped = {name.removeprefix("echo_embeddings/presets/") for name in names(wheel) if "/presets/" in name}
+    fitted = {"echo_config.json", "echo_transforms.safetensors"}
+    assert shipped >= {f"zero-shot/{name}" for name in fitted} | {f"default/{name}" for name in fitted | adapter}
+    requirements = [line for line in metadata(wheel).splitlines() if line.startswith("Requires-Dist")]
+    assert all("extra ==" in line for line in requirements if "peft" in line)
 
 
 def test_requirements(wheels):

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from echo_embeddings import EchoConfig, __version__
+from echo_embeddings import EchoConfig, __version__, packaged
 from echo_embeddings.cli.app import app
 
 TEXTS = [
@@ -74,8 +74,8 @@ def test_embed_refuses_before_it_loads_anything(run, tmp_path):
         ("in.txt", "no/out.npy"): "error: no/out.npy: there is no folder no; make it first",
         ("gone.txt", "new.npy"): "error: gone.txt: No such file or directory",
         ("in.txt", "new.npy", "--column", "body"): "error: in.txt has no column 'body'",
-        ("in.txt", "new.npy", "--config", "ecco"): "error: there is no preset 'ecco'; choose one of default, echo",
-        ("in.txt", "new.npy", "--device", "gpu"): "error: --device gpu cannot be used here (Expected one of cpu",
+        ("in.txt", "new.npy", "--config", "ecco"): "error: there is no preset 'ecco'; choose one of default, zero-shot",
+        ("in.txt", "new.npy", "--device", "gpu"): "error: device='gpu' cannot be used: Expected one of cpu",
         ("in.txt", "new.npy", "--dtype", "int8"): "error: dtype='int8' is unknown; use 'auto', 'float32'",
         ("in.txt", "new.npy", "--model", "./gone"): "error: there is no model './gone'; give a hub id, a folder with",
         ("in.txt", "new.npy", "--model", "."): f"error: model '{tmp_path}' could not be loaded: ",
@@ -193,6 +193,17 @@ def test_model_info(run, builtin_folder):
     assert (told["architecture"], told["layers"], told["hidden_size"]) == ("llama", 30, 576)
     assert told["fingerprint"] == EchoConfig.preset("default").fingerprint()
     assert "template" in run("model", "info", builtin_folder)
+
+
+def test_model_info_names_the_packaged_adapter(run, packaged_adapter):
+    told = json.loads(run("model", "info", "--json"))
+    assert told["adapter"] == f"default (packaged, {packaged.digest('default')[:12]})"
+    assert "adapter         default (packaged, " in run("model", "info")
+
+
+def test_compare_refuses_a_preset_of_another_model_before_it_loads_anything(run, packaged_adapter):
+    message = run("compare", "gone.tsv", "--model", "other/model", "--presets", "echo,default", code=1)
+    assert message.startswith("error: the config has the packaged adapter 'default', which was trained for")
 
 
 def test_model_info_of_nothing(run):

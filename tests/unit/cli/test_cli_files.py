@@ -116,7 +116,8 @@ def test_what_is_no_index_is_not_written_over(tmp_path):
 def test_an_index_whose_config_was_changed(index):
     EchoConfig.preset("classical").save(index)
     with pytest.raises(
-        InputError, match=r"its echo_config\.json is not the one it was made with; make the index again"
+        InputError,
+        match=r"its echo_config\.json, or the packaged adapter that .* not the one it was made with; make the",
     ):
         Index.open(index)
 
