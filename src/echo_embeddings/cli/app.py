@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 from echo_embeddings import __version__
 from echo_embeddings.errors import EchoError
 
-from . import compare, embed, index, model, output, search
+from . import compare, embed, index, model, output, search, train
 
 __all__ = ["app"]
 
@@ -74,4 +74,5 @@ app.command()(embed.embed)
 app.command()(index.index)
 app.command()(search.search)
 app.command()(compare.compare)
+app.command()(train.train)
 app.add_typer(model.app, name="model")

@@ -6,6 +6,7 @@ A table is read three times: checked before anything is computed, embedded, and 
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -126,14 +127,17 @@ def open_table(path: Path, column: str) -> Table:
         InputError: the suffix is unknown.
         FileNotFoundError: there is no such file.
     """
-    suffix = path.suffix.lower()
+    suffix = (path.with_suffix("") if path.suffix.lower() == ".gz" else path).suffix.lower()
     kinds: dict[str, type[Table]] = {".txt": TextTable, ".jsonl": JsonTable, ".ndjson": JsonTable, ".csv": CsvTable}
-    if suffix not in (*kinds, ".parquet"):
-        raise InputError(f"{path}: the suffix {suffix!r} is unknown; give a .txt, .jsonl, .csv or .parquet file")
+    if suffix not in kinds and path.suffix.lower() != ".parquet":
+        raise InputError(
+            f"{path}: the suffix {path.suffix!r} is unknown; give a .txt, .jsonl, .csv (all three also with .gz) or "
+            ".parquet file"
+        )
     if path.is_dir():
         raise InputError(f"{path} is a folder; give a .txt, .jsonl, .csv or .parquet file")
     path.open("rb").close()  # the system's own message, before anything else is done
-    if suffix == ".parquet":
+    if suffix == ".parquet" and path.suffix.lower() != ".gz":
         require("pyarrow", "parquet", "reading parquet")
         from .arrow import ParquetTable
 
@@ -144,10 +148,14 @@ def open_table(path: Path, column: str) -> Table:
 def lines(path: Path) -> Iterator[tuple[int, str]]:
     """Numbered lines with their ends, split at newlines only and decoded one by one, so that a bad one can be named.
 
+    Args:
+        path: the file; gunzipped if its name ends in ``.gz``.
+
     Raises:
         InputError: a line is not UTF-8.
     """
-    with path.open("rb") as file:
+    opened = gzip.open if path.suffix.lower() == ".gz" else open
+    with opened(path, "rb") as file:
         for number, line in enumerate(file, start=1):
             try:
                 yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")

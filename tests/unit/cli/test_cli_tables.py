@@ -96,7 +96,8 @@ def test_a_file_that_is_no_parquet(write):
 def test_an_unknown_suffix(write):
     path = write("a.docx", "x")
     with pytest.raises(
-        InputError, match=r"the suffix '\.docx' is unknown; give a \.txt, \.jsonl, \.csv or \.parquet file"
+        InputError,
+        match=r"'\.docx' is unknown; give a \.txt, \.jsonl, \.csv \(all three also with \.gz\) or \.parquet file",
     ):
         open_table(path, "text")
 

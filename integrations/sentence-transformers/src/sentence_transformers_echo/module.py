@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from sentence_transformers.base.model import BaseModel
 from sentence_transformers.base.modules import InputModule
 from torch import Tensor
@@ -41,6 +40,9 @@ class EchoModule(InputModule):
         model: the body of a causal model. Its layers up to the exit are shared, not copied.
         tokenizer: its fast tokenizer.
         config: what to run.
+
+    Raises:
+        ConfigError: the config was trained with a packaged adapter that is not merged into ``model``.
     """
 
     config_file_name = CONFIG_FILE
@@ -74,7 +76,11 @@ class EchoModule(InputModule):
 
     @max_seq_length.setter
     def max_seq_length(self, value: int) -> None:
-        self._runtime = Runtime(self.model, self.tokenizer, self.echo_config.replace(max_length=value))
+        self.change(max_length=value)
+
+    def change(self, **fields: Any) -> None:
+        """Replace fields of the config that do not choose layers."""
+        self._runtime = Runtime(self.model, self.tokenizer, self.echo_config.replace(**fields))
 
     def get_config_dict(self) -> dict[str, Any]:
         """What is run, for ``repr`` and model cards."""
@@ -115,7 +121,7 @@ class EchoModule(InputModule):
     def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         """``token_embeddings`` of the pooled tokens in float32, and an ``attention_mask`` that fits them."""
         del kwargs  # the instruction is in the token ids
-        states = batches.in_groups(features, self._run) if torch.is_inference_mode_enabled() else self._run(features)
+        states = batches.in_groups(features, self._run)
         mask = batches.pooled_mask(features["echo_pooled"]).to(states.device)
         return {**features, "token_embeddings": states, "attention_mask": mask}
 
@@ -131,12 +137,14 @@ class EchoModule(InputModule):
     def save(self, output_path: str, *args: Any, safe_serialization: bool = True, **kwargs: Any) -> None:
         """Weights, tokenizer and ``echo_config.json``: the folder is one for ``EchoEncoder`` too.
 
-        Of a model with adapters these alone are written, and the name of its base: as always with transformers.
+        Of a model with adapters these alone are written, and the name of its base: as always with transformers. A
+        packaged adapter is in the weights, so the saved config names it only where they are not written.
         """
         del args, safe_serialization, kwargs
         self.model.save_pretrained(output_path)
         self.save_tokenizer(output_path)
-        self.echo_config.save(output_path)
+        adapted = getattr(self.model, "_hf_peft_config_loaded", False)
+        (self.echo_config if adapted else self.echo_config.replace(packaged_adapter=None)).save(output_path)
         card.add_requirements(output_path)
 
     @classmethod

@@ -8,7 +8,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from echo_embeddings import EchoConfig
+from echo_embeddings import EchoConfig, builtin
 from echo_embeddings.config import Layers
 from echo_embeddings.source import Source
 
@@ -19,6 +19,8 @@ def load(
     path: str, adapter: str | None, options: dict[str, Any], hub: dict[str, Any]
 ) -> tuple[PreTrainedModel, Any, EchoConfig]:
     """Load on the CPU, unless ``options`` has a ``device_map``.
+
+    A packaged adapter that the config was trained with is merged; ``adapter`` is not, it goes on top.
 
     Args:
         path: folder or hub id.
@@ -32,8 +34,10 @@ def load(
     config = source.config()
     if adapter is not None:
         base = json.loads(Path(adapter).read_text(encoding="utf-8"))["base_model_name_or_path"]
-        source = Source(base, device="cpu", dtype=dtype, model_kwargs=options)
-    return *source.load(), config
+        # Under a packaged adapter lies the built-in model, wherever its folder was when this one was trained.
+        is_builtin = config.packaged_adapter is not None or base == builtin.NAME
+        source = Source(None if is_builtin else base, device="cpu", dtype=dtype, model_kwargs=options)
+    return *source.for_config(config).load(), config
 
 
 def in_numbers(config: EchoConfig, layers: Layers) -> EchoConfig:

@@ -1,0 +1,13 @@
+"""Fine-tuning of echo models on sentence-transformers' own trainer (issue 4).
+
+>>> from sentence_transformers_echo import Data, Recipe, train
+>>> train(Recipe(data=[Data("pairs.jsonl")], output="my-model", steps=300))
+>>> EchoEncoder("my-model")
+"""
+
+from .data import Data
+from .mining import mine
+from .recipe import Lora, Recipe
+from .trainer import train
+
+__all__ = ["Data", "Lora", "Recipe", "mine", "train"]

@@ -1,0 +1,61 @@
+"""Development sets as an evaluator of sentence-transformers: the numbers of ``echo-embeddings compare``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.evaluation import SentenceEvaluator
+
+from echo_embeddings import ConfigError
+from echo_embeddings.cli.datasets import Dataset, open_dataset
+
+__all__ = ["Judge"]
+
+
+class Judge(SentenceEvaluator):
+    """Scores a model on every set: Spearman or nDCG@10, times 100; ``average`` is their mean.
+
+    Args:
+        sets: by name.
+    """
+
+    def __init__(self, sets: Mapping[str, Dataset]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.sets = dict(sets)
+        self.primary_metric = "average"
+
+    @classmethod
+    def open(cls, paths: tuple[str, ...], folder: Path, limit: int | None) -> Judge | None:
+        """Read files of pairs and BEIR folders; ``None`` if there are none.
+
+        Raises:
+            InputError: one cannot be read.
+            ConfigError: two have the same name.
+        """
+        found = [folder / Path(path).expanduser() for path in paths]
+        sets = {path.stem: open_dataset(path, limit) for path in found}
+        if len(sets) < len(found):
+            raise ConfigError(f"evaluate: two sets have the same name among {', '.join(path.stem for path in found)}")
+        return cls(sets) if sets else None
+
+    def __call__(  # type: ignore[override]
+        self, model: SentenceTransformer, output_path: str | None = None, epoch: int = -1, steps: int = -1
+    ) -> dict[str, float]:
+        """The scores; nothing is written."""
+        del output_path, epoch, steps
+        scores = {name: dataset.score(*self._vectors(model, dataset)) for name, dataset in self.sets.items()}
+        return scores | {"average": float(np.mean(list(scores.values())))}
+
+    @staticmethod
+    def _vectors(model: SentenceTransformer, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+        documents, queries = dataset.texts
+        embedded = [
+            np.asarray(encode(texts, batch_size=256, show_progress_bar=False), np.float32)
+            if texts
+            else np.empty((0, 0))
+            for encode, texts in ((model.encode_document, documents), (model.encode_query, queries))
+        ]
+        return embedded[0], embedded[1]

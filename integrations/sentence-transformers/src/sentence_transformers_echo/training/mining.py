@@ -1,0 +1,93 @@
+"""Hard negatives for pairs: ``mine_hard_negatives`` of sentence-transformers, from file to file."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+from datasets import Dataset
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.util import mine_hard_negatives
+
+from echo_embeddings import ConfigError, EchoEncoder
+from sentence_transformers_echo.folder import from_encoder
+
+from .data import Data, read
+
+__all__ = ["mine"]
+
+
+def mine(
+    data: Data,
+    output: str | Path,
+    model: EchoEncoder | SentenceTransformer | None = None,
+    *,
+    negatives: int = 1,
+    margin: float = 0.05,
+    skip: int = 0,
+    candidates: int = 50,
+    seed: int = 0,
+) -> int:
+    """Write triples (``anchor, positive, negative_1 ...``) for the pairs of a file, as JSON lines.
+
+    Negatives are the documents nearest to a query that are not its own. Some would be right answers that nobody has
+    marked; so one that scores above ``(1 - margin)`` times the positive's cosine is left out (arXiv 2407.15831).
+
+    Args:
+        data: pairs; further columns are dropped.
+        output: a ``.jsonl`` or ``.jsonl.gz`` file; written whole or not at all.
+        model: what finds them; ``None`` is ``EchoEncoder()``.
+        negatives: how many a pair; pairs with fewer left are dropped.
+        margin: how far below the positive a negative must stay, as a part of the positive's score.
+        skip: nearest documents that are never taken.
+        candidates: nearest documents that are looked at.
+        seed: for the draw, if ``data.ratio`` or ``data.limit`` leave rows out.
+
+    Returns:
+        The number of triples written.
+
+    Raises:
+        ConfigError: an argument cannot work, or nothing was found.
+    """
+    target = Path(output)
+    if not target.name.endswith((".jsonl", ".jsonl.gz")):
+        raise ConfigError(f"output={str(output)!r}: give a .jsonl or .jsonl.gz file")
+    if data.loss != "contrastive":
+        raise ConfigError(f"{data.path}: loss={data.loss!r}: negatives are mined for pairs, so loss='contrastive'")
+    if not 0 <= margin < 1:
+        raise ConfigError(f"margin={margin!r}: give a part of the positive's score, from 0 to below 1")
+    pairs = read(data, Path(), seed).select_columns(["anchor", "positive"])
+    mined = mine_hard_negatives(
+        pairs,
+        _retriever(model),
+        anchor_column_name="anchor",
+        positive_column_name="positive",
+        range_min=skip,
+        range_max=skip + candidates,
+        relative_margin=margin,
+        num_negatives=negatives,
+        sampling_strategy="top",
+        output_format="n-tuple",
+        batch_size=256,
+        verbose=False,
+    )
+    if not len(mined):
+        raise ConfigError(f"{data.path}: no pair has {negatives} negatives below margin={margin}; lower the margin")
+    _write(mined, target)
+    return len(mined)
+
+
+def _retriever(model: EchoEncoder | SentenceTransformer | None) -> SentenceTransformer:
+    return model if isinstance(model, SentenceTransformer) else from_encoder(model or EchoEncoder())
+
+
+def _write(rows: Dataset, target: Path) -> None:
+    unfinished = target.with_name(f".{target.name}.tmp")
+    opened = gzip.open if target.suffix == ".gz" else open
+    try:
+        with opened(unfinished, "wt", encoding="utf-8") as file:
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        unfinished.replace(target)
+    finally:
+        unfinished.unlink(missing_ok=True)

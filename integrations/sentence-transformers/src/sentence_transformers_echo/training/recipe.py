@@ -1,0 +1,235 @@
+"""Everything that defines a training run, in one frozen object or YAML file. A recipe knows no tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from echo_embeddings import ConfigError, EchoConfig
+
+from .data import Data
+
+__all__ = ["Lora", "Recipe"]
+
+
+@dataclass(frozen=True)
+class Lora:
+    """Low-rank adapters (arXiv 2106.09685) on the layers that run.
+
+    Args:
+        rank: of each pair of matrices.
+        alpha: their product is scaled by ``alpha / rank``.
+        dropout: on their input; 0 for none. SimCSE needs some where the model has none of its own.
+        first_layer: layers below are left as they are and run without gradient, which is faster.
+        modules: names of the linear layers; ``None`` takes all of each decoder layer.
+    """
+
+    rank: int = 16
+    alpha: float = 32
+    dropout: float = 0.0
+    first_layer: int = 0
+    modules: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A training run. The same recipe on the same machine gives the same weights.
+
+    Args:
+        data: what to train on.
+        output: folder of the trained model and of the checkpoints on the way.
+        model: hub id or folder; ``None`` is the built-in model.
+        config: what the model reads and which layers run, in training as afterwards; an ``EchoConfig``, a preset's
+            name, or a mapping of an ``EchoConfig``'s fields (with ``preset``: what else is taken from there).
+        teacher: for ``"distill"``: a SentenceTransformer, by hub id, folder, or ``package:module/path`` of an
+            installed package.
+        dimension: length of the trained vectors: a linear head follows the pooling. Needed with a teacher; its
+            principal axes come first, so that shorter prefixes work too. ``None``: no head, the model's own length.
+        steps: optimiser steps.
+        batch_size: rows a step; what contrastive learning draws its negatives from.
+        mini_batch_tokens: tokens computed together (GradCache, arXiv 2101.06983): memory depends on it, not the result.
+        learning_rate: at its highest: after ``warmup`` it falls linearly to 0.
+        warmup: part of the steps in which it rises.
+        temperature: of the contrastive softmax over cosines.
+        matryoshka: lengths that contrastive learning trains too (arXiv 2205.13147).
+        lora: the adapters.
+        max_length: content tokens of a text in training; afterwards the config's own counts.
+        seed: for draws, order, initial weights and dropout.
+        evaluate: files and folders as ``echo-embeddings compare`` takes them, judged during training.
+        evaluate_limit: queries (or pairs) of each that are used; see ``compare --limit``.
+        evaluate_every: steps between two evaluations.
+        save_every: steps between two checkpoints.
+        data_folder: what relative paths start from.
+        dtype: of the frozen weights; ``"auto"`` as in ``EchoEncoder``. Adapters and head are kept in float32.
+
+    Raises:
+        ConfigError: a value cannot work; the message names it.
+    """
+
+    data: tuple[Data, ...]
+    output: str
+    model: str | None = None
+    config: EchoConfig | str | Mapping[str, Any] = "zero-shot"
+    teacher: str | None = None
+    dimension: int | None = None
+    steps: int = 500
+    batch_size: int = 64
+    mini_batch_tokens: int = 2048
+    learning_rate: float = 3e-4
+    warmup: float = 0.05
+    temperature: float = 0.02
+    matryoshka: tuple[int, ...] = ()
+    lora: Lora = field(default_factory=Lora)
+    max_length: int = 128
+    seed: int = 0
+    evaluate: tuple[str, ...] = ()
+    evaluate_limit: int | None = None
+    evaluate_every: int = 100
+    save_every: int = 100
+    data_folder: str = "."
+    dtype: str = "auto"
+
+    def __post_init__(self) -> None:
+        for name in ("data", "matryoshka", "evaluate"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        object.__setattr__(self, "config", _config(self.config))
+        if not self.data:
+            raise ConfigError("data is empty; name at least one file to train on")
+        for name in ("steps", "batch_size", "mini_batch_tokens", "max_length", "evaluate_every", "save_every"):
+            _require_whole(name, getattr(self, name))
+        for name in ("learning_rate", "temperature"):
+            if not isinstance(getattr(self, name), int | float) or getattr(self, name) <= 0:
+                raise ConfigError(f"{name}={getattr(self, name)!r}: give a number above 0 (in YAML 8.0e-4, not 8e-4)")
+        if not 0 <= self.warmup < 1:
+            raise ConfigError(f"warmup={self.warmup!r}: give a part of the steps, from 0 to below 1")
+        self._check_losses()
+
+    def _check_losses(self) -> None:
+        titles = [data.title for data in self.data]
+        if twice := sorted({title for title in titles if titles.count(title) > 1}):
+            raise ConfigError(f"two files are named {twice[0]!r}; give one of them another name:")
+        losses = {data.loss for data in self.data}
+        if "distill" in losses and (self.teacher is None or self.dimension is None):
+            raise ConfigError(
+                "loss='distill' needs a teacher and a dimension, such as teacher: "
+                "sentence-transformers/all-MiniLM-L6-v2 and dimension: 384"
+            )
+        if self.teacher is not None and "distill" not in losses:
+            raise ConfigError(f"teacher={self.teacher!r} is named, but no data has loss='distill'")
+        if self.dimension is not None:
+            _require_whole("dimension", self.dimension)
+        if "simcse" in losses and not self.lora.dropout:
+            raise ConfigError("loss='simcse' tells a text's two passes apart by dropout; set lora: dropout: 0.1")
+
+    @property
+    def echo_config(self) -> EchoConfig:
+        """``config``, resolved."""
+        assert isinstance(self.config, EchoConfig)  # noqa: S101 - __post_init__ made it one
+        return self.config
+
+    @classmethod
+    def preset(cls, name: str, **changes: Any) -> Recipe:
+        """A named recipe with some fields changed; ``data`` and ``output`` must be among them.
+
+        ``"paper"`` is the echo paper's fine-tuning (section 4.4): LoRA of rank 16 and alpha 16, learning rate 8e-4,
+        2,048 rows a step of one dataset each, temperature 1/50, 720 steps, last token of ``echo-finetuned``'s
+        templates, all layers. *Not published*, and so our choice: which modules have adapters (all linear ones), the
+        schedule (5 % warm-up, linear decay), the length (256), dropout (none), negatives a query (those in the data).
+        The paper also trains the end-of-sequence token's embedding; this does not.
+
+        Raises:
+            ConfigError: no recipe has that name.
+        """
+        if name not in _PRESETS:
+            raise ConfigError(f"there is no recipe {name!r}; choose one of {', '.join(_PRESETS)}")
+        return cls(**{**_PRESETS[name], **changes})
+
+    @classmethod
+    def load(cls, path: str | Path, **changes: Any) -> Recipe:
+        """Read a YAML file. Its relative paths start from its own folder, unless it sets ``data_folder``.
+
+        Raises:
+            ConfigError: it is no YAML, or has a field that a recipe lacks.
+            FileNotFoundError: there is no such file.
+        """
+        import yaml
+
+        path = Path(path)
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path} is not YAML: {error}") from error
+        if not isinstance(content, dict):
+            raise ConfigError(f"{path} must hold fields such as 'data:' and 'output:'")
+        content |= {name: value for name, value in changes.items() if value is not None}
+        content["data_folder"] = str(path.parent / content.get("data_folder", "."))
+        name = content.pop("preset", None)
+        try:
+            made = _made(content)
+            return cls(**made) if name is None else cls.preset(name, **made)
+        except (ConfigError, TypeError) as error:
+            raise ConfigError(f"{path}: {error}") from error
+
+    def replace(self, **changes: Any) -> Recipe:
+        """A copy with some fields changed."""
+        return replace(self, **changes)
+
+
+def _made(content: dict[str, Any]) -> dict[str, Any]:
+    """Plain values from YAML as the fields of a recipe."""
+    made = _known(content, Recipe, "recipe")
+    for required in ("data", "output"):
+        if not made.get(required):
+            raise ConfigError(f"there is no {required!r}; a recipe needs it")
+    if not isinstance(made["data"], Sequence) or not all(isinstance(entry, dict) for entry in made["data"]):
+        raise ConfigError("data must be a list of entries such as '- path: pairs.jsonl'")
+    made["data"] = [Data(**_known(entry, Data, "entry of data")) for entry in made["data"]]
+    if "lora" in made:
+        lora = _known(made["lora"], Lora, "lora")
+        made["lora"] = Lora(**lora | {"modules": tuple(lora["modules"])} if lora.get("modules") else lora)
+    return made
+
+
+def _known(content: Any, cls: type, what: str) -> dict[str, Any]:
+    names = [item.name for item in fields(cls)]
+    if not isinstance(content, dict):
+        raise ConfigError(f"{what} must hold fields such as {names[0]!r}, not {content!r}")
+    if unknown := sorted(map(str, set(content) - set(names))):
+        raise ConfigError(f"{unknown[0]!r} is no field of a {what}; choose from {', '.join(names)}")
+    return dict(content)
+
+
+def _config(value: Any) -> EchoConfig:
+    if isinstance(value, EchoConfig):
+        return value
+    if isinstance(value, str):
+        return EchoConfig.preset(value)
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"config={value!r}: give a preset's name, or fields such as template and start_layer")
+    changes = dict(value)
+    base = changes.pop("preset", None)
+    known = {item.name for item in fields(EchoConfig)} - {"transforms"}
+    if unknown := sorted(map(str, set(changes) - known)):
+        raise ConfigError(f"config has the unknown field {unknown[0]!r}; choose from {', '.join(sorted(known))}")
+    return EchoConfig(**changes) if base is None else EchoConfig.preset(base).replace(**changes)
+
+
+def _require_whole(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigError(f"{name}={value!r}: give a whole number of at least 1")
+
+
+_PRESETS: dict[str, dict[str, Any]] = {
+    "paper": {
+        "config": "echo-finetuned",
+        "steps": 720,
+        "batch_size": 2048,
+        "mini_batch_tokens": 16384,
+        "learning_rate": 8e-4,
+        "temperature": 0.02,
+        "lora": Lora(rank=16, alpha=16),
+        "max_length": 256,
+    }
+}

@@ -1,0 +1,199 @@
+"""The model in training: an echo encoder with adapters, and where a teacher has its own space, a linear head.
+
+Adapters and head are float32 whatever the frozen weights are, so that small steps are not rounded away.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Dense, Normalize
+from torch import nn
+
+from echo_embeddings import ConfigError, EchoConfig, EchoEncoder, builtin
+from echo_embeddings.loading import pick_device
+from echo_embeddings.transform import Project, Standardize, Transform
+from sentence_transformers_echo.folder import from_encoder
+from sentence_transformers_echo.module import EchoModule
+
+from .recipe import Lora, Recipe
+
+__all__ = ["fit_head", "folded", "has_head", "make", "name_base", "restore", "store", "trained"]
+
+_FILE = "echo_trained.safetensors"
+
+
+def make(recipe: Recipe) -> SentenceTransformer:
+    """The model before its first step: what is trained is marked by ``requires_grad``."""
+    config = recipe.echo_config.replace(max_length=recipe.max_length)
+    device = pick_device(None)
+    # Backwards, torch's fused attention takes longer on a processor than the plain one (docs/log.md, 2026-11-20).
+    options = {"attn_implementation": "eager"} if device == "cpu" else {}
+    encoder = EchoEncoder(recipe.model, config, device, dtype=recipe.dtype, on_truncate="ignore", model_kwargs=options)
+    model = from_encoder(encoder)
+    model.requires_grad_(requires_grad=False)
+    module = _module(model)
+    add_adapters(module, recipe.lora)
+    if recipe.dimension is not None:
+        if recipe.dimension > module.get_embedding_dimension():
+            raise ConfigError(
+                f"dimension={recipe.dimension} is more than the model's {module.get_embedding_dimension()}; "
+                "choose at most that"
+            )
+        dense = Dense(module.get_embedding_dimension(), recipe.dimension, activation_function=nn.Identity())
+        model = SentenceTransformer(
+            modules=[module, model[1], dense, Normalize()], device=str(model.device), similarity_fn_name="cosine"
+        )
+    for parameter in trained(model).values():
+        parameter.data = parameter.data.float()  # sentence-transformers casts later modules to the model's dtype
+    return model
+
+
+def add_adapters(module: EchoModule, lora: Lora) -> None:
+    """Put LoRA matrices beside the linear layers of ``lora.first_layer`` and above.
+
+    Raises:
+        ImportError: peft is not installed.
+        ConfigError: no layer or module is left to train.
+    """
+    try:
+        from peft import LoraConfig
+    except ImportError as error:
+        raise ImportError("training needs peft; run pip install 'sentence-transformers-echo[train]'") from error
+    named = [name for name, part in module.model.named_modules() if isinstance(part, nn.Linear)]
+    found = {name: re.search(r"\.(\d+)\.", f".{name}") for name in named}
+    above = [name for name, number in found.items() if number and int(number[1]) >= lora.first_layer]
+    chosen = [name for name in above if lora.modules is None or name.rpartition(".")[2] in lora.modules]
+    if not chosen:
+        kinds = ", ".join(sorted({name.rpartition(".")[2] for name in named}))
+        depth = module.model.config.get_text_config().num_hidden_layers
+        raise ConfigError(
+            f"lora: first_layer={lora.first_layer}, modules={lora.modules} leave nothing to train; this model runs "
+            f"layers 0 to {depth - 1} and has the modules {kinds}"
+        )
+    names = "|".join(sorted(re.escape(name) for name in chosen))
+    module.model.add_adapter(
+        LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=f"^({names})$")
+    )
+
+
+def _module(model: SentenceTransformer) -> EchoModule:
+    module: Any = model[0]
+    echo: EchoModule = module
+    return echo
+
+
+def trained(model: SentenceTransformer) -> dict[str, nn.Parameter]:
+    """What is trained: adapters, and the head if there is one. A head that is yet to be fitted counts too."""
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def has_head(model: SentenceTransformer) -> bool:
+    """Whether a linear head stands behind the pooling."""
+    return isinstance(model[2], Dense)
+
+
+def head(model: SentenceTransformer) -> Dense:
+    """The linear head behind the pooling.
+
+    Raises:
+        TypeError: the model has none.
+    """
+    part = model[2]
+    if not isinstance(part, Dense):
+        raise TypeError(f"behind the pooling stands a {type(part).__name__}, not a Dense")
+    return part
+
+
+@torch.no_grad()
+def fit_head(model: SentenceTransformer, texts: list[str], targets: NDArray[np.float32], ridge: float = 0.1) -> None:
+    """Start the head at the ridge regression of ``targets`` on what the untrained model says of ``texts``.
+
+    If the config has no transforms yet, it gets the ``Standardize`` of these texts: then all dimensions learn alike.
+
+    Args:
+        model: with a head.
+        texts: a few thousand; fewer than the model has dimensions are too few to be worth it.
+        targets: the teacher's unit vectors, ``[n, dimension]``.
+        ridge: weight of the penalty for each text.
+    """
+    dense, module = head(model), _module(model)
+    pooled = SentenceTransformer(modules=[module, model[1]], device=str(model.device))
+    vectors = np.asarray(pooled.encode(texts, batch_size=256, show_progress_bar=False), np.float32)
+    if not module.echo_config.transforms:
+        standardize = Standardize.fit(vectors)
+        module.change(transforms=(standardize,))
+        vectors = standardize(vectors)
+    inputs = np.concatenate([vectors, np.ones((len(vectors), 1))], axis=1).astype(np.float64)
+    penalty = ridge * len(inputs) * np.eye(inputs.shape[1])
+    penalty[-1, -1] = 0  # the bias is free
+    solved = np.linalg.solve(inputs.T @ inputs + penalty, inputs.T @ targets)
+    dense.linear.weight.copy_(torch.from_numpy(solved[:-1].T))
+    dense.linear.bias.copy_(torch.from_numpy(solved[-1]))
+
+
+def folded(model: SentenceTransformer, config: EchoConfig) -> SentenceTransformer:
+    """The trained model in the form that is saved: the head becomes a transform of its config.
+
+    Args:
+        model: the trained model.
+        config: what the recipe said, for ``max_length`` as it shall be from now on.
+    """
+    module = _module(model)
+    transforms = module.echo_config.transforms
+    if has_head(model):
+        linear = head(model).linear
+        weight, bias = linear.weight.detach().float().cpu().numpy().T, linear.bias.detach().float().cpu().numpy()
+        transforms = (*transforms, Project(weight, bias))
+    config = module.echo_config.replace(transforms=_joined(transforms), max_length=config.max_length)
+    module = EchoModule(module.model, module.tokenizer, config)
+    pooling = type(model[1])(module.get_embedding_dimension(), model[1].pooling_mode)
+    return SentenceTransformer(
+        modules=[module, pooling, Normalize()], device=str(model.device), similarity_fn_name="cosine"
+    )
+
+
+def _joined(transforms: tuple[Transform, ...]) -> tuple[Transform, ...]:
+    """``Standardize`` and ``Project`` in one matrix."""
+    match transforms:
+        case (Standardize(arrays=scales), Project(arrays=map_)):
+            weight = map_["weight"] / scales["std"][:, None]
+            return (Project(weight, map_["bias"] - scales["mean"] @ weight),)
+    return transforms
+
+
+def name_base(folder: Path, model: str | None) -> None:
+    """Write into an adapter's config what it was trained on: a name, not a folder of this machine's cache."""
+    path = folder / "adapter_config.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content["base_model_name_or_path"] = builtin.NAME if model is None else model
+    path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def store(model: SentenceTransformer, folder: Path) -> None:
+    """Write what is trained, bit for bit: a checkpoint that resumes at the same weights."""
+    save_file({name: value.detach().cpu().contiguous() for name, value in trained(model).items()}, folder / _FILE)
+
+
+def restore(model: SentenceTransformer, folder: Path) -> None:
+    """Read what ``store`` wrote.
+
+    Raises:
+        ConfigError: it was written by another recipe.
+    """
+    saved: dict[str, Any] = load_file(folder / _FILE)
+    parameters = trained(model)
+    shapes = {name: tuple(value.shape) for name, value in parameters.items()}
+    if shapes != {name: tuple(value.shape) for name, value in saved.items()}:
+        raise ConfigError(f"{folder} was written by a recipe with other adapters; train into another output folder")
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(saved[name])

@@ -1,0 +1,79 @@
+"""Distillation: what another embedder says of the texts, as targets for a student's vectors.
+
+The teacher's vectors are turned onto their principal axes (about the origin), which keeps every cosine; the first
+``dimension`` axes are kept. Prefixes of such vectors are good shorter vectors, so the student's are too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from sentence_transformers import SentenceTransformer
+
+from echo_embeddings import ConfigError
+from echo_embeddings.vectors import unit
+
+__all__ = ["targets"]
+
+Vectors = NDArray[np.float32]
+#: Of the teacher's tokens: more than a student reads in training, in whatever tokens it has.
+_LONGEST = 192
+
+
+def targets(teacher: str, texts: list[str], dimension: int, cache: Path, *, show_progress: bool) -> Vectors:
+    """Unit vectors ``[n, dimension]``, float32, on the teacher's principal axes.
+
+    Args:
+        teacher: hub id, folder, or ``package:module/path``.
+        texts: what it shall embed; each up to 192 of its tokens.
+        dimension: how many axes are kept.
+        cache: folder in which the teacher's vectors are kept for the next run.
+        show_progress: of embedding.
+
+    Raises:
+        ConfigError: the teacher cannot be loaded, or has fewer dimensions.
+    """
+    vectors = _embedded(teacher, texts, cache, show_progress=show_progress)
+    if dimension > vectors.shape[1]:
+        raise ConfigError(f"dimension={dimension} is more than the teacher's {vectors.shape[1]}; choose at most that")
+    _, axes = np.linalg.eigh(vectors.T.astype(np.float64) @ vectors.astype(np.float64))
+    return unit(vectors @ axes[:, ::-1][:, :dimension].astype(np.float32))
+
+
+def _embedded(teacher: str, texts: list[str], cache: Path, *, show_progress: bool) -> Vectors:
+    sha = hashlib.sha256(repr((teacher, _LONGEST)).encode())
+    for text in texts:
+        sha.update(text.encode() + b"\0")
+    path = cache / f"{sha.hexdigest()[:16]}.npy"
+    if path.is_file():
+        known: NDArray[np.float16] = np.load(path)
+        return known.astype(np.float32)
+    model = _load(teacher)
+    model.max_seq_length = min(_LONGEST, model.max_seq_length or _LONGEST)
+    vectors = model.encode(texts, batch_size=64, normalize_embeddings=True, show_progress_bar=show_progress)
+    half = np.asarray(vectors).astype(np.float16)
+    cache.mkdir(parents=True, exist_ok=True)
+    np.save(path.with_suffix(".tmp.npy"), half)
+    path.with_suffix(".tmp.npy").replace(path)
+    return half.astype(np.float32)
+
+
+def _load(teacher: str) -> SentenceTransformer:
+    name = teacher
+    if teacher.startswith("package:"):
+        package, _, inside = teacher.removeprefix("package:").partition("/")
+        spec = importlib.util.find_spec(package)
+        if spec is None or spec.origin is None:
+            raise ConfigError(f"teacher={teacher!r}: the package {package!r} is not installed")
+        name = str(Path(spec.origin).parent / inside)
+    try:
+        return SentenceTransformer(name)
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"teacher={teacher!r} could not be loaded as a SentenceTransformer: {error}\n"
+            "Give a hub id, a folder, or package:name/folder of an installed package"
+        ) from error

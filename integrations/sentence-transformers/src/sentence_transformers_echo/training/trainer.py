@@ -1,0 +1,201 @@
+"""``train``: from a recipe to a folder that ``EchoEncoder`` loads. The work is sentence-transformers' own trainer's."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset, DatasetDict
+from sentence_transformers import (
+    SentenceTransformer,
+    SentenceTransformerTrainer,
+    SentenceTransformerTrainingArguments,
+)
+from sentence_transformers.base.sampler import DefaultBatchSampler, NoDuplicatesBatchSampler
+from sentence_transformers.sentence_transformer.losses import (
+    CachedMultipleNegativesRankingLoss,
+    EmbedDistillLoss,
+    MatryoshkaLoss,
+)
+from torch import nn
+from torch.utils.data import RandomSampler
+from transformers import set_seed
+from transformers.trainer_utils import get_last_checkpoint
+
+from echo_embeddings import ConfigError
+
+from . import student
+from .card import write_card
+from .data import read
+from .judge import Judge
+from .recipe import Recipe
+from .teacher import targets
+
+__all__ = ["Trained", "train"]
+
+#: Texts whose vectors start the head; more cost time and change little.
+_FIT_HEAD_ON = 3000
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What became of a recipe.
+
+    Attributes:
+        folder: for ``EchoEncoder(folder)`` and ``SentenceTransformer(folder, trust_remote_code=True)``.
+        before: scores on ``recipe.evaluate`` before the first step; with a head, after it was fitted.
+        after: scores after the last.
+        rows: how many rows each data set had.
+    """
+
+    folder: Path
+    before: dict[str, float] = field(default_factory=dict)
+    after: dict[str, float] = field(default_factory=dict)
+    rows: dict[str, int] = field(default_factory=dict)
+
+
+def train(recipe: Recipe, *, resume: bool = False, show_progress: bool = True) -> Trained:
+    """Fine-tune a model.
+
+    Args:
+        recipe: what to do.
+        resume: go on from the last checkpoint in the output folder, if there is one. The result has the weights of an
+            uninterrupted run.
+        show_progress: a progress bar.
+
+    Returns:
+        Where the model is, and its scores.
+
+    Raises:
+        InputError: a file or row cannot be used; names file and line.
+        ConfigError: the recipe cannot work, or its output folder holds something else.
+        ImportError: peft or accelerate is missing.
+    """
+    output = Path(recipe.output)
+    checkpoints = output / "checkpoints"
+    _require_output(output, resume=resume)
+    folder = Path(recipe.data_folder)
+    data = {entry.title: read(entry, folder, recipe.seed) for entry in recipe.data}
+    judge = Judge.open(recipe.evaluate, folder, recipe.evaluate_limit)
+    set_seed(recipe.seed)
+    model = student.make(recipe)
+    data = _with_targets(recipe, model, data, output / "teacher", show_progress=show_progress)
+    before = judge(model) if judge else {}
+    trainer = _Trainer(
+        model=model,
+        args=_arguments(recipe, model, checkpoints, evaluated=judge is not None, show_progress=show_progress),
+        train_dataset=DatasetDict(data),
+        loss={entry.title: _loss(recipe, entry.loss, model) for entry in recipe.data},
+        evaluator=judge,
+    )
+    trainer.train(resume_from_checkpoint=_last(checkpoints) if resume else None)
+    after = judge(model.eval()) if judge else {}
+    done = Trained(output, before, after, {name: len(rows) for name, rows in data.items()})
+    final = student.folded(model, recipe.echo_config)
+    final.save_pretrained(str(output))
+    student.name_base(output, recipe.model)
+    write_card(output, recipe, done)
+    shutil.rmtree(output / "teacher", ignore_errors=True)
+    return done
+
+
+class _Trainer(SentenceTransformerTrainer):
+    """Checkpoints that hold what is trained, bit for bit: the models that the base class writes may be in bfloat16."""
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        super()._save(output_dir, state_dict)
+        student.store(self.model, Path(output_dir or self.args.output_dir))
+
+    def _load_from_checkpoint(self, checkpoint_path: str) -> None:
+        student.restore(self.model, Path(checkpoint_path))
+
+
+def _with_targets(
+    recipe: Recipe, model: SentenceTransformer, data: dict[str, Dataset], cache: Path, *, show_progress: bool
+) -> dict[str, Dataset]:
+    """Give texts the columns that their loss wants; fit the head to the teacher."""
+    losses = {entry.title: entry.loss for entry in recipe.data}
+    ready = dict(data)
+    for name in [name for name, loss in losses.items() if loss == "simcse"]:
+        texts = data[name]["text"]
+        ready[name] = Dataset.from_dict({"anchor": texts, "positive": texts})
+    distilled = [name for name, loss in losses.items() if loss == "distill"]
+    if recipe.teacher is None or recipe.dimension is None or not distilled:
+        return ready
+    texts = [text for name in distilled for text in data[name]["text"]]
+    wanted = targets(recipe.teacher, texts, recipe.dimension, cache, show_progress=show_progress)
+    some = np.random.default_rng(recipe.seed).permutation(len(texts))[:_FIT_HEAD_ON]
+    student.fit_head(model, [texts[i] for i in some], wanted[some])
+    start = 0
+    for name in distilled:
+        rows = len(data[name])
+        ready[name] = Dataset.from_dict({"text": data[name]["text"], "label": list(wanted[start : start + rows])})
+        start += rows
+    return ready
+
+
+def _loss(recipe: Recipe, name: str, model: SentenceTransformer) -> nn.Module:
+    if name == "distill":
+        return EmbedDistillLoss(model, distance_metric="cosine")
+    contrastive = CachedMultipleNegativesRankingLoss(
+        model,
+        scale=1 / recipe.temperature,
+        mini_batch_size=recipe.batch_size,
+        mini_batch_num_tokens=recipe.mini_batch_tokens,
+    )
+    if not recipe.matryoshka:
+        return contrastive
+    dimension = model.get_embedding_dimension()
+    if dimension is not None and max(recipe.matryoshka) > dimension:
+        raise ConfigError(f"matryoshka={list(recipe.matryoshka)}: this model's vectors have {dimension} dimensions")
+    return MatryoshkaLoss(model, contrastive, matryoshka_dims=list(recipe.matryoshka))
+
+
+def _arguments(
+    recipe: Recipe, model: SentenceTransformer, folder: Path, *, evaluated: bool, show_progress: bool
+) -> SentenceTransformerTrainingArguments:
+    documents = dict.fromkeys(("positive", *(f"negative_{i}" for i in range(1, 100))), "document")
+    return SentenceTransformerTrainingArguments(
+        output_dir=str(folder),
+        max_steps=recipe.steps,
+        per_device_train_batch_size=recipe.batch_size,
+        learning_rate=recipe.learning_rate,
+        warmup_steps=int(recipe.warmup * recipe.steps),
+        lr_scheduler_type="linear",
+        bf16=model[0].model.dtype == torch.bfloat16,
+        use_cpu=model.device.type == "cpu",
+        seed=recipe.seed,
+        batch_sampler=_sampler,
+        multi_dataset_batch_sampler="proportional",
+        router_mapping={"anchor": "query", **documents},
+        eval_strategy="steps" if evaluated else "no",
+        eval_steps=recipe.evaluate_every,
+        save_steps=recipe.save_every,
+        save_total_limit=2,
+        logging_steps=max(min(recipe.evaluate_every, recipe.steps) // 10, 1),
+        disable_tqdm=not show_progress,
+        report_to="none",
+    )
+
+
+def _sampler(dataset: Dataset, **options: Any) -> DefaultBatchSampler:
+    """No text twice in a batch of pairs, where it would be its own wrong negative."""
+    if "positive" in dataset.column_names:
+        return NoDuplicatesBatchSampler(dataset, **options)
+    return DefaultBatchSampler(RandomSampler(dataset, generator=options.get("generator")), **options)
+
+
+def _require_output(output: Path, *, resume: bool) -> None:
+    if output.is_dir() and any(output.iterdir()) and not resume:
+        raise ConfigError(
+            f"output folder {str(output)!r} is not empty; go on with resume (--resume), or name another folder"
+        )
+
+
+def _last(checkpoints: Path) -> str | None:
+    found: str | None = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
+    return found

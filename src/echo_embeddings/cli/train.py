@@ -1,0 +1,45 @@
+"""``train``: a recipe in, a fine-tuned model out. The work is done by sentence-transformers-echo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from . import options, output
+
+__all__ = ["train"]
+
+
+def train(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A YAML file; docs/training.md explains it.")],
+    *,
+    target: Annotated[
+        str | None, typer.Option("--output", help="Folder of the result, instead of the recipe's.")
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="Folder that relative paths start from.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Instead of the recipe's.", min=1)] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
+    json: options.Json = False,
+) -> None:
+    """Fine-tune a model on your own pairs, triples or texts."""
+    try:
+        from sentence_transformers_echo.training import Recipe
+        from sentence_transformers_echo.training import train as run
+    except ImportError as error:
+        raise ImportError(
+            f"training needs {error.name}: pip install 'sentence-transformers-echo[train]'", name=error.name
+        ) from error
+    loaded = Recipe.load(recipe, output=target, seed=seed, steps=steps)
+    if data is not None:
+        loaded = loaded.replace(data_folder=data)
+    options.quiet()
+    done = run(loaded, resume=resume, show_progress=not json)
+    if json:
+        output.print_json({"folder": str(done.folder), "before": done.before, "after": done.after, "rows": done.rows})
+        return
+    for name, score in done.after.items():
+        output.out.print(f"{name:<28}{done.before[name]:6.1f} -> {score:5.1f}", markup=False)
+    output.out.print(f"{done.folder} is trained: EchoEncoder({str(done.folder)!r})", markup=False, soft_wrap=True)
