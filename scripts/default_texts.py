@@ -5,7 +5,7 @@
 TRAIN is the folder of training data described in docs/training.md. Left out on purpose: captions and translations of
 Flickr30k images (their terms forbid commercial use), the leaflets of nltk_pil and the posts of nltk_webtext (research,
 or no terms at all), and whatever is not English. The order is random but always the same; of 123,214 texts the first
-64,000 are kept.
+48,000 are kept.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("train", type=Path)
     parser.add_argument("output", type=Path)
-    parser.add_argument("--count", type=int, default=64000)
+    parser.add_argument("--count", type=int, default=48000)
     arguments = parser.parse_args()
     rng = random.Random(0)  # noqa: S311 - no secret
     drawn: list[tuple[str, str]] = []

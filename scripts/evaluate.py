@@ -4,18 +4,20 @@
 
 DEV holds ``sts/*.tsv`` (score, sentence1, sentence2) and ``retrieval/*/`` (BEIR's layout). ``--limit`` takes that many
 queries of each retrieval set and ten documents a query, the relevant ones among them (see ``open_dataset``): an easier
-task. STS and MED are always whole. Scores are Spearman and nDCG@10, times 100. ``cost`` is layer-tokens over those of a
-classical pass of all layers on the same texts.
+task. STS and MED are always whole. ``default@256`` is the first 256 dimensions; a folder stands for a trained model.
+``--yardstick`` adds any SentenceTransformer, in bf16. Scores are Spearman and nDCG@10, times 100. ``cost`` is
+layer-tokens over those of a classical pass of all layers on the same texts.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from echo_embeddings import EchoConfig, EchoEncoder, Template
+from echo_embeddings import EchoConfig, EchoEncoder, Template, Truncate
 from echo_embeddings.cli.datasets import Dataset, open_dataset
 from echo_embeddings.vectors import Vectors, unit
 
@@ -50,7 +52,7 @@ class Embedder:
     def score(self, name: str, encoder: EchoEncoder, dataset_name: str, dataset: Dataset) -> Score:
         """Embed a set's texts and judge them."""
         plain = encoder.config.replace(transforms=(), start_layer=0, exit_layer=None)
-        key = (dataset_name, plain, encoder.runtime.backbone.layers)
+        key = (dataset_name, encoder.model_name, plain, encoder.runtime.backbone.layers)
         if key not in self._pooled:
             bare = encoder.with_config(encoder.config.replace(transforms=()))
             both = zip(dataset.texts, bare.config.templates, strict=True)
@@ -58,6 +60,36 @@ class Embedder:
             self._pooled[key] = documents, queries
         documents, queries = (unit(encoder.runtime.transform(vectors)) for vectors in self._pooled[key])
         return Score(name, dataset_name, dataset.score(documents, queries), layer_tokens(encoder, *dataset.texts))
+
+
+def open_encoder(name: str, model: str | None, max_length: int) -> EchoEncoder:
+    """An encoder by preset or folder, and ``@dimensions`` behind it."""
+    base, _, dimension = name.partition("@")
+    if Path(base).is_dir():
+        encoder = EchoEncoder(base, on_truncate="ignore")
+        config = encoder.config
+    else:
+        config = EchoConfig.preset(base)
+        encoder = EchoEncoder(model, config, on_truncate="ignore")
+    transforms = (*config.transforms, Truncate(int(dimension))) if dimension else config.transforms
+    return encoder.with_config(config.replace(max_length=max_length, transforms=transforms))
+
+
+def yardstick(name: str, sets: dict[str, Dataset], max_length: int) -> Iterator[Score]:
+    """Another embedder on the same sets; what it costs is not counted."""
+    import numpy as np
+    import torch
+
+    from sentence_transformers_echo.training.teacher import load
+
+    model = load(name).to(torch.bfloat16)
+    model.max_seq_length = max_length
+    for dataset_name, dataset in sets.items():
+        documents, queries = (
+            unit(np.asarray(model.encode(texts, show_progress_bar=False), np.float32)) if texts else np.empty((0, 1))
+            for texts in dataset.texts
+        )
+        yield Score(name, dataset_name, dataset.score(documents, queries), 0)
 
 
 def _pool(encoder: EchoEncoder, texts: list[str], template: Template) -> Vectors:
@@ -100,18 +132,20 @@ def main() -> None:
     parser.add_argument("--presets", default="default,zero-shot,echo,late-echo,classical,prompt-eol")
     parser.add_argument("--model", default=None)
     parser.add_argument("--limit", type=int, default=None)
+    parser.add_argument("--yardstick", default=None, help="hub id, folder, or package:name/folder")
     parser.add_argument("--max-length", type=int, default=256)
     parser.add_argument("--json", type=Path, default=None, help="also write the scores here")
     arguments = parser.parse_args()
     sets, scores, embedder = datasets(arguments.dev, arguments.limit), [], Embedder()
     for name in arguments.presets.split(","):
-        config = EchoConfig.preset(name).replace(max_length=arguments.max_length)
-        encoder = EchoEncoder(arguments.model, config, on_truncate="ignore")
+        encoder = open_encoder(name, arguments.model, arguments.max_length)
         for dataset_name, dataset in sets.items():
             scores.append(embedder.score(name, encoder, dataset_name, dataset))
             print(f"{name:24} {dataset_name:24} {scores[-1].value:6.2f}", flush=True)
         if arguments.json:
             arguments.json.write_text(json.dumps([vars(score) for score in scores], indent=1))
+    if arguments.yardstick:
+        scores += yardstick(arguments.yardstick, sets, arguments.max_length)
     print(f"\n{', '.join(f'{name}: {dataset.size}' for name, dataset in sets.items())}\n\n{table(scores)}")
 
 

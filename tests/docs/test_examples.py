@@ -11,9 +11,10 @@ ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
 # What makes an example quick enough for a test, and a line that its output must hold.
-ARGUMENTS = {"demo.py": ["--passages", "40"], "search_files.py": ["."]}
+ARGUMENTS = {"demo.py": ["--passages", "40"], "search_files.py": ["."], "fine_tune.py": ["4"]}
 EXPECTED = {
     "demo.py": "What to try next",
+    "fine_tune.py": "questions not learned from",
     "quickstart.py": "Ferries to the island run from April to October",
     "search_files.py": "LICENSE, paragraph",
     "stdlib_passages.py": "passages from",

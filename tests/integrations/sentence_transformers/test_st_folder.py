@@ -162,7 +162,8 @@ def test_the_wheel_holds_only_its_own_files(tmp_path):
     subprocess.run(command, capture_output=True, check=True)
     (wheel,) = tmp_path.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
-    package = {f"sentence_transformers_echo/{path.name}" for path in PROJECT.glob("src/*/*") if path.is_file()}
+    files = [path.relative_to(PROJECT / "src") for path in PROJECT.glob("src/**/*") if path.is_file()]
+    package = {path.as_posix() for path in files if "__pycache__" not in path.parts}
     assert {name for name in names if ".dist-info/" not in name} == package
     assert "sentence_transformers_echo/py.typed" in package
     assert any(name.endswith("licenses/LICENSE") for name in names)

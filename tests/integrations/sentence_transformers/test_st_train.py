@@ -3,6 +3,7 @@
 import gzip
 import json
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -11,8 +12,10 @@ from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 from tests.architectures import tiny
 from tests.conftest import cosines
+from typer.testing import CliRunner
 
 from echo_embeddings import ConfigError, EchoConfig, EchoEncoder, Standardize
+from echo_embeddings.cli.app import app
 from echo_embeddings.cli.errors import InputError
 from sentence_transformers_echo import export_stock, load
 from sentence_transformers_echo.training import Data, Lora, Recipe, mine, student, train
@@ -337,3 +340,36 @@ class TestMining:
         with pytest.raises(ConfigError, match=message):
             mine(Data("p.jsonl", **fields), tmp_path / output, **options)
         assert not list(tmp_path.iterdir())
+
+
+class TestCommand:
+    def run(self, *arguments, code=0):
+        result = CliRunner().invoke(app, ["train", *map(str, arguments)])
+        assert result.exit_code == code, result.output
+        return result.stdout if code == 0 else " ".join(result.stderr.split())
+
+    @pytest.fixture
+    def file(self, base, pairs, tmp_path):
+        text = f"data: [path: pairs.jsonl]\noutput: {tmp_path / 'out'}\nmodel: {base}\nconfig: late-echo\n"
+        (tmp_path / "recipe.yaml").write_text(text + "batch_size: 4\nlora: {rank: 4}\n")
+        return tmp_path / "recipe.yaml"
+
+    def test_a_recipe_becomes_a_model(self, file, tmp_path):
+        told = json.loads(self.run(file, "--steps", 2, "--seed", 3, "--json"))
+        assert told == {"folder": str(tmp_path / "out"), "before": {}, "after": {}, "rows": {"pairs": 8}}
+        assert EchoEncoder(tmp_path / "out").encode_documents(["a text"]).shape == (1, 32)
+        assert "seed 3." in (tmp_path / "out" / "README.md").read_text()
+        assert "is not empty; go on with resume (--resume)" in self.run(file, code=1)
+
+    def test_the_output_can_be_named(self, file, tmp_path):
+        said = self.run(file, "--steps", 1, "--output", tmp_path / "here")
+        assert "here is trained: EchoEncoder(" in said
+
+    def test_bad_files(self, file, tmp_path):
+        assert "error: " in self.run(tmp_path / "none.yaml", code=1)
+        file.write_text("data: []\noutput: x\n")
+        assert "there is no 'data'; a recipe needs it" in self.run(file, code=1)
+
+    def test_without_the_package(self, file, monkeypatch):
+        monkeypatch.setitem(sys.modules, "sentence_transformers_echo.training", None)
+        assert "pip install 'sentence-transformers-echo[train]'" in self.run(file, code=1)

@@ -143,6 +143,8 @@ def fit_head(model: SentenceTransformer, texts: list[str], targets: NDArray[np.f
 def folded(model: SentenceTransformer, config: EchoConfig) -> SentenceTransformer:
     """The trained model in the form that is saved: the head becomes a transform of its config.
 
+    Adapters take the dtype of the weights that they will be merged into: what is beyond it would be lost there anyway.
+
     Args:
         model: the trained model.
         config: what the recipe said, for ``max_length`` as it shall be from now on.
@@ -154,6 +156,8 @@ def folded(model: SentenceTransformer, config: EchoConfig) -> SentenceTransforme
         weight, bias = linear.weight.detach().float().cpu().numpy().T, linear.bias.detach().float().cpu().numpy()
         transforms = (*transforms, Project(weight, bias))
     config = module.echo_config.replace(transforms=_joined(transforms), max_length=config.max_length)
+    for parameter in trained(model).values():
+        parameter.data = parameter.data.to(module.model.dtype)
     module = EchoModule(module.model, module.tokenizer, config)
     pooling = type(model[1])(module.get_embedding_dimension(), model[1].pooling_mode)
     return SentenceTransformer(

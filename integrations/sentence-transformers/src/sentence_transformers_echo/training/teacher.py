@@ -17,7 +17,7 @@ from sentence_transformers import SentenceTransformer
 from echo_embeddings import ConfigError
 from echo_embeddings.vectors import unit
 
-__all__ = ["targets"]
+__all__ = ["load", "targets"]
 
 Vectors = NDArray[np.float32]
 #: Of the teacher's tokens: more than a student reads in training, in whatever tokens it has.
@@ -52,7 +52,7 @@ def _embedded(teacher: str, texts: list[str], cache: Path, *, show_progress: boo
     if path.is_file():
         known: NDArray[np.float16] = np.load(path)
         return known.astype(np.float32)
-    model = _load(teacher)
+    model = load(teacher)
     model.max_seq_length = min(_LONGEST, model.max_seq_length or _LONGEST)
     vectors = model.encode(texts, batch_size=64, normalize_embeddings=True, show_progress_bar=show_progress)
     half = np.asarray(vectors).astype(np.float16)
@@ -62,7 +62,15 @@ def _embedded(teacher: str, texts: list[str], cache: Path, *, show_progress: boo
     return half.astype(np.float32)
 
 
-def _load(teacher: str) -> SentenceTransformer:
+def load(teacher: str) -> SentenceTransformer:
+    """Any SentenceTransformer.
+
+    Args:
+        teacher: hub id, folder, or ``package:module/path`` of an installed package.
+
+    Raises:
+        ConfigError: it cannot be loaded.
+    """
     name = teacher
     if teacher.startswith("package:"):
         package, _, inside = teacher.removeprefix("package:").partition("/")

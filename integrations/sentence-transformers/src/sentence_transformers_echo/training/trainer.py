@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,24 +16,25 @@ from sentence_transformers import (
     SentenceTransformerTrainer,
     SentenceTransformerTrainingArguments,
 )
-from sentence_transformers.base.sampler import DefaultBatchSampler, NoDuplicatesBatchSampler
+from sentence_transformers.base.sampler import DefaultBatchSampler
 from sentence_transformers.sentence_transformer.losses import (
     CachedMultipleNegativesRankingLoss,
     EmbedDistillLoss,
     MatryoshkaLoss,
 )
 from torch import nn
-from torch.utils.data import RandomSampler
 from transformers import set_seed
+from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import get_last_checkpoint
 
-from echo_embeddings import ConfigError
+from echo_embeddings import ConfigError, TruncationWarning
 
 from . import student
 from .card import write_card
 from .data import read
 from .judge import Judge
 from .recipe import Recipe
+from .samplers import pick
 from .teacher import targets
 
 __all__ = ["Trained", "train"]
@@ -75,7 +77,12 @@ def train(recipe: Recipe, *, resume: bool = False, show_progress: bool = True) -
         ConfigError: the recipe cannot work, or its output folder holds something else.
         ImportError: peft or accelerate is missing.
     """
-    output = Path(recipe.output)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TruncationWarning)  # the recipe says how much of a text is read
+        return _train(recipe, Path(recipe.output), resume=resume, show_progress=show_progress)
+
+
+def _train(recipe: Recipe, output: Path, *, resume: bool, show_progress: bool) -> Trained:
     checkpoints = output / "checkpoints"
     _require_output(output, resume=resume)
     folder = Path(recipe.data_folder)
@@ -84,6 +91,7 @@ def train(recipe: Recipe, *, resume: bool = False, show_progress: bool = True) -
     set_seed(recipe.seed)
     model = student.make(recipe)
     data = _with_targets(recipe, model, data, output / "teacher", show_progress=show_progress)
+    model.model_card_data.generate_widget_examples = False  # a card shall not quote the data
     before = judge(model) if judge else {}
     trainer = _Trainer(
         model=model,
@@ -92,6 +100,8 @@ def train(recipe: Recipe, *, resume: bool = False, show_progress: bool = True) -
         loss={entry.title: _loss(recipe, entry.loss, model) for entry in recipe.data},
         evaluator=judge,
     )
+    if not show_progress:
+        trainer.remove_callback(PrinterCallback)  # it would print every loss instead of a bar
     trainer.train(resume_from_checkpoint=_last(checkpoints) if resume else None)
     after = judge(model.eval()) if judge else {}
     done = Trained(output, before, after, {name: len(rows) for name, rows in data.items()})
@@ -104,7 +114,22 @@ def train(recipe: Recipe, *, resume: bool = False, show_progress: bool = True) -
 
 
 class _Trainer(SentenceTransformerTrainer):
-    """Checkpoints that hold what is trained, bit for bit: the models that the base class writes may be in bfloat16."""
+    """With our samplers, and checkpoints that hold what is trained bit for bit: the base class's may be in bfloat16."""
+
+    def get_batch_sampler(
+        self,
+        dataset: Dataset,
+        batch_size: int,
+        drop_last: bool,  # noqa: FBT001 (as the base class has it)
+        valid_label_columns: list[str] | None = None,
+        generator: torch.Generator | None = None,
+        seed: int = 0,
+    ) -> DefaultBatchSampler:
+        del valid_label_columns  # ours looks for none
+        return pick(dataset, self._count_tokens, batch_size, drop_last=drop_last, generator=generator, seed=seed)
+
+    def _count_tokens(self, texts: list[str]) -> list[int]:
+        return [int(count) for count in self.model.preprocess(texts)["echo_pooled"].sum(dim=1)]
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         super()._save(output_dir, state_dict)
@@ -169,7 +194,6 @@ def _arguments(
         bf16=model[0].model.dtype == torch.bfloat16,
         use_cpu=model.device.type == "cpu",
         seed=recipe.seed,
-        batch_sampler=_sampler,
         multi_dataset_batch_sampler="proportional",
         router_mapping={"anchor": "query", **documents},
         eval_strategy="steps" if evaluated else "no",
@@ -180,13 +204,6 @@ def _arguments(
         disable_tqdm=not show_progress,
         report_to="none",
     )
-
-
-def _sampler(dataset: Dataset, **options: Any) -> DefaultBatchSampler:
-    """No text twice in a batch of pairs, where it would be its own wrong negative."""
-    if "positive" in dataset.column_names:
-        return NoDuplicatesBatchSampler(dataset, **options)
-    return DefaultBatchSampler(RandomSampler(dataset, generator=options.get("generator")), **options)
 
 
 def _require_output(output: Path, *, resume: bool) -> None:
