@@ -17,7 +17,7 @@ print(f"{len(docs)} passages; exact search keeps {4 * encoder.dimension} bytes e
 
 # 8 cells, of which `nprobe` are searched; a vector becomes `pieces` codes of 4 bits. With a million passages take some
 # 4,000 cells and codes of 8 bits, and train on at least 40 vectors for each cell and code.
-for pieces in (32, 96, 192):
+for pieces in (32, 128, 256):
     index = faiss.IndexIVFPQ(
         faiss.IndexFlatIP(encoder.dimension), encoder.dimension, 8, pieces, 4, faiss.METRIC_INNER_PRODUCT
     )

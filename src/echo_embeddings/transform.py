@@ -29,7 +29,8 @@ class Transform(ABC):
     def __init__(self, *, arrays: Mapping[str, Any] | None = None, options: Mapping[str, Any] | None = None) -> None:
         self.arrays: dict[str, Vectors] = {}
         for key, value in (arrays or {}).items():
-            array = np.array(value, dtype=np.float32)
+            # In C order: safetensors writes a transposed array's memory as it lies.
+            array = np.array(value, dtype=np.float32, order="C")
             if not np.isfinite(array).all():
                 raise ConfigError(f"{type(self).__name__}: {key} has NaN or infinity in it")
             array.setflags(write=False)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from echo_embeddings import ConfigError, EmbedFilter, Project, Standardize, Truncate
+from echo_embeddings import ConfigError, EchoConfig, EmbedFilter, Project, Standardize, Truncate
 from echo_embeddings.vectors import unit
 
 
@@ -40,6 +40,14 @@ def test_embed_filter_of_everything_keeps_all_distances():
 
 def test_truncate_keeps_the_first_dimensions():
     np.testing.assert_array_equal(Truncate(2)(vectors()), vectors()[:, :2])
+
+
+def test_a_transposed_array_comes_back_as_it_was(tmp_path):
+    weight = np.arange(6, dtype=np.float32).reshape(2, 3).T  # not in C order, which safetensors would scramble
+    config = EchoConfig("{text}", transforms=(Project(weight),))
+    config.save(tmp_path)
+    (loaded,) = EchoConfig.load(tmp_path).transforms
+    assert np.array_equal(loaded.arrays["weight"], weight)
 
 
 def test_project_is_affine():

@@ -133,11 +133,11 @@ def test_the_model_cards_snippet_runs(folder):
 def test_the_readme_runs(builtin_folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"^```python\n(.*?)^```", (PROJECT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     namespace = {}
     for block in blocks:
         exec(block, namespace)
-    assert namespace["vectors"].shape == (1, 576)
+    assert namespace["vectors"].shape == (1, 512)
 
 
 def test_a_config_in_fractions_is_saved_in_numbers(tiny_encoder, tmp_path):

@@ -68,20 +68,27 @@ def add_adapters(module: EchoModule, lora: Lora) -> None:
         from peft import LoraConfig
     except ImportError as error:
         raise ImportError("training needs peft; run pip install 'sentence-transformers-echo[train]'") from error
-    named = [name for name, part in module.model.named_modules() if isinstance(part, nn.Linear)]
-    found = {name: re.search(r"\.(\d+)\.", f".{name}") for name in named}
-    above = [name for name, number in found.items() if number and int(number[1]) >= lora.first_layer]
-    chosen = [name for name in above if lora.modules is None or name.rpartition(".")[2] in lora.modules]
+    linear = [name for name, part in module.model.named_modules() if isinstance(part, nn.Linear)]
+    # Decoder layers are numbered: "layers.6.self_attn.q_proj".
+    places = [place for name in linear if (place := re.fullmatch(r"(.*?\b)(\d+)\.(.+)", name))]
+    chosen = [
+        place
+        for place in places
+        if int(place[2]) >= lora.first_layer and (lora.modules is None or place[3].rpartition(".")[2] in lora.modules)
+    ]
     if not chosen:
-        kinds = ", ".join(sorted({name.rpartition(".")[2] for name in named}))
+        kinds = ", ".join(sorted({name.rpartition(".")[2] for name in linear}))
         depth = module.model.config.get_text_config().num_hidden_layers
         raise ConfigError(
             f"lora: first_layer={lora.first_layer}, modules={lora.modules} leave nothing to train; this model runs "
             f"layers 0 to {depth - 1} and has the modules {kinds}"
         )
-    names = "|".join(sorted(re.escape(name) for name in chosen))
+    stacks, numbers, parts = (
+        "|".join(re.escape(part) for part in dict.fromkeys(place[i] for place in chosen)) for i in (1, 2, 3)
+    )
+    names = rf"^({stacks})({numbers})\.({parts})$"
     module.model.add_adapter(
-        LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=f"^({names})$")
+        LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=names)
     )
 
 

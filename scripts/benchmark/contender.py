@@ -1,0 +1,142 @@
+"""What the benchmark needs to know of each contender, and this library's own entries."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from echo_embeddings import EchoConfig, EchoEncoder
+
+Vectors = np.ndarray[Any, np.dtype[np.float32]]
+Embed = Callable[[list[str]], Vectors]
+#: ``(layers, tokens of each text in those layers)``: what a configuration has to run, without any padding.
+Runs = list[tuple[int, list[int]]]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the built-in model lies, and the device that all contenders run on."""
+
+    folder: str
+    device: str = "cpu"
+
+
+class Contender(ABC):
+    """One way to embed a list of texts.
+
+    Attributes:
+        label: what the tables say.
+        whole: always runs every text of a mix, however slow: bars are measured against it.
+        curves: takes part in the curves of length and corpus size.
+        tunable: ``batch_size`` is searched in each mix; otherwise it is left as it is.
+        longest: tokens of a text that it reads at most; ``None`` where every text of the benchmark fits.
+    """
+
+    label = ""
+    whole = curves = tunable = False
+    batch_size: int | None = None
+    longest: int | None = None
+
+    @abstractmethod
+    def embed(self, texts: list[str]) -> Vectors:
+        """Vectors ``[n, dim]`` of unit length on the host, in order."""
+
+    @abstractmethod
+    def runs(self, texts: list[str]) -> Runs:
+        """The tokens that have to go through the layers."""
+
+    @abstractmethod
+    def reference(self) -> Embed:
+        """The same configuration in float32; called with one text at a time, so nothing is padded."""
+
+    @property
+    @abstractmethod
+    def body(self) -> Any:
+        """The transformers model inside, to count what really runs."""
+
+    def flops(self, texts: list[str]) -> tuple[float, float]:
+        """Floating-point operations that the configuration needs: linear layers, attention."""
+        config = self.body.config.get_text_config()
+        parameters, width = _layer(config)
+        # Under a causal mask half of the attention matrix is needed; a product counts two operations.
+        pair = 4 if config.model_type == "bert" else 2
+        linear = attention = 0.0
+        for layers, tokens in self.runs(texts):
+            linear += 2.0 * layers * parameters * sum(tokens)
+            attention += float(pair) * layers * width * sum(n * n for n in tokens)
+        return linear, attention
+
+
+def _layer(config: Any) -> tuple[int, int]:
+    """Parameters of a layer's matrices, and the width of its attention, from the shapes in its config."""
+    heads, hidden = config.num_attention_heads, config.hidden_size
+    head = getattr(config, "head_dim", None) or hidden // heads
+    shared = getattr(config, "num_key_value_heads", None) or heads
+    matrices = 2 if config.model_type == "bert" else 3  # of the feed-forward part: plain, or gated
+    attention = 2 * hidden * heads * head + 2 * hidden * shared * head
+    return attention + matrices * hidden * config.intermediate_size, heads * head
+
+
+@contextmanager
+def counted(body: Any) -> Iterator[Callable[[], float]]:
+    """Count the operations of a model's ``nn.Linear`` modules while they run, padding included.
+
+    Hooks cost time, so this is never on while the clock runs. Nothing is counted for layers that were fused away.
+    """
+    total = 0.0
+
+    def add(module: nn.Linear, inputs: tuple[Any, ...]) -> None:
+        nonlocal total
+        rows = inputs[0].numel() // inputs[0].shape[-1]
+        total += 2.0 * rows * module.weight.numel()
+
+    layers = next(module for module in body.modules() if isinstance(module, nn.ModuleList))
+    linear = [module for module in layers.modules() if isinstance(module, nn.Linear)]
+    hooks = [module.register_forward_pre_hook(add) for module in linear]
+    try:
+        yield lambda: total
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+class Ours(Contender):
+    """``EchoEncoder`` as it comes, but for ``max_length``: no text is cut (4,096 tokens, or what two copies allow).
+
+    Its statistics and adapters are those of the preset; batches, order and dtype are its own choice, so this is its
+    default and its best at once.
+    """
+
+    whole = curves = True
+
+    def __init__(self, place: Place, preset: str, label: str) -> None:
+        self.label = f"(e) ours: {label}"
+        self._place, self._config = place, EchoConfig.preset(preset).replace(max_length=4096)
+        self._encoder = self._load("auto")
+        _ = self._encoder.runtime
+
+    def embed(self, texts: list[str]) -> Vectors:
+        return self._encoder.encode_documents(texts)
+
+    def runs(self, texts: list[str]) -> Runs:
+        runtime, template = self._encoder.runtime, self._config.templates[0]
+        layout, layers = runtime.layout(template, None), runtime.backbone.layers
+        lengths = [len(content.ids) for content in runtime.contents(texts, template, None)]
+        whole = (layers.exit - layers.start, [layout.total(n) for n in lengths])
+        return [(layers.start, [len(layout.first_pass(n)) for n in lengths]), whole]
+
+    def reference(self) -> Embed:
+        return self._load("float32").encode_documents
+
+    @property
+    def body(self) -> Any:
+        return self._encoder.runtime.backbone.model
+
+    def _load(self, dtype: str) -> EchoEncoder:
+        return EchoEncoder(config=self._config, device=self._place.device, dtype=dtype, on_truncate="ignore")

@@ -1,0 +1,111 @@
+"""How cost behaves beside the table: one query alone, texts of one length, corpora of growing size.
+
+Fair: queries of latency go to one contender after the other, each asked the same 50; texts of one length give padding
+no part, so those curves show arithmetic alone. sentence-transformers gets a batch size for each length that holds as
+many tokens as the one that was best for the passages. Not fair: a corpus is embedded once, not in rounds, so those
+numbers are rougher; sizes that would take too long are left out and named.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from itertools import islice
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from .contender import Contender
+from .contenders import Field
+from .measure import timed
+from .mixes import Prose, short_texts
+
+
+def latency(field_: Field, queries: int) -> list[dict[str, Any]]:
+    """p50 and p95 of one short query, in seconds; the first five of each contender are not counted."""
+    texts = list(islice(short_texts(1), queries + 5))
+    seconds: dict[str, list[float]] = {name: [] for name in field_.loaded}
+    for text in texts:
+        for name in list(seconds):
+            action = partial(timed, partial(field_.loaded[name].embed, [text]))
+            if (taken := field_.attempt(name, "latency", action)) is None:
+                del seconds[name]
+            else:
+                seconds[name].append(taken)
+    rows = []
+    for name, taken in seconds.items():
+        p50, p95 = np.percentile(taken[5:], [50, 95])
+        label = field_.loaded[name].label
+        rows.append({"contender": name, "label": label, "p50": p50, "p95": p95, "seconds": taken[5:]})
+    return rows
+
+
+def by_length(field_: Field, prose: Prose, lengths: list[int], tokens: int, rounds: int) -> list[dict[str, Any]]:
+    """Seconds for texts of each length, about ``tokens`` content tokens in all, interleaved, after one warm run."""
+    points: list[dict[str, Any]] = []
+    sizes = {name: contender.batch_size for name, contender in field_.loaded.items()}
+    for length in lengths:
+        mix = prose.mix(f"length {length}", [length] * max(tokens // length, 1))
+        runners = [name for name, contender in field_.loaded.items() if _takes_part(contender, length)]
+        seconds: dict[str, list[float]] = {name: [] for name in runners}
+        for turn in range(rounds + 1):
+            for name in [name for name in runners if name in seconds]:
+                contender = field_.loaded[name]
+                if contender.tunable:
+                    contender.batch_size = max(1, min(128, round((sizes[name] or 32) * 200 / length)))
+                action = partial(timed, partial(contender.embed, mix.texts))
+                if (taken := field_.attempt(name, mix.name, action)) is None:
+                    del seconds[name]
+                elif turn:
+                    seconds[name].append(taken)
+        points += [
+            {
+                "contender": name,
+                "label": field_.loaded[name].label,
+                "length": length,
+                "texts": len(mix.texts),
+                "tokens": mix.tokens,
+                "seconds": taken,
+                "tokens_per_second": mix.tokens / median(taken),
+            }
+            for name, taken in seconds.items()
+        ]
+        print(f"length {length}: done", flush=True)
+    for name, size in sizes.items():
+        field_.loaded[name].batch_size = size
+    return points
+
+
+def _takes_part(contender: Contender, length: int) -> bool:
+    """Slow contenders do not, nor one that would cut texts of this length."""
+    return contender.curves and (contender.longest is None or length < contender.longest)
+
+
+def by_corpus(field_: Field, sizes: list[int], cap: float) -> list[dict[str, Any]]:
+    """Seconds for corpora of distinct short texts; a size that would take more than ``cap`` seconds is skipped."""
+    texts = list(islice(short_texts(), max(sizes)))
+    points: list[dict[str, Any]] = []
+    for name, contender in field_.loaded.items():
+        if not contender.curves:
+            continue
+        rate = 0.0
+        for size in sizes:
+            row = {"contender": name, "label": contender.label, "texts": size}
+            if size > len(texts):
+                points.append(row | {"skipped": f"the library has {len(texts)} such texts"})
+            elif rate and size / rate > cap:
+                points.append(row | {"skipped": f"would take about {size / rate:.0f} s"})
+            else:
+                action = partial(timed, partial(contender.embed, texts[:size]))
+                if (taken := field_.attempt(name, f"corpus of {size}", action)) is None:
+                    break
+                rate = size / taken
+                points.append(row | {"seconds": taken, "texts_per_second": rate})
+        print(f"corpora: {name} done", flush=True)
+    return points
+
+
+def use_batch_sizes(field_: Field, mix: dict[str, Any]) -> None:
+    """Give every contender the batch size that was found for this mix."""
+    for entry in mix["entries"]:
+        field_.loaded[entry["contender"]].batch_size = entry["batch_size"]
