@@ -104,6 +104,7 @@ def machine(device: str) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name() if device.startswith("cuda") else device,
         "load": load,
+        "environment": {name: value for name, value in os.environ.items() if name.startswith(("OMP_", "MKL_", "KMP_"))},
         "python": platform.python_version(),
         "bf16_peak": measure.peak(device, torch.bfloat16),
         "float32_peak": measure.peak(device, torch.float32),

@@ -104,8 +104,8 @@ def table(field_: Field, mix: Mix, rounds: int, cap: float, cosines: int) -> dic
     peaks = []
     for turn in range(rounds):
         peaks.append(peak(_device(field_), torch.bfloat16))
-        order = list(entries)
-        for name in order[turn % len(order) :] + order[: turn % len(order)]:
+        order, first = list(entries), turn % max(len(entries), 1)
+        for name in order[first:] + order[:first]:
             entry = entries[name]
             texts = [mix.texts[i] for i in entry.chosen]
             action = partial(timed, partial(field_.loaded[name].embed, texts))

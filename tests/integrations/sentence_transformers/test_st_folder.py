@@ -137,7 +137,7 @@ def test_the_readme_runs(builtin_folder, tmp_path, monkeypatch):
     namespace = {}
     for block in blocks:
         exec(block, namespace)
-    assert namespace["vectors"].shape == (1, 512)
+    assert namespace["vectors"].shape == (1, 576)
 
 
 def test_a_config_in_fractions_is_saved_in_numbers(tiny_encoder, tmp_path):

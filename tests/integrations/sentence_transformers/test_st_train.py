@@ -172,10 +172,19 @@ def test_the_built_in_model_learns_pairs(builtin_folder, pairs, tmp_path):
 
     made = Recipe([Data(pairs)], str(tmp_path / "out"), steps=6, batch_size=8, lora=Lora(first_layer=18))
     tuned = EchoEncoder(run(made).folder)
-    assert loss(tuned) < loss(zero) - 0.1
+    assert loss(tuned) < 0.8 * loss(zero)
     config = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == "SmolLM2-135M-Instruct"  # no folder of this machine
     assert tuned.max_length == zero.max_length
+
+
+def test_a_last_token_model_goes_out_by_the_stock_export(recipe, pairs, tmp_path):
+    config = {"template": "{text}\nAgain:\n{text}", "pooling": "last"}
+    encoder = EchoEncoder(run(recipe(Data(pairs), config=config, dtype="float32")).folder)
+    export_stock(encoder, tmp_path / "stock")
+    plain = SentenceTransformer(str(tmp_path / "stock"))
+    questions = [question for question, _ in PAIRS]
+    assert cosines(plain.encode(questions), encoder.encode_documents(questions)).min() > 0.9999
 
 
 def test_development_sets_are_judged_before_and_after(recipe, pairs, tmp_path):

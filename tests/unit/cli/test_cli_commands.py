@@ -56,10 +56,10 @@ def test_embed_queries_to_npy_with_options(run, tmp_path):
     options = ("--role", "query", "--config", "echo-finetuned", "--max-length", 3, "--window", 2, "--json")
     told = json.loads(run("embed", "in.jsonl", "out.npy", *options))
     assert told["truncated"]["texts"] == 4
-    assert (told["rows"], told["dimension"], told["resumed_from"]) == (5, 512, 0)
+    assert (told["rows"], told["dimension"], told["resumed_from"]) == (5, 576, 0)
     assert told["config"] == EchoConfig.preset("echo-finetuned").replace(max_length=3).fingerprint()
     vectors = np.load("out.npy")
-    assert (vectors.shape, vectors.dtype) == ((5, 512), np.float32)
+    assert (vectors.shape, vectors.dtype) == ((5, 576), np.float32)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
     assert vectors[0] @ vectors[3] == pytest.approx(1, abs=1e-2)
 
@@ -113,7 +113,7 @@ def notes(tmp_path):
 def test_index_then_search(run, notes, float32_encoder):
     options = ("--config", "classical", "--max-length", 64, "--dtype", "float32", "--json")
     made = json.loads(run("index", notes, "idx", *options))
-    assert (made["passages"], made["dimension"]) == (4, 512)
+    assert (made["passages"], made["dimension"]) == (4, 576)
     assert len(made["skipped"]) == 1
     assert "bad.py is not Python that this Python can read (invalid syntax (bad.py, line 1))" in made["skipped"][0]
 
