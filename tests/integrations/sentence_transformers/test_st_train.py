@@ -180,7 +180,7 @@ def test_the_built_in_model_learns_pairs(builtin_folder, pairs, tmp_path):
 
 def test_a_last_token_model_goes_out_by_the_stock_export(recipe, pairs, tmp_path):
     config = {"template": "{text}\nAgain:\n{text}", "pooling": "last"}
-    encoder = EchoEncoder(run(recipe(Data(pairs), config=config, dtype="float32")).folder)
+    encoder = EchoEncoder(run(recipe(Data(pairs), config=config)).folder, dtype="float32")
     export_stock(encoder, tmp_path / "stock")
     plain = SentenceTransformer(str(tmp_path / "stock"))
     questions = [question for question, _ in PAIRS]
