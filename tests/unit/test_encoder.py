@@ -330,8 +330,8 @@ def test_embed_filter_needs_no_texts(late_encoder, texts):
 def test_what_cannot_be_fitted_is_said(late_encoder):
     with pytest.raises(ConfigError, match=r"cannot be fitted on 0 text\(s\)"):
         late_encoder.fit_transforms([])
-    with pytest.raises(ConfigError, match="the transform 'whiten' is unknown; use 'standardize', 'embed-filter'"):
-        late_encoder.fit_transforms(["a"], ["whiten"])
+    with pytest.raises(ConfigError, match="the transform 'sharpen' is unknown; use 'standardize', 'whiten'"):
+        late_encoder.fit_transforms(["a"], ["sharpen"])
 
 
 def test_statistics_of_another_model_are_refused(builtin_folder):

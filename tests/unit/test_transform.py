@@ -59,6 +59,31 @@ def test_project_is_affine():
     assert Project(weight) == Project(weight, [0, 0]) != Project(weight, bias)
 
 
+def test_whitened_vectors_have_the_spectrum_that_was_asked_for():
+    rng = np.random.default_rng(1)
+    mixed = (rng.normal(size=(5000, 6)) @ rng.normal(size=(6, 6)) + [9, 0, 0, 0, 0, 4]).astype(np.float32)
+    turned, half, whole = (Project.whiten(mixed, power=power)(mixed) for power in (0, 0.5, 1))
+    spread = turned.std(axis=0)
+    assert (np.diff(spread) < 0).all()  # the first axes carry most
+    np.testing.assert_allclose(turned.mean(axis=0), 0, atol=1e-3)
+    np.testing.assert_allclose(half.std(axis=0), spread**0.5, rtol=1e-3)
+    np.testing.assert_allclose(whole.std(axis=0), 1, rtol=1e-3)
+    standard = Standardize.fit(mixed)(mixed)
+    np.testing.assert_allclose(turned @ turned.T, standard @ standard.T, atol=1e-2)  # turning keeps every product
+    np.testing.assert_array_equal(Project.whiten(mixed, 2, 0.5)(mixed), half[:, :2])
+
+
+def test_whitening_on_few_texts_stays_finite_and_bad_arguments_are_said():
+    few = vectors(3)
+    assert np.abs(Project.whiten(few, power=1)(few)).max() < 100
+    with pytest.raises(ConfigError, match=r"power=2: give a number from 0 \(turn only\) to 1"):
+        Project.whiten(few, power=2)
+    with pytest.raises(ConfigError, match="dimension=5: choose from 1 to the vectors' 4"):
+        Project.whiten(few, 5)
+    with pytest.raises(ConfigError, match=r"cannot be fitted on 1 text\(s\)"):
+        Project.whiten(vectors(1))
+
+
 def test_unit_rows_and_the_row_without_direction():
     out = unit(np.array([[3, 4], [0, 0], [1e-30, 0]], dtype=np.float32))
     np.testing.assert_allclose(out, [[0.6, 0.8], [1, 0], [1, 0]], atol=1e-7)

@@ -132,16 +132,18 @@ def test_a_resumed_run_must_have_the_same_adapters(recipe, pairs):
 
 
 def test_folding_the_head_changes_no_vector(recipe, texts, teacher):
-    made = recipe(Data(texts, "distill"), teacher=teacher, dimension=24)
+    made = recipe(Data(texts, "distill"), teacher=teacher, dimension=24, whiten=None)
     model = student.make(made)
     sentences = [text for pair in PAIRS for text in pair]
     targets = np.linalg.qr(np.random.default_rng(0).normal(size=(24, 24)))[0][:16].astype(np.float32)
     student.fit_head(model, sentences, targets)
     assert isinstance(model[0].echo_config.transforms[0], Standardize)
     before = model.encode(sentences)
-    folded = student.folded(model, made.echo_config)
+    folded = student.folded(model, made, sentences)
     assert [transform.name for transform in folded[0].echo_config.transforms] == ["project"]
     assert cosines(folded.encode(sentences), before).min() > 0.99999
+    whitened = student.folded(model, made.replace(whiten=1.0), sentences).encode(sentences, normalize_embeddings=False)
+    assert whitened.shape == (16, 24)
 
 
 def test_only_layers_that_matter_are_trained(recipe, pairs):
@@ -300,6 +302,7 @@ class TestRecipe:
             ("data: [{path: p}]\noutput: o\nwarmup: 1", "warmup=1: give a part of the steps"),
             ("data: [{path: p}, {path: p}]\noutput: o", "two files are named 'p'; give one of them another name"),
             ("data: [{path: p, loss: distill}]\noutput: o", "loss='distill' needs a teacher and a dimension"),
+            ("data: [{path: p}]\noutput: o\nwhiten: 3", "whiten=3: give a power from 0 to 1, or null to keep the head"),
             ("data: [{path: p}]\noutput: o\nteacher: t", "teacher='t' is named, but no data has loss='distill'"),
             ("data: [{path: p, loss: simcse}]\noutput: o", "by dropout; set lora: dropout: 0.1"),
             ("data: [{path: p}]\noutput: o\nconfig: {layers: 3}", "config has the unknown field 'layers'"),

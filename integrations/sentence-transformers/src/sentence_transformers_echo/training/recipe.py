@@ -47,6 +47,9 @@ class Recipe:
             installed package.
         dimension: length of the trained vectors: a linear head follows the pooling. Needed with a teacher; its
             principal axes come first, so that shorter prefixes work too. ``None``: no head, the model's own length.
+        whiten: what takes the head's place after training: the trained states themselves on their own ``dimension``
+            principal axes, each shrunk by its deviation to this power (``Project.whiten``), which scored better than
+            the head (docs/log.md). ``None`` keeps the head, whose vectors are comparable with the teacher's.
         steps: optimiser steps.
         batch_size: rows a step; what contrastive learning draws its negatives from.
         mini_batch_tokens: tokens computed together (GradCache, arXiv 2101.06983): memory depends on it, not the result.
@@ -74,6 +77,7 @@ class Recipe:
     config: EchoConfig | str | Mapping[str, Any] = "zero-shot"
     teacher: str | None = None
     dimension: int | None = None
+    whiten: float | None = 0.4
     steps: int = 500
     batch_size: int = 64
     mini_batch_tokens: int = 2048
@@ -118,6 +122,8 @@ class Recipe:
             )
         if self.teacher is not None and "distill" not in losses:
             raise ConfigError(f"teacher={self.teacher!r} is named, but no data has loss='distill'")
+        if self.whiten is not None and not 0 <= self.whiten <= 1:
+            raise ConfigError(f"whiten={self.whiten!r}: give a power from 0 to 1, or null to keep the head")
         if self.dimension is not None:
             _require_whole("dimension", self.dimension)
         if "simcse" in losses and not self.lora.dropout:

@@ -18,7 +18,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Dense, Normalize
 from torch import nn
 
-from echo_embeddings import ConfigError, EchoConfig, EchoEncoder, builtin
+from echo_embeddings import ConfigError, EchoEncoder, builtin
 from echo_embeddings.loading import pick_device
 from echo_embeddings.transform import Project, Standardize, Transform
 from sentence_transformers_echo.folder import from_encoder
@@ -133,8 +133,7 @@ def fit_head(model: SentenceTransformer, texts: list[str], targets: NDArray[np.f
         ridge: weight of the penalty for each text.
     """
     dense, module = head(model), _module(model)
-    pooled = SentenceTransformer(modules=[module, model[1]], device=str(model.device))
-    vectors = np.asarray(pooled.encode(texts, batch_size=256, show_progress_bar=False), np.float32)
+    vectors = _pooled(model, texts)
     if not module.echo_config.transforms:
         standardize = Standardize.fit(vectors)
         module.change(transforms=(standardize,))
@@ -147,29 +146,40 @@ def fit_head(model: SentenceTransformer, texts: list[str], targets: NDArray[np.f
     dense.linear.bias.copy_(torch.from_numpy(solved[-1]))
 
 
-def folded(model: SentenceTransformer, config: EchoConfig) -> SentenceTransformer:
-    """The trained model in the form that is saved: the head becomes a transform of its config.
+def folded(model: SentenceTransformer, recipe: Recipe, texts: list[str]) -> SentenceTransformer:
+    """The trained model in the form that is saved: what follows the pooling becomes a transform of its config.
 
     Adapters take the dtype of the weights that they will be merged into: what is beyond it would be lost there anyway.
 
     Args:
         model: the trained model.
-        config: what the recipe said, for ``max_length`` as it shall be from now on.
+        recipe: says what becomes of the head, and how long texts may be from now on.
+        texts: to whiten on.
     """
     module = _module(model)
+    for name, parameter in trained(model).items():
+        if "lora_" in name:
+            parameter.data = parameter.data.to(module.model.dtype)
     transforms = module.echo_config.transforms
-    if has_head(model):
+    if has_head(model) and recipe.whiten is not None:
+        module.change(transforms=())
+        transforms = (Project.whiten(_pooled(model, texts), recipe.dimension, recipe.whiten),)
+    elif has_head(model):
         linear = head(model).linear
         weight, bias = linear.weight.detach().float().cpu().numpy().T, linear.bias.detach().float().cpu().numpy()
-        transforms = (*transforms, Project(weight, bias))
-    config = module.echo_config.replace(transforms=_joined(transforms), max_length=config.max_length)
-    for parameter in trained(model).values():
-        parameter.data = parameter.data.to(module.model.dtype)
+        transforms = _joined((*transforms, Project(weight, bias)))
+    config = module.echo_config.replace(transforms=transforms, max_length=recipe.echo_config.max_length)
     module = EchoModule(module.model, module.tokenizer, config)
     pooling = type(model[1])(module.get_embedding_dimension(), model[1].pooling_mode)
     return SentenceTransformer(
         modules=[module, pooling, Normalize()], device=str(model.device), similarity_fn_name="cosine"
     )
+
+
+def _pooled(model: SentenceTransformer, texts: list[str]) -> NDArray[np.float32]:
+    """What the pooling gives, before any head."""
+    pooled = SentenceTransformer(modules=[model[0], model[1]], device=str(model.device))
+    return np.asarray(pooled.encode(texts, batch_size=256, show_progress_bar=False), np.float32)
 
 
 def _joined(transforms: tuple[Transform, ...]) -> tuple[Transform, ...]:

@@ -50,7 +50,7 @@ class Trained:
     Attributes:
         folder: for ``EchoEncoder(folder)`` and ``SentenceTransformer(folder, trust_remote_code=True)``.
         before: scores on ``recipe.evaluate`` before the first step; with a head, after it was fitted.
-        after: scores after the last.
+        after: scores of what was saved.
         rows: how many rows each data set had.
     """
 
@@ -90,7 +90,7 @@ def _train(recipe: Recipe, output: Path, *, resume: bool, show_progress: bool) -
     judge = Judge.open(recipe.evaluate, folder, recipe.evaluate_limit)
     set_seed(recipe.seed)
     model = student.make(recipe)
-    data = _with_targets(recipe, model, data, output / "teacher", show_progress=show_progress)
+    data, sample = _with_targets(recipe, model, data, output / "teacher", show_progress=show_progress)
     model.model_card_data.generate_widget_examples = False  # a card shall not quote the data
     before = judge(model) if judge else {}
     trainer = _Trainer(
@@ -103,9 +103,9 @@ def _train(recipe: Recipe, output: Path, *, resume: bool, show_progress: bool) -
     if not show_progress:
         trainer.remove_callback(PrinterCallback)  # it would print every loss instead of a bar
     trainer.train(resume_from_checkpoint=_last(checkpoints) if resume else None)
-    after = judge(model.eval()) if judge else {}
+    final = student.folded(model.eval(), recipe, sample)
+    after = judge(final) if judge else {}
     done = Trained(output, before, after, {name: len(rows) for name, rows in data.items()})
-    final = student.folded(model, recipe.echo_config)
     final.save_pretrained(str(output))
     student.name_base(output, recipe.model)
     write_card(output, recipe, done)
@@ -141,8 +141,8 @@ class _Trainer(SentenceTransformerTrainer):
 
 def _with_targets(
     recipe: Recipe, model: SentenceTransformer, data: dict[str, Dataset], cache: Path, *, show_progress: bool
-) -> dict[str, Dataset]:
-    """Give texts the columns that their loss wants; fit the head to the teacher."""
+) -> tuple[dict[str, Dataset], list[str]]:
+    """Give texts the columns that their loss wants; fit the head to the teacher, on the sample that is returned too."""
     losses = {entry.title: entry.loss for entry in recipe.data}
     ready = dict(data)
     for name in [name for name, loss in losses.items() if loss == "simcse"]:
@@ -150,17 +150,18 @@ def _with_targets(
         ready[name] = Dataset.from_dict({"anchor": texts, "positive": texts})
     distilled = [name for name, loss in losses.items() if loss == "distill"]
     if recipe.teacher is None or recipe.dimension is None or not distilled:
-        return ready
+        return ready, []
     texts = [text for name in distilled for text in data[name]["text"]]
     wanted = targets(recipe.teacher, texts, recipe.dimension, cache, show_progress=show_progress)
     some = np.random.default_rng(recipe.seed).permutation(len(texts))[:_FIT_HEAD_ON]
-    student.fit_head(model, [texts[i] for i in some], wanted[some])
+    sample = [texts[i] for i in some]
+    student.fit_head(model, sample, wanted[some])
     start = 0
     for name in distilled:
         rows = len(data[name])
         ready[name] = Dataset.from_dict({"text": data[name]["text"], "label": list(wanted[start : start + rows])})
         start += rows
-    return ready
+    return ready, sample
 
 
 def _loss(recipe: Recipe, name: str, model: SentenceTransformer) -> nn.Module:
