@@ -30,7 +30,7 @@ STS = ("stsb_en", "sick_trial")
 RETRIEVAL = ("scitldr", "squad_devA", "climate_fever_sentences")
 DATA = (
     Data("pairs/papers_tldr_abstract.jsonl.gz"),
-    Data("pairs/medquad_qa_hardneg.jsonl.gz", limit=3000),
+    Data("pairs/medquad_qa_hardneg.jsonl.gz", columns=("anchor", "positive"), limit=3000),
     Data("pairs/cppdocs_title_text.jsonl.gz", limit=3000),
     Data("triples/cad_nli.jsonl.gz"),
 )
