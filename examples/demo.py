@@ -1,4 +1,7 @@
-"""A first minute with echo-embeddings: ask Python's own documentation, with an echo and without. Run: make demo."""
+"""A first minute with echo-embeddings: ask Python's own documentation. Run: make demo.
+
+The default (an echo, fine-tuned) answers beside the same model without either.
+"""
 
 from __future__ import annotations
 
@@ -85,14 +88,14 @@ def main() -> None:
         f"[bold]2. The text[/bold]: {len(passages)} docstrings from Python's standard library. Embedding them twice:"
     )
     folder = Path(tempfile.gettempdir()) / "echo-embeddings-demo"
-    with_echo = build(folder / "echo", echo, passages, "echo, where the model reads each text twice")
-    without = build(folder / "classical", classical, passages, "classical, where it reads it once")
+    with_echo = build(folder / "echo", echo, passages, "the default: it reads each text twice, and was fine-tuned")
+    without = build(folder / "classical", classical, passages, "classical: the same model reads it once, untrained")
 
     console.print("[bold]3. The questions[/bold]: nobody tuned them; judge the answers yourself.\n")
     for question in QUESTIONS:
         table = Table(title=f"“{question}”", title_justify="left", title_style="bold", expand=True)
-        table.add_column("echo", ratio=1)
-        table.add_column("classical", ratio=1)
+        table.add_column("default (echo, fine-tuned)", ratio=1)
+        table.add_column("classical (no echo, untrained)", ratio=1)
         answers = (
             with_echo.search(echo.encode_queries(question), 3),
             without.search(classical.encode_queries(question), 3),
