@@ -53,8 +53,8 @@ class Arm:
 ARMS = (
     Arm("classical", CLASSICAL, 1, 1),
     Arm("late echo, same steps", LATE, 1, 30 / 24),
-    Arm("late echo, same compute", LATE, 24 / 30, 1),
-    Arm("echo, same compute", ECHO, 1 / 2, 1),
+    Arm("late echo, same compute", LATE, 24 / 30, 30 / 24),
+    Arm("echo, same compute", ECHO, 1 / 2, 2),
 )
 
 
