@@ -78,7 +78,23 @@ class PlainLoop(Contender):
         )
 
 
-class SentenceTransformers(Contender):
+class _Library(Contender):
+    """A model of sentence-transformers, however it was built and whatever it puts around a text."""
+
+    _model: Any
+
+    @property
+    def body(self) -> Any:
+        return self._model[0].model
+
+    def embed(self, texts: list[str]) -> Vectors:
+        return self._encode(self._model, texts, self.batch_size or 32)
+
+    def _encode(self, model: Any, texts: list[str], batch_size: int) -> Vectors:
+        raise NotImplementedError
+
+
+class SentenceTransformers(_Library):
     """(b), (c), (d) sentence-transformers on the same model, with the paper's prompt put around the text in Python.
 
     Pooling over the second copy alone is no part of it (its prompts are the same for every text), so its echo is what
@@ -100,13 +116,6 @@ class SentenceTransformers(Contender):
         self.batch_size = 32
         self._place, self._prompt, self._stock, self._dtype = place, prompt, stock, dtype
         self._model = self._build(None if stock else dtype)
-
-    @property
-    def body(self) -> Any:
-        return self._model[0].model
-
-    def embed(self, texts: list[str]) -> Vectors:
-        return self._encode(self._model, texts, self.batch_size or 32)
 
     def runs(self, texts: list[str]) -> Runs:
         rows = [self._model.preprocess([self._prompt.format(text=text)]) for text in texts]
@@ -134,7 +143,7 @@ class SentenceTransformers(Contender):
         return SentenceTransformer(modules=modules, device=self._place.device)
 
 
-class MiniLM(Contender):
+class MiniLM(_Library):
     """(f) all-MiniLM-L6-v2: a small encoder that was trained for this, as a yardstick of cost, not of method.
 
     It has 6 layers of width 384 and reads at most 256 of its tokens, so in the long tail it does less than the others;
@@ -150,13 +159,6 @@ class MiniLM(Contender):
         self._place = place
         self._model = self._build().to(getattr(torch, dtype))
         self.longest = int(self._model.max_seq_length)
-
-    @property
-    def body(self) -> Any:
-        return self._model[0].model
-
-    def embed(self, texts: list[str]) -> Vectors:
-        return self._encode(self._model, texts, self.batch_size or 32)
 
     def runs(self, texts: list[str]) -> Runs:
         rows = self._model.tokenizer(texts, truncation=True, max_length=self.longest)["input_ids"]

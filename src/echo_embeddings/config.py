@@ -14,7 +14,7 @@ from .errors import ConfigError
 from .template import TEMPLATES, Template
 from .transform import TRANSFORMS, Transform
 
-__all__ = ["CONFIG_FILE", "EchoConfig", "Layers"]
+__all__ = ["CONFIG_FILE", "EchoConfig", "Layers", "require_whole"]
 
 CONFIG_FILE = "echo_config.json"
 ARRAYS_FILE = "echo_transforms.safetensors"
@@ -82,7 +82,7 @@ class EchoConfig:
                     f"transforms holds {transform!r}, which is no fitted Transform; "
                     "EchoEncoder.fit_transforms(texts, ['standardize']) makes one by name"
                 )
-        _require_whole("max_length", self.max_length, at_least=1)
+        require_whole("max_length", self.max_length, at_least=1)
         adapter = self.packaged_adapter
         if adapter is not None and not (isinstance(adapter, str) and re.fullmatch(r"[a-z0-9-]+", adapter)):
             raise ConfigError(
@@ -266,7 +266,8 @@ def _as_template(value: object) -> Template:
     raise TypeError(f"a template must be a string or a Template, not {type(value).__name__}")
 
 
-def _require_whole(name: str, value: object, *, at_least: int) -> None:
+def require_whole(name: str, value: object, *, at_least: int) -> None:
+    """Refuse a field that is no whole number, or too small; raises ``ConfigError``."""
     if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
         raise ConfigError(f"{name}={value!r}: give a whole number of at least {at_least}")
 

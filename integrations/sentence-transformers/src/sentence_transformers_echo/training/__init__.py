@@ -1,6 +1,7 @@
 """Fine-tuning of echo models on sentence-transformers' own trainer (issue 4).
 
->>> from sentence_transformers_echo import Data, Recipe, train
+>>> from echo_embeddings import EchoEncoder
+>>> from sentence_transformers_echo.training import Data, Recipe, train
 >>> train(Recipe(data=[Data("pairs.jsonl")], output="my-model", steps=300))
 >>> EchoEncoder("my-model")
 """

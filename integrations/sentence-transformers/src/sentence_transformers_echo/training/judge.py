@@ -23,7 +23,7 @@ class Judge(SentenceEvaluator):
     """
 
     def __init__(self, sets: Mapping[str, Dataset]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()  # type: ignore[no-untyped-call]  # the base class has no types
         self.sets = dict(sets)
         self.primary_metric = "average"
 
@@ -41,7 +41,7 @@ class Judge(SentenceEvaluator):
             raise ConfigError(f"evaluate: two sets have the same name among {', '.join(path.stem for path in found)}")
         return cls(sets) if sets else None
 
-    def __call__(  # type: ignore[override]
+    def __call__(  # type: ignore[override]  # narrower than any BaseModel: roles are SentenceTransformer's
         self, model: SentenceTransformer, output_path: str | None = None, epoch: int = -1, steps: int = -1
     ) -> dict[str, float]:
         """The scores; nothing is written."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from echo_embeddings import ConfigError, EchoConfig
+from echo_embeddings.config import require_whole
 
 from .data import Data
 
@@ -102,7 +103,7 @@ class Recipe:
         if not self.data:
             raise ConfigError("data is empty; name at least one file to train on")
         for name in ("steps", "batch_size", "mini_batch_tokens", "max_length", "evaluate_every", "save_every"):
-            _require_whole(name, getattr(self, name))
+            require_whole(name, getattr(self, name), at_least=1)
         for name in ("learning_rate", "temperature"):
             if not isinstance(getattr(self, name), int | float) or getattr(self, name) <= 0:
                 raise ConfigError(f"{name}={getattr(self, name)!r}: give a number above 0 (in YAML 8.0e-4, not 8e-4)")
@@ -125,7 +126,7 @@ class Recipe:
         if self.whiten is not None and not 0 <= self.whiten <= 1:
             raise ConfigError(f"whiten={self.whiten!r}: give a power from 0 to 1, or null to keep the head")
         if self.dimension is not None:
-            _require_whole("dimension", self.dimension)
+            require_whole("dimension", self.dimension, at_least=1)
         if "simcse" in losses and not self.lora.dropout:
             raise ConfigError("loss='simcse' tells a text's two passes apart by dropout; set lora: dropout: 0.1")
 
@@ -220,11 +221,6 @@ def _config(value: Any) -> EchoConfig:
     if unknown := sorted(map(str, set(changes) - known)):
         raise ConfigError(f"config has the unknown field {unknown[0]!r}; choose from {', '.join(sorted(known))}")
     return EchoConfig(**changes) if base is None else EchoConfig.preset(base).replace(**changes)
-
-
-def _require_whole(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ConfigError(f"{name}={value!r}: give a whole number of at least 1")
 
 
 _PRESETS: dict[str, dict[str, Any]] = {
