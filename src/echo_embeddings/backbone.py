@@ -110,7 +110,10 @@ class Backbone:
         return device
 
     def __call__(self, batch: Batch) -> Float[Tensor, "batch tokens dim"]:
-        """Hidden states at the exit, ``[batch, tokens, dim]``, in the model's dtype. Not to be called concurrently."""
+        """Hidden states at the exit, ``[batch, tokens, dim]``, in the model's dtype. Not to be called concurrently.
+
+        With late echo only those of pooled tokens mean something (:mod:`.narrow`).
+        """
         self._plan.begin(batch)
         try:
             hidden: Tensor = self._runner(input_ids=batch.ids, use_cache=False).last_hidden_state

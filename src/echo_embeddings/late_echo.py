@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from .errors import ModelError
+from .narrow import pooled_only
 
 if TYPE_CHECKING:
     from .backbone import Batch
@@ -42,12 +43,13 @@ _LAYER_ARGUMENTS = frozenset(
 
 
 def wrap(layers: Sequence[nn.Module], start: int, plan: Plan) -> nn.ModuleList:
-    """Decoder layers with those up to ``start`` wrapped; the layers themselves are shared, not changed.
+    """Decoder layers with those up to ``start`` wrapped, and the last; the layers themselves are shared, not changed.
 
     Raises:
         ModelError: a layer takes arguments that late echo does not know how to narrow.
     """
     _require_common_layers(layers[: start + 1])
+    layers = [*layers[:-1], pooled_only(layers[-1], plan)]
     narrowed = [_NarrowLayer(layer, plan, is_first=i == 0) for i, layer in enumerate(layers[:start])]
     return nn.ModuleList([*narrowed, _ExpandLayer(layers[start], plan), *layers[start + 1 :]])
 

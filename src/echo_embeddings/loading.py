@@ -15,7 +15,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokeni
 from transformers.utils import logging
 from transformers.utils.hub import cached_file
 
-from . import builtin, lora, packaged
+from . import attention, builtin, lora, packaged
 from .config import ARRAYS_FILE, CONFIG_FILE, EchoConfig
 from .errors import ModelError
 from .source import Source
@@ -128,6 +128,8 @@ def load(source: Source) -> tuple[PreTrainedModel, Any]:
     if "device_map" not in kwargs:
         model = model.to(device)
     body = prepare(model)
+    if "attn_implementation" not in kwargs:
+        attention.use_on(body)
     setattr(body, packaged.MARK, source.packaged)
     return body, tokenizer
 

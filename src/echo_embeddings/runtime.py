@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from . import batching, packaged
+from . import batching, memory, packaged
 from .backbone import Backbone, Batch
 from .config import EchoConfig
 from .errors import ConfigError, NumericalError, WindowWarning, warn
@@ -48,6 +48,8 @@ class Runtime:
         self._context: int | None = getattr(text_config, "max_position_embeddings", None)
         self._window = _narrowest_view(text_config, self.backbone.layers.start, self.backbone.layers.exit)
         self._budget = batching.default_budget(self.backbone.device)
+        if self.backbone.device.type == "cpu":
+            memory.keep_freed()
         # One pass at a time: more would only fight for the same cores or the same memory.
         self._lock = threading.Lock()
         self._configure(config)
