@@ -6,7 +6,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 # Threads that wait give the core away instead of spinning: on a busy machine that is worth a factor of 50.
 export OMP_WAIT_POLICY := passive
 
-.PHONY: help install demo test slow check fix bench clean
+.PHONY: help install demo test slow check fix bench costs clean
 
 help:  ## show this
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -41,7 +41,11 @@ fix: install  ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: install  ## speed and cost against a classical pass (docs/log.md says what was found)
+bench: install  ## throughput beside what one would run instead; about 45 minutes (docs/bench), ARGS=--quick: three
+	$(BIN)/python -m pip install --quiet -c constraints.txt --group bench
+	HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m scripts.benchmark $(ARGS)
+
+costs: install  ## what each preset costs beside a classical pass (docs/log.md says what was found)
 	HF_HUB_OFFLINE=1 $(BIN)/python scripts/bench.py
 
 clean:  ## remove what make install made

@@ -16,6 +16,7 @@ from .errors import (
     TruncationError,
     TruncationWarning,
     WindowWarning,
+    WorkerError,
 )
 from .protocol import Embedder
 from .template import Template
@@ -40,6 +41,7 @@ __all__ = [
     "TruncationError",
     "TruncationWarning",
     "WindowWarning",
+    "WorkerError",
 ]
 
 __version__ = "0.1.0"

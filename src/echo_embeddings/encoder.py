@@ -11,17 +11,19 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import islice
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from . import solo
 from .config import EchoConfig
+from .crew import Crew
+from .devices import checked_devices
 from .errors import ConfigError
-from .inputs import Progress, checked, progress
-from .modules import write_modules
+from .inputs import WINDOW, Progress, checked, progress, windows
+from .saving import folder_at, save
 from .source import Source
 from .template import Template
 from .transform import Transform, fit
@@ -29,12 +31,11 @@ from .truncation import ON_TRUNCATE, Cuts, Truncated
 from .vectors import TokenEmbeddings, Vectors, unit
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from .runtime import Runtime
 
 __all__ = ["EchoEncoder"]
-
-# Texts tokenised and sorted together: enough to fill batches of one length, few enough to hold in memory.
-WINDOW = 4096
 
 
 class EchoEncoder:
@@ -50,6 +51,9 @@ class EchoEncoder:
             the model; else ``"default"`` for the built-in model (``"zero-shot"`` where it has an ``adapter``) and
             ``"echo"``, the paper's method, for any other.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``; ``None`` takes the best there is.
+        devices: several, such as ``["cuda:0", "cuda:1"]`` or ``["cpu", "cpu"]``: a worker process for each takes its
+            share of a call's texts. They start at the first text and end by :meth:`close`, ``with``, or with the
+            encoder. A script that uses them needs ``if __name__ == "__main__":``.
         dtype: ``"auto"`` (bfloat16 where the machine is fast at it, else float32) or a torch dtype.
         tokenizer: a fast tokenizer, for a loaded model.
         adapter: hub id or folder of a PEFT adapter to merge into the weights; not beside a config that has one.
@@ -73,6 +77,7 @@ class EchoEncoder:
         adapter: str | os.PathLike[str] | None = None,
         on_truncate: str = "warn",
         model_kwargs: dict[str, Any] | None = None,
+        devices: Sequence[str] | None = None,
     ) -> None:
         if on_truncate not in ON_TRUNCATE:
             raise ConfigError(f"on_truncate={on_truncate!r} is unknown; choose one of {', '.join(ON_TRUNCATE)}")
@@ -80,6 +85,11 @@ class EchoEncoder:
             raise TypeError(f"config must be an EchoConfig or a preset's name, not {type(config).__name__}")
         adapter = None if adapter is None else os.fspath(adapter)
         self._source = Source(model, tokenizer, adapter, device, dtype, dict(model_kwargs or {}))
+        self._crew: Crew | None = None
+        if devices is not None:
+            devices = checked_devices(devices, self._source)
+            self._source = replace(self._source, device=devices[0])
+            self._crew = Crew(self._source, devices) if len(devices) > 1 else None
         self._config = EchoConfig.preset(config) if isinstance(config, str) else config
         if self._config is not None:
             self._source.for_config(self._config)  # said now, not at the first text
@@ -102,6 +112,7 @@ class EchoEncoder:
             TypeError: an element is not a string; names its position.
             TruncationError: a text is too long and ``on_truncate="error"``.
             NumericalError: the model gave NaN or infinity; names the texts.
+            WorkerError: one of several ``devices`` ended before its work was done.
         """
         return self._encode(texts, self.config.templates[0], None, show_progress=show_progress)
 
@@ -129,13 +140,13 @@ class EchoEncoder:
         Raises:
             ConfigError: ``window`` is below 1.
         """
-        return self._stream(texts, self.config.templates[0], None, window)
+        return self._stream(windows(texts, window), self.config.templates[0], None)
 
     def stream_queries(
         self, texts: Iterable[str], *, instruction: str | None = None, window: int = WINDOW
     ) -> Iterator[Vectors]:
         """:meth:`stream_documents` with the query template."""
-        return self._stream(texts, self.config.templates[1], instruction, window)
+        return self._stream(windows(texts, window), self.config.templates[1], instruction)
 
     def encode_tokens(self, text: str) -> TokenEmbeddings:
         """The second copy's vector of each token of a document: every one has seen the whole text.
@@ -219,7 +230,8 @@ class EchoEncoder:
         """
         self._source.for_config(config)
         other = object.__new__(EchoEncoder)
-        other.__setstate__(self.__getstate__() | {"_config": config, "_truncated": Truncated()})
+        crew = None if self._crew is None else self._crew.for_config(self.config, config)
+        other.__setstate__(self.__getstate__() | {"_config": config, "_truncated": Truncated(), "_crew": crew})
         with self._lock:
             if self._loaded is not None:
                 other._loaded = self._loaded.with_config(config)
@@ -240,7 +252,7 @@ class EchoEncoder:
         """
         from .loading import unembedding
 
-        _ = self.runtime  # loaded once, for all three encoders
+        _ = self._crew or self.runtime  # one set of weights for all three encoders
         plain = self.with_config(self.config.replace(transforms=()))
         vectors = None
         if texts := checked(texts):
@@ -261,18 +273,18 @@ class EchoEncoder:
         Raises:
             ConfigError: ``path`` is a file.
         """
-        folder = Path(path)
-        if folder.exists() and not folder.is_dir():
-            raise ConfigError(f"{os.fspath(path)!r} is a file; save_pretrained wants a folder to write to")
-        runtime = self.runtime
-        layers = runtime.backbone.layers
-        runtime.backbone.model.save_pretrained(folder)
-        runtime.tokenizer.source.save_pretrained(folder)
-        # Above the exit nothing is saved, so fractions and "the last layer" would mean something else there.
-        numbers = {"start_layer": layers.start, "exit_layer": layers.exit, "final_norm": layers.final_norm}
-        saved = self.config.replace(packaged_adapter=None, **numbers)  # that adapter is in the weights
-        saved.save(folder)
-        write_modules(folder, self.dimension, saved.pooling)
+        save(folder_at(path), self.runtime)
+
+    def close(self) -> None:
+        """End the worker processes of ``devices``, if there are any; a later call starts new ones."""
+        if self._crew is not None:
+            self._crew.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in vars(self).items() if key not in ("_lock", "_loaded")}
@@ -307,36 +319,19 @@ class EchoEncoder:
         advance: Callable[[int], object] = lambda _: None,
     ) -> Vectors:
         """Vectors before they are brought to unit length. Identical texts are computed once."""
-        runtime = self.runtime
-        layout = runtime.layout(template, instruction)
         row = {text: i for i, text in enumerate(dict.fromkeys(texts))}
         unique = list(row)
-        vectors = np.empty((len(unique), runtime.dimension), dtype=np.float32)
-        for start in range(0, len(unique), WINDOW):
-            window = unique[start : start + WINDOW]
-            contents = runtime.contents(window, template, instruction)
-            cuts.add(window, contents, runtime.limit(layout))
-            vectors[start : start + WINDOW] = runtime.pool(window, contents, layout, advance)
+        if self._crew is None:
+            vectors = solo.pool(self.runtime, unique, template, instruction, cuts, advance)
+        else:
+            vectors = self._crew.pool(self.config, unique, template, instruction, cuts, advance)
         advance(len(texts) - len(unique))
         return vectors if len(unique) == len(texts) else vectors[[row[text] for text in texts]]
 
-    def _stream(
-        self, texts: Iterable[str], template: Template, instruction: str | None, window: int
-    ) -> Iterator[Vectors]:
-        if isinstance(texts, str):
-            raise TypeError("texts must be an iterable of strings, not one string")
-        if window < 1:
-            raise ConfigError(f"window={window!r}: give at least 1 text")
-        return self._windows(iter(texts), template, instruction, window)
-
-    def _windows(
-        self, texts: Iterator[str], template: Template, instruction: str | None, window: int
-    ) -> Iterator[Vectors]:
-        start = 0
+    def _stream(self, texts: Iterator[list[str]], template: Template, instruction: str | None) -> Iterator[Vectors]:
         with self._counting() as cuts:
-            while batch := list(islice(texts, window)):
-                yield from unit(self._pooled(checked(batch, start), template, instruction, cuts))
-                start += len(batch)
+            for window in texts:
+                yield from unit(self._pooled(window, template, instruction, cuts))
 
     @contextmanager
     def _counting(self) -> Iterator[Cuts]:

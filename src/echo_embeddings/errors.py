@@ -5,7 +5,8 @@
     ├── ModelError          a model or tokenizer that cannot be used for echo                     (ValueError)
     │   └── ModelUnavailableError   the built-in model cannot be had on this machine              (OSError)
     ├── TruncationError     a text is longer than ``max_length`` and ``on_truncate="error"``      (ValueError)
-    └── NumericalError      the model produced NaN or infinity                                    (ArithmeticError)
+    ├── NumericalError      the model produced NaN or infinity                                    (ArithmeticError)
+    └── WorkerError         a worker process of ``devices`` could not do its work                 (RuntimeError)
 
     TruncationWarning       texts were cut to ``max_length``                                      (UserWarning)
     WindowWarning           a sliding window hides part of the first copy                         (UserWarning)
@@ -30,6 +31,7 @@ __all__ = [
     "TruncationError",
     "TruncationWarning",
     "WindowWarning",
+    "WorkerError",
     "warn",
 ]
 
@@ -52,6 +54,10 @@ class ModelUnavailableError(ModelError, OSError):
 
 class NumericalError(EchoError, ArithmeticError):
     """The model produced NaN or infinity for at least one text."""
+
+
+class WorkerError(EchoError, RuntimeError):
+    """A worker process of ``EchoEncoder(devices=...)`` could not be started, or ended before its work was done."""
 
 
 class _Cut(Exception):  # noqa: N818

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 
-__all__ = ["Progress", "checked", "progress"]
+from .errors import ConfigError
+
+__all__ = ["WINDOW", "Progress", "checked", "progress", "windows"]
+
+# Texts tokenised and sorted together: enough to fill batches of one length, few enough to hold in memory.
+WINDOW = 4096
 
 #: ``True`` for a progress bar, or a function that is told after each batch how many texts it held.
 Progress = bool | Callable[[int], object]
@@ -32,6 +38,20 @@ def checked(texts: Iterable[str], first: int = 0) -> list[str]:
     return listed
 
 
+def windows(texts: Iterable[str], size: int) -> Iterator[list[str]]:
+    """Texts in checked lists of ``size``, taken from the iterable one list at a time.
+
+    Raises:
+        TypeError: it is one string; at once. A list of it holds something else; when that is reached.
+        ConfigError: ``size`` is below 1.
+    """
+    if isinstance(texts, str):
+        raise TypeError("texts must be an iterable of strings, not one string")
+    if size < 1:
+        raise ConfigError(f"window={size!r}: give at least 1 text")
+    return _windows(iter(texts), size)
+
+
 @contextmanager
 def progress(total: int, show: Progress) -> Iterator[Callable[[int], object]]:
     """What ``show`` asks for, as a function that is told how many texts are done."""
@@ -44,3 +64,10 @@ def progress(total: int, show: Progress) -> Iterator[Callable[[int], object]]:
 
         with tqdm(total=total, unit="text", desc="embedding") as bar:
             yield bar.update
+
+
+def _windows(texts: Iterator[str], size: int) -> Iterator[list[str]]:
+    start = 0
+    while window := list(islice(texts, size)):
+        yield checked(window, start)
+        start += len(window)

@@ -40,6 +40,7 @@ def test_the_exported_names():
             "TruncationError",
             "TruncationWarning",
             "WindowWarning",
+            "WorkerError",
         ]
     )
     for name in echo_embeddings.__all__:
