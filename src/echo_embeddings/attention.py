@@ -19,10 +19,10 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 __all__ = ["NAME", "causal_attention", "use_on"]
 
 NAME = "echo_causal"
-#: Queries a block: scores of a block stay in the cache, and not much above the diagonal is computed in vain.
-_BLOCK = 256
-#: Below this many tokens half of that: the same waste weighs more.
-_SHORT = 256
+#: Queries a block: its scores stay in the cache, and little above the diagonal is computed in vain.
+_BLOCK = 128
+#: Above this many tokens blocks are twice as large: then fewer products count for more.
+_LONG = 512
 
 
 def use_on(model: PreTrainedModel) -> None:
@@ -45,26 +45,29 @@ def causal_attention(
 ) -> Float[Tensor, "batch tokens heads dim"]:
     """Softmax attention of each token to itself and those before it; key and value heads may serve several queries'."""
     batch, heads, tokens, dim = query.shape
-    flat = (batch * heads, tokens, -1)
-    # Repeated keys cost a copy; grouped products would leave the matrix kernels too little to do.
-    key = key.repeat_interleave(heads // key.shape[1], dim=1).reshape(flat).transpose(1, 2)
-    value = value.repeat_interleave(heads // value.shape[1], dim=1).reshape(flat)
-    query = query.reshape(batch * heads, tokens, dim)
-    size = _BLOCK if tokens > _SHORT else _BLOCK // 2
+    shared = key.shape[1]
+    # The queries that share a key head stand in one matrix, so keys need no copies and products are large.
+    query = query.reshape(batch, shared, heads // shared, tokens, dim)
+    key = key.reshape(batch * shared, tokens, dim).transpose(1, 2)
+    value = value.reshape(batch * shared, tokens, -1)
+    size = _BLOCK if tokens <= _LONG else 2 * _BLOCK
     blocks = []
     for start in range(0, tokens, size):
         stop = min(start + size, tokens)
-        mask = _mask(stop - start, stop, query.dtype)
-        scores = torch.baddbmm(mask, query[:, start:stop], key[:, :, :stop], alpha=scaling)
-        blocks.append(torch.bmm(scores.softmax(dim=-1), value[:, :stop]))
-    joined = blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=1)
-    return joined.view(batch, heads, tokens, -1).transpose(1, 2).contiguous()
+        rows = query[:, :, :, start:stop].reshape(batch * shared, -1, dim)
+        mask = _mask(stop - start, stop, heads // shared, query.dtype)
+        scores = torch.baddbmm(mask, rows, key[:, :, :stop], alpha=scaling)
+        states = torch.bmm(scores.softmax(dim=-1), value[:, :stop])
+        blocks.append(states.view(batch, shared, heads // shared, stop - start, -1).permute(0, 3, 1, 2, 4))
+    joined = blocks[0].contiguous() if len(blocks) == 1 else torch.cat(blocks, dim=1)
+    return joined.view(batch, tokens, heads, -1)
 
 
 @lru_cache(maxsize=256)
-def _mask(queries: int, keys: int, dtype: torch.dtype) -> Tensor:
-    """0 where the last ``queries`` of ``keys`` tokens may look, minus infinity behind them."""
-    return torch.full((queries, keys), float("-inf"), dtype=dtype).triu(diagonal=1 + keys - queries)
+def _mask(queries: int, keys: int, repeats: int, dtype: torch.dtype) -> Tensor:
+    """0 where the last ``queries`` of ``keys`` tokens may look, minus infinity behind them; ``repeats`` times."""
+    mask = torch.full((queries, keys), float("-inf"), dtype=dtype).triu(diagonal=1 + keys - queries)
+    return mask.repeat(repeats, 1)
 
 
 def _forward(

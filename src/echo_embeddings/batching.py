@@ -6,10 +6,13 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 __all__ = ["default_budget", "plan", "run"]
 
 Group = list[int]
+#: What a pass costs beside its tokens, as a part of a full batch: kernels to start, and products too small for them.
+_PASS = 1 / 32
 
 
 def default_budget(device: torch.device) -> int:
@@ -18,7 +21,7 @@ def default_budget(device: torch.device) -> int:
 
 
 def plan(lengths: Sequence[int], budget: int) -> list[Group]:
-    """Cut texts into batches of at most ``budget`` padded tokens, longest first.
+    """Cut texts into batches of at most ``budget`` padded tokens so that padding and passes together cost least.
 
     Longest first shows at once whether memory is enough, and makes a progress bar pessimistic instead of optimistic.
 
@@ -29,15 +32,29 @@ def plan(lengths: Sequence[int], budget: int) -> list[Group]:
     Returns:
         Lists of indices into ``lengths``; each index occurs once.
     """
-    groups: list[Group] = []
-    longest = 0
-    for index in np.argsort(-np.asarray(lengths), kind="stable").tolist():
-        if groups and longest * (len(groups[-1]) + 1) <= budget:
-            groups[-1].append(index)
-        else:
-            groups.append([index])
-            longest = lengths[index]
-    return groups
+    order = np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable")
+    ends = _cuts(np.asarray(lengths, dtype=np.int64)[order], budget, budget * _PASS)
+    return [order[start:end].tolist() for start, end in zip([0, *ends], ends, strict=False)]
+
+
+def _cuts(falling: NDArray[np.int64], budget: int, overhead: float) -> list[int]:
+    """Where the batches of texts of falling length end, so that all padded tokens and overheads are fewest."""
+    texts = len(falling)
+    # cheapest[i]: what the first i texts cost; last[i]: where the batch that ends there begins.
+    cheapest, last = np.zeros(texts + 1), np.zeros(texts + 1, dtype=np.int64)
+    low = 0
+    for end in range(1, texts + 1):
+        while low < end - 1 and falling[low] * (end - low) > budget:
+            low += 1
+        starts = np.arange(low, end)
+        costs = cheapest[low:end] + falling[low:end] * (end - starts) + overhead
+        best = int(costs.argmin())
+        cheapest[end], last[end] = costs[best], low + best
+    ends: list[int] = []
+    while texts:
+        ends.append(texts)
+        texts = int(last[texts])
+    return ends[::-1]
 
 
 def run(groups: Sequence[Group], compute: Callable[[Group], torch.Tensor]) -> Iterator[tuple[Group, torch.Tensor]]:

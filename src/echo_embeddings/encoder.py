@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import solo
+from .aio import AsyncMethods
 from .config import EchoConfig
 from .crew import Crew
 from .devices import checked_devices
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["EchoEncoder"]
 
 
-class EchoEncoder:
+class EchoEncoder(AsyncMethods):
     """Text embeddings from a causal language model that reads the text twice.
 
     The model is loaded at the first call that needs it. An encoder never changes its vectors, may be used from several
@@ -97,6 +98,7 @@ class EchoEncoder:
         self._truncated = Truncated()
         self._lock = threading.RLock()
         self._loaded: Runtime | None = None
+        self._batchers = {}
 
     def encode_documents(self, texts: str | Sequence[str], *, show_progress: Progress = False) -> Vectors:
         """Embed what is searched in, or texts that are compared with one another.
@@ -287,10 +289,10 @@ class EchoEncoder:
         self.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in vars(self).items() if key not in ("_lock", "_loaded")}
+        return {key: value for key, value in vars(self).items() if key not in ("_lock", "_loaded", "_batchers")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state, _lock=threading.RLock(), _loaded=None)
+        vars(self).update(state, _lock=threading.RLock(), _loaded=None, _batchers={})
 
     def __repr__(self) -> str:
         return f"EchoEncoder(model={self.model_name!r}, config={self._config!r})"

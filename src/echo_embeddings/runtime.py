@@ -5,14 +5,14 @@ from __future__ import annotations
 import copy
 import threading
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from . import batching, memory, packaged
+from . import batching, memory, packaged, tuning
 from .backbone import Backbone, Batch
 from .config import EchoConfig
 from .errors import ConfigError, NumericalError, WindowWarning, warn
@@ -22,6 +22,10 @@ from .tokenization import Content, EchoTokenizer, Layout
 from .vectors import Vectors
 
 __all__ = ["Runtime"]
+
+# Jobs of at least so many ordinary batches are worth a probe of the machine, which takes as long as some ten of them.
+_PROBED_FROM = 64
+_PROBE_LENGTH = 100
 
 
 class Runtime:
@@ -47,7 +51,7 @@ class Runtime:
         self.backbone = Backbone(model, config.layers(text_config.num_hidden_layers))
         self._context: int | None = getattr(text_config, "max_position_embeddings", None)
         self._window = _narrowest_view(text_config, self.backbone.layers.start, self.backbone.layers.exit)
-        self._budget = batching.default_budget(self.backbone.device)
+        self._budget: int | None = None
         if self.backbone.device.type == "cpu":
             memory.keep_freed()
         # One pass at a time: more would only fight for the same cores or the same memory.
@@ -104,7 +108,8 @@ class Runtime:
         """
         pooling = POOLINGS[self.config.pooling]
         vectors = np.empty((len(contents), self.backbone.dimension), dtype=np.float32)
-        groups = batching.plan([layout.total(len(content.ids)) for content in contents], self._budget)
+        lengths = [layout.total(len(content.ids)) for content in contents]
+        groups = batching.plan(lengths, self._tokens_a_batch(sum(lengths), layout))
 
         def compute(group: list[int]) -> torch.Tensor:
             batch = Batch.of([contents[i].ids for i in group], layout, self.backbone.device)
@@ -128,6 +133,22 @@ class Runtime:
         for transform in self.config.transforms:
             vectors = transform(vectors)
         return vectors
+
+    def _tokens_a_batch(self, tokens: int, layout: Layout) -> int:
+        """The token budget of a batch: what suits most machines, or in a job of many ``tokens`` what suits this one."""
+        usual = batching.default_budget(self.backbone.device)
+        if self._budget is None and tokens >= _PROBED_FROM * usual:
+            layers, model = self.backbone.layers, self.backbone.model
+            where = tuning.machine(self.backbone.device)
+            key = f"{where}, {type(model).__name__}, {self.backbone.dimension}, {layers}, {model.dtype}"
+            self._budget = tuning.remembered(key, lambda: tuning.best_budget(usual, partial(self._probe, layout)))
+        return self._budget or usual
+
+    def _probe(self, layout: Layout, tokens: int) -> None:
+        """Run one batch of about so many tokens, in texts of middling length, and wait for it."""
+        content = np.arange(1, _PROBE_LENGTH + 1)
+        rows = max(1, tokens // layout.total(_PROBE_LENGTH))
+        self._run(Batch.of([content] * rows, layout, self.backbone.device))[:1, :1].cpu()
 
     def _run(self, batch: Batch) -> torch.Tensor:
         with self._lock, torch.inference_mode():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +16,7 @@ from .vectors import Vectors
 
 if TYPE_CHECKING:
     from .runtime import Runtime
+    from .tokenization import Content
 
 __all__ = ["pool"]
 
@@ -38,9 +41,22 @@ def pool(
     """
     layout = runtime.layout(template, instruction)
     vectors = np.empty((len(texts), runtime.dimension), dtype=np.float32)
-    for start in range(0, len(texts), WINDOW):
-        window = texts[start : start + WINDOW]
-        contents = runtime.contents(window, template, instruction)
+    windows = [texts[start : start + WINDOW] for start in range(0, len(texts), WINDOW)]
+    read = partial(runtime.contents, template=template, instruction=instruction)
+    for i, (window, contents) in enumerate(zip(windows, _ahead(read, windows), strict=True)):
         cuts.add(window, contents, runtime.limit(layout))
-        vectors[start : start + WINDOW] = runtime.pool(window, contents, layout, advance)
+        vectors[i * WINDOW : (i + 1) * WINDOW] = runtime.pool(window, contents, layout, advance)
     return vectors
+
+
+def _ahead(read: Callable[[Sequence[str]], list[Content]], windows: Sequence[Sequence[str]]) -> Iterator[list[Content]]:
+    """Windows tokenised one ahead: while the model computes the last one, the next is read."""
+    if len(windows) < 2:
+        yield from map(read, windows)
+        return
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="echo-embeddings-tokenizer") as reader:
+        coming = reader.submit(read, windows[0])
+        for window in windows[1:]:
+            ready, coming = coming.result(), reader.submit(read, window)
+            yield ready
+        yield coming.result()
