@@ -70,6 +70,7 @@ def _mask(queries: int, keys: int, repeats: int, dtype: torch.dtype) -> Tensor:
     return mask.repeat(repeats, 1)
 
 
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # each number of blocks would be compiled anew
 def _forward(
     module: torch.nn.Module,
     query: Tensor,

@@ -130,6 +130,10 @@ def load(source: Source) -> tuple[PreTrainedModel, Any]:
     body = prepare(model)
     if "attn_implementation" not in kwargs:
         attention.use_on(body)
+    if source.compiled:
+        from .compiling import compile_layers
+
+        compile_layers(body)
     setattr(body, packaged.MARK, source.packaged)
     return body, tokenizer
 

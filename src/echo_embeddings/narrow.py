@@ -25,6 +25,7 @@ def pooled_only(layer: nn.Module, plan: Plan) -> nn.Module:
         return layer
     view = copy.copy(layer)
     view._modules = {**layer._modules, "mlp": _PooledOnly(block, plan)}
+    view._compiled_call_impl = None  # it would run the layer itself
     return view
 
 

@@ -29,6 +29,7 @@ class Source:
         device: device name, or ``None`` for the best there is.
         dtype: ``"auto"`` or a torch dtype, by name or as it is.
         model_kwargs: for transformers' ``from_pretrained``.
+        compiled: whether torch compiles the decoder layers.
         packaged: the name of a packaged adapter that is merged first; see :meth:`for_config`.
     """
 
@@ -38,6 +39,7 @@ class Source:
     device: str | None = None
     dtype: Any = "auto"
     model_kwargs: dict[str, Any] = field(default_factory=dict)
+    compiled: bool = False
     packaged: str | None = None
 
     def __post_init__(self) -> None:
@@ -47,6 +49,8 @@ class Source:
             raise TypeError("a loaded model needs its tokenizer: EchoEncoder(model, tokenizer=tokenizer)")
         if self.is_loaded and self.adapter is not None:
             raise TypeError("adapter= goes with a model's name; load the adapter into your model yourself (peft)")
+        if self.is_loaded and self.compiled:
+            raise TypeError("compiled= goes with a model's name; a loaded model is not changed, so compile it yourself")
 
     @property
     def is_loaded(self) -> bool:

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from .errors import ModelError
 
-__all__ = ["cut", "with_layers"]
+__all__ = ["cut", "layers_of", "with_layers"]
 
 _FINAL_NORMS = ("norm", "ln_f", "final_layer_norm", "final_layernorm", "final_norm")
 
@@ -51,6 +51,16 @@ def with_layers(
         setattr(owner, _final_norm(owner), nn.Identity())
     view: PreTrainedModel = chain[0]
     return view
+
+
+def layers_of(model: PreTrainedModel) -> list[nn.Module]:
+    """The decoder layers themselves.
+
+    Raises:
+        ModelError: they cannot be found.
+    """
+    path, attribute = _find_layers(model)
+    return list(getattr(model.get_submodule(path), attribute))
 
 
 def _find_layers(model: PreTrainedModel) -> tuple[str, str]:

@@ -1,0 +1,39 @@
+"""Decoder layers compiled by torch, for many texts: norms, angles and activations become one pass over memory."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+from platformdirs import user_cache_path
+from transformers import PreTrainedModel
+
+from .errors import warn
+from .views import layers_of
+
+__all__ = ["compile_layers"]
+
+
+@torch.inference_mode()
+def compile_layers(model: PreTrainedModel) -> None:
+    """Compile a model's decoder layers in place. They are alike, so it is done once for all of them.
+
+    Kept in the user's cache folder, or where ``TORCHINDUCTOR_CACHE_DIR`` says: a later process reads it from there.
+    Where it fails, for want of a C++ compiler, say, a warning tells why and the model stays as it is.
+    """
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", os.fspath(user_cache_path("echo-embeddings") / "compiled"))
+    layers = layers_of(model)
+    for layer in layers:
+        layer.compile(dynamic=True)
+    ids = torch.ones(2, 40, dtype=torch.long, device=model.get_input_embeddings().weight.device)
+    try:
+        model(input_ids=ids, use_cache=False)
+    except Exception as error:  # noqa: BLE001  (whatever a compiler may raise, the model works without)
+        for layer in layers:
+            layer._compiled_call_impl = None
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else ""
+        message = (
+            f"the model could not be compiled and runs as it is: {type(error).__name__}: {reason}; torch.compile needs "
+            "a C++ compiler on a processor. Leave out compiled=True, or install one"
+        )
+        warn(UserWarning(message))

@@ -1,0 +1,60 @@
+"""Compiled layers give the same vectors, and where there is no compiler the model runs as it is."""
+
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from tests.architectures import tiny
+from tests.conftest import cosines
+from transformers import AutoTokenizer
+
+from echo_embeddings import EchoEncoder
+
+
+@pytest.fixture
+def folder(builtin_folder, tmp_path):
+    tiny("llama", vocab_size=49152).save_pretrained(tmp_path / "model")
+    AutoTokenizer.from_pretrained(builtin_folder).save_pretrained(tmp_path / "model")
+    return str(tmp_path / "model")
+
+
+SCRIPT = """
+import warnings, sys, numpy as np
+from echo_embeddings import EchoEncoder
+encoder = EchoEncoder(sys.argv[1], "late-echo", dtype="float32", device="cpu", compiled=True)
+with warnings.catch_warnings(record=True) as said:
+    warnings.simplefilter("always")
+    vectors = encoder.encode_documents(["one text", "another one, and longer", "one text " * 50])
+np.save(sys.argv[2], vectors)
+print(*(str(warning.message) for warning in said if "compile" in str(warning.message)))
+layers = encoder.runtime.backbone.model.layers
+print("compiled:", [layer._compiled_call_impl is not None for layer in layers].count(True), "of", len(layers))
+"""
+
+
+needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler here")
+
+
+@pytest.mark.parametrize("compiler", [pytest.param("g++", marks=needs_compiler), "no-such-compiler"])
+def test_vectors_are_the_same_with_and_without_a_compiler(folder, tmp_path, monkeypatch, compiler):
+    monkeypatch.setenv("CXX", compiler)
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
+    command = [sys.executable, "-c", SCRIPT, folder, str(tmp_path / "vectors.npy")]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    if compiler == "g++":
+        assert "compiled: 5 of 5" in said
+        assert any((tmp_path / "cache").iterdir())
+    else:
+        assert "compiled: 0 of 5" in said
+        assert "could not be compiled and runs as it is" in said
+    plain = EchoEncoder(folder, "late-echo", dtype="float32", device="cpu")
+    expected = plain.encode_documents(["one text", "another one, and longer", "one text " * 50])
+    assert cosines(np.load(tmp_path / "vectors.npy"), expected).min() > 0.99999
+
+
+def test_a_loaded_model_is_not_compiled(builtin_folder):
+    tokenizer = AutoTokenizer.from_pretrained(builtin_folder)
+    with pytest.raises(TypeError, match="compiled= goes with a model's name"):
+        EchoEncoder(tiny("llama"), tokenizer=tokenizer, compiled=True)
