@@ -1,11 +1,12 @@
-"""The texts that the default model learned from: one file, for ``recipes/default.yaml``.
+"""The texts that the default model learned from: one file each for ``recipes/default.yaml`` and ``default-2.yaml``.
 
     python scripts/default_texts.py TRAIN recipes/texts.jsonl
+    python scripts/default_texts.py TRAIN recipes/texts-2.jsonl --count 64000 --everyday 16000
 
 TRAIN is the folder of training data described in docs/training.md. Left out on purpose: captions and translations of
 Flickr30k images (their terms forbid commercial use), the leaflets of nltk_pil and the posts of nltk_webtext (research,
 or no terms at all), and whatever is not English. The order is random but always the same; of 123,214 texts the first
-48,000 are kept.
+``--count`` are kept. Everyday sentences come from a grammar of our own (everyday.py).
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+import everyday
 
 SENTENCE_END = re.compile(r"(?<=[.!?])[\"”']?\s+(?=[A-Z\"“])")
 LONGEST = 1200  # characters
@@ -72,6 +75,7 @@ def main() -> None:
     parser.add_argument("train", type=Path)
     parser.add_argument("output", type=Path)
     parser.add_argument("--count", type=int, default=48000)
+    parser.add_argument("--everyday", type=int, default=0)
     arguments = parser.parse_args()
     rng = random.Random(0)  # noqa: S311 - no secret
     drawn: list[tuple[str, str]] = []
@@ -80,7 +84,7 @@ def main() -> None:
         rng.shuffle(distinct)
         drawn += [(kind, text[:LONGEST]) for text in distinct[:count]]
     rng.shuffle(drawn)
-    drawn = drawn[: arguments.count]
+    drawn = drawn[: arguments.count] + [("everyday sentences", text) for text in everyday.sentences(arguments.everyday)]
     with arguments.output.open("w", encoding="utf-8") as file:
         file.writelines(json.dumps({"kind": kind, "text": text}) + "\n" for kind, text in drawn)
     print(f"{len(drawn)} texts in {arguments.output}")

@@ -35,11 +35,13 @@ class Contender(ABC):
         whole: always runs every text of a mix, however slow: bars are measured against it.
         curves: takes part in the curves of length and corpus size.
         tunable: ``batch_size`` is searched in each mix; otherwise it is left as it is.
+        countable: what its linear layers run can be counted by hooks.
         longest: tokens of a text that it reads at most; ``None`` where every text of the benchmark fits.
     """
 
     label = ""
     whole = curves = tunable = False
+    countable = True
     batch_size: int | None = None
     longest: int | None = None
 
@@ -110,15 +112,16 @@ class Ours(Contender):
     """``EchoEncoder`` as it comes, but for ``max_length``: no text is cut (4,096 tokens, or what two copies allow).
 
     Its statistics and adapters are those of the preset; batches, order and dtype are its own choice, so this is its
-    default and its best at once.
+    default and its best at once, but for ``compiled=True``, which has rows of its own and is left out of the curves.
     """
 
-    whole = curves = True
+    whole = True
 
-    def __init__(self, place: Place, preset: str, label: str) -> None:
-        self.label = f"(e) ours: {label}"
+    def __init__(self, place: Place, preset: str, label: str, *, compiled: bool = False) -> None:
+        self.label = f"(e) ours: {label}{', compiled' if compiled else ''}"
+        self.curves = self.countable = not compiled
         self._place, self._config = place, EchoConfig.preset(preset).replace(max_length=4096)
-        self._encoder = self._load("auto")
+        self._encoder = self._load("auto", compiled=compiled)
         _ = self._encoder.runtime
 
     def embed(self, texts: list[str]) -> Vectors:
@@ -138,5 +141,6 @@ class Ours(Contender):
     def body(self) -> Any:
         return self._encoder.runtime.backbone.model
 
-    def _load(self, dtype: str) -> EchoEncoder:
-        return EchoEncoder(config=self._config, device=self._place.device, dtype=dtype, on_truncate="ignore")
+    def _load(self, dtype: str, *, compiled: bool = False) -> EchoEncoder:
+        device = self._place.device
+        return EchoEncoder(config=self._config, device=device, dtype=dtype, on_truncate="ignore", compiled=compiled)

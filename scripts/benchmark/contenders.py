@@ -36,6 +36,10 @@ def factories() -> dict[str, Callable[[Place], Contender]]:
     }
     if EchoConfig.preset("default").packaged_adapter is not None:
         known["ours-default"] = partial(Ours, preset="default", label="late echo, default (trained)")
+    known |= {
+        "ours-echo-compiled": partial(Ours, preset="echo", label="the paper's echo", compiled=True),
+        "ours-default-compiled": partial(Ours, preset="default", label="late echo, default", compiled=True),
+    }
     return known
 
 

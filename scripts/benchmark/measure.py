@@ -149,6 +149,9 @@ def _prepare(name: str, contender: Contender, mix: Mix, cap: float) -> Entry:
         flops=contender.flops(mix.texts),
         needed=contender.flops(texts)[0],
     )
+    if not contender.countable:
+        contender.embed(texts)
+        return entry
     with counted(contender.body) as ran:
         contender.embed(texts)
         entry.ran = ran() or None

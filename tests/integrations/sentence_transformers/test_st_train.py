@@ -131,6 +131,21 @@ def test_a_resumed_run_must_have_the_same_adapters(recipe, pairs):
         run(recipe(Data(pairs), lora=Lora(rank=2), steps=6), resume=True)
 
 
+def test_training_goes_on_from_a_trained_adapter(recipe, pairs, tmp_path):
+    first = run(recipe(Data(pairs), dtype="float32")).folder
+    on = recipe(Data(pairs), dtype="float32", lora=Lora(rank=4, start=str(first)))
+    started = student.trained(student.make(on))
+    saved = load_file(first / "adapter_model.safetensors")
+    assert len(started) == len(saved)
+    assert all(any(torch.equal(value, other) for other in saved.values()) for value in started.values())
+    with pytest.raises(ConfigError, match=r"has other layers, modules or another rank than this recipe; set rank"):
+        student.make(on.replace(lora=Lora(rank=2, start=str(first))))
+    with pytest.raises(
+        ConfigError, match=r"start='.*nowhere' has no adapter_model.safetensors; give a trained adapter"
+    ):
+        student.make(on.replace(lora=Lora(rank=4, start=str(tmp_path / "nowhere"))))
+
+
 def test_folding_the_head_changes_no_vector(recipe, texts, teacher):
     made = recipe(Data(texts, "distill"), teacher=teacher, dimension=24, whiten=None)
     model = student.make(made)

@@ -25,6 +25,8 @@ class Lora:
         dropout: on their input; 0 for none. SimCSE needs some where the model has none of its own.
         first_layer: layers below are left as they are and run without gradient, which is faster.
         modules: names of the linear layers; ``None`` takes all of each decoder layer.
+        start: folder of a trained adapter to go on from (as ``output``, from the working directory), which has the same
+            rank, layers and modules; ``None`` starts anew.
     """
 
     rank: int = 16
@@ -32,6 +34,7 @@ class Lora:
     dropout: float = 0.0
     first_layer: int = 0
     modules: tuple[str, ...] | None = None
+    start: str | None = None
 
 
 @dataclass(frozen=True)

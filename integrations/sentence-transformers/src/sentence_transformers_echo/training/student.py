@@ -18,7 +18,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Dense, Normalize
 from torch import nn
 
-from echo_embeddings import ConfigError, EchoEncoder, builtin
+from echo_embeddings import ConfigError, EchoEncoder, builtin, packaged
 from echo_embeddings.loading import pick_device
 from echo_embeddings.transform import Project, Standardize, Transform
 from sentence_transformers_echo.folder import from_encoder
@@ -42,6 +42,8 @@ def make(recipe: Recipe) -> SentenceTransformer:
     model.requires_grad_(requires_grad=False)
     module = _module(model)
     add_adapters(module, recipe.lora)
+    if recipe.lora.start is not None:
+        _go_on_from(Path(recipe.lora.start), module)
     if recipe.dimension is not None:
         if recipe.dimension > module.get_embedding_dimension():
             raise ConfigError(
@@ -90,6 +92,30 @@ def add_adapters(module: EchoModule, lora: Lora) -> None:
     module.model.add_adapter(
         LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=names)
     )
+
+
+@torch.no_grad()
+def _go_on_from(folder: Path, module: EchoModule) -> None:
+    """Give fresh adapters the weights of trained ones."""
+    path = folder / packaged.ADAPTER_WEIGHTS
+    if not path.is_file():
+        raise ConfigError(
+            f"lora: start={str(folder)!r} has no {packaged.ADAPTER_WEIGHTS}; give a trained adapter's folder"
+        )
+    saved: dict[str, Any] = load_file(path)
+    # A saved name has the adapter's name taken out and peft's own in front.
+    ours = {
+        "base_model.model." + name.replace(".default.", "."): parameter
+        for name, parameter in module.model.named_parameters()
+        if "lora_" in name
+    }
+    if {name: value.shape for name, value in saved.items()} != {name: value.shape for name, value in ours.items()}:
+        raise ConfigError(
+            f"lora: the adapter in start={str(folder)!r} has other layers, modules or another rank than this recipe; "
+            "set rank, first_layer, modules and the config's exit_layer as they were when it was trained"
+        )
+    for name, parameter in ours.items():
+        parameter.copy_(saved[name])
 
 
 def _module(model: SentenceTransformer) -> EchoModule:
