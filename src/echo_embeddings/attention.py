@@ -14,9 +14,9 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+from transformers.masking_utils import AttentionMaskInterface, causal_mask_function, sdpa_mask
 
-__all__ = ["NAME", "causal_attention", "use_on"]
+__all__ = ["NAME", "causal_attention", "is_used_on", "use_on"]
 
 NAME = "echo_causal"
 #: Queries a block: its scores stay in the cache, and little above the diagonal is computed in vain.
@@ -33,31 +33,42 @@ def use_on(model: PreTrainedModel) -> None:
     config = model.config
     if model.device.type == "cpu" and model.dtype != torch.float32 and config._attn_implementation == "sdpa":
         AttentionInterface.register(NAME, _forward)
-        AttentionMaskInterface.register(NAME, sdpa_mask)  # no mask where plain causal attention is meant
+        AttentionMaskInterface.register(NAME, _mask_for)
         model.set_attn_implementation(NAME)
+
+
+def is_used_on(model: PreTrainedModel) -> bool:
+    """Whether all layers of a model attend this way, to everything before them."""
+    config = model.config.get_text_config()
+    windowed = getattr(config, "sliding_window", None) is not None and getattr(config, "use_sliding_window", True)
+    return config._attn_implementation == NAME and not windowed
 
 
 def causal_attention(
     query: Float[Tensor, "batch heads tokens dim"],
-    key: Float[Tensor, "batch kv_heads tokens dim"],
-    value: Float[Tensor, "batch kv_heads tokens dim"],
+    key: Float[Tensor, "batch kv_heads seen dim"],
+    value: Float[Tensor, "batch kv_heads seen dim"],
     scaling: float,
 ) -> Float[Tensor, "batch tokens heads dim"]:
-    """Softmax attention of each token to itself and those before it; key and value heads may serve several queries'."""
+    """Softmax attention of each token to itself and those before it.
+
+    Key and value heads may serve several query heads. Keys beyond the queries' number are of a prefix that all see.
+    """
     batch, heads, tokens, dim = query.shape
-    shared = key.shape[1]
+    shared, prefix = key.shape[1], key.shape[2] - tokens
     # The queries that share a key head stand in one matrix, so keys need no copies and products are large.
     query = query.reshape(batch, shared, heads // shared, tokens, dim)
-    key = key.reshape(batch * shared, tokens, dim).transpose(1, 2)
-    value = value.reshape(batch * shared, tokens, -1)
+    key = key.reshape(batch * shared, prefix + tokens, dim).transpose(1, 2)
+    value = value.reshape(batch * shared, prefix + tokens, -1)
     size = _BLOCK if tokens <= _LONG else 2 * _BLOCK
     blocks = []
     for start in range(0, tokens, size):
         stop = min(start + size, tokens)
         rows = query[:, :, :, start:stop].reshape(batch * shared, -1, dim)
-        mask = _mask(stop - start, stop, heads // shared, query.dtype)
-        scores = torch.baddbmm(mask, rows, key[:, :, :stop], alpha=scaling)
-        states = torch.bmm(scores.softmax(dim=-1), value[:, :stop])
+        seen = prefix + stop
+        mask = _mask(stop - start, seen, heads // shared, query.dtype)
+        scores = torch.baddbmm(mask, rows, key[:, :, :seen], alpha=scaling)
+        states = torch.bmm(scores.softmax(dim=-1), value[:, :seen])
         blocks.append(states.view(batch, shared, heads // shared, stop - start, -1).permute(0, 3, 1, 2, 4))
     joined = blocks[0].contiguous() if len(blocks) == 1 else torch.cat(blocks, dim=1)
     return joined.view(batch, tokens, heads, -1)
@@ -68,6 +79,16 @@ def _mask(queries: int, keys: int, repeats: int, dtype: torch.dtype) -> Tensor:
     """0 where the last ``queries`` of ``keys`` tokens may look, minus infinity behind them; ``repeats`` times."""
     mask = torch.full((queries, keys), float("-inf"), dtype=dtype).triu(diagonal=1 + keys - queries)
     return mask.repeat(repeats, 1)
+
+
+def _mask_for(*, mask_function: Any, attention_mask: Tensor | None = None, **options: Any) -> Tensor | None:
+    """As transformers asks for a mask: none where plain causal attention is meant, also behind a prefix."""
+    plain = mask_function is causal_mask_function and attention_mask is None and options.get("local_size") is None
+    whole = options["kv_length"] == options.get("q_offset", 0) + options["q_length"] and not options.get("kv_offset")
+    if plain and whole and options.get("allow_is_causal_skip", True):
+        return None
+    mask: Tensor | None = sdpa_mask(mask_function=mask_function, attention_mask=attention_mask, **options)
+    return mask
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]  # each number of blocks would be compiled anew
@@ -84,7 +105,7 @@ def _forward(
     """As transformers calls it. Whatever is not plain causal attention goes to torch's own."""
     causal = options.get("is_causal") is not False and getattr(module, "is_causal", True)
     plain = attention_mask is None and not dropout and options.get("position_bias") is None
-    if not causal or not plain or query.shape[2] != key.shape[2]:
+    if not causal or not plain:
         found: tuple[Tensor, None]
         found = sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **options)
         return found

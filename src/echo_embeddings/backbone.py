@@ -17,14 +17,18 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import DynamicCache, PreTrainedModel
 
+from . import attention
 from .config import Layers
 from .late_echo import Plan, wrap
 from .tokenization import Ids, Layout
-from .views import cut, with_layers
+from .views import compiled, cut, with_layers
 
 __all__ = ["Backbone", "Batch"]
+
+# Prefixes whose keys and values are kept: one a template and instruction; a server may see any number of instructions.
+_MOST_PREFIXES = 8
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,7 @@ class Backbone:
         self.layers = layers
         #: The model without the layers above the exit, as it is saved.
         self.model = model if layers.exit == layers.depth else cut(model, layers.exit)
+        self._prefixes: dict[tuple[int, ...], list[tuple[Tensor, Tensor]]] = {}
         self._plan = Plan()
         self._runner = self.model
         if layers.start > 0:
@@ -109,14 +114,37 @@ class Backbone:
         device: torch.device = self.model.get_input_embeddings().weight.device
         return device
 
-    def __call__(self, batch: Batch) -> Float[Tensor, "batch tokens dim"]:
+    @property
+    def takes_prefix(self) -> bool:
+        """Whether a prefix that all sequences share can be run once: where attention needs no mask for it."""
+        return attention.is_used_on(self.model) and not compiled(self.model)
+
+    def __call__(self, batch: Batch, prefix: tuple[int, ...] = ()) -> Float[Tensor, "batch tokens dim"]:
         """Hidden states at the exit, ``[batch, tokens, dim]``, in the model's dtype. Not to be called concurrently.
 
         With late echo only those of pooled tokens mean something (:mod:`.narrow`).
+
+        Args:
+            batch: the sequences.
+            prefix: ids that stand before each of them, where the model ``takes_prefix``; run once, and remembered.
         """
+        past = {"past_key_values": self._past(prefix, len(batch.ids))} if prefix else {}
         self._plan.begin(batch)
         try:
-            hidden: Tensor = self._runner(input_ids=batch.ids, use_cache=False).last_hidden_state
+            hidden: Tensor = self._runner(input_ids=batch.ids, use_cache=False, **past).last_hidden_state
         finally:
             self._plan.end()
         return hidden
+
+    def _past(self, prefix: tuple[int, ...], rows: int) -> DynamicCache:
+        """Keys and values of a prefix in each layer, for so many sequences."""
+        if prefix not in self._prefixes:
+            cache = DynamicCache()
+            self.model(input_ids=torch.tensor([prefix], device=self.device), past_key_values=cache, use_cache=True)
+            if len(self._prefixes) == _MOST_PREFIXES:
+                self._prefixes.pop(next(iter(self._prefixes)))
+            self._prefixes[prefix] = [(layer.keys, layer.values) for layer in cache.layers]
+        past = DynamicCache()
+        for i, (keys, values) in enumerate(self._prefixes[prefix]):
+            past.update(keys.expand(rows, -1, -1, -1), values.expand(rows, -1, -1, -1), i)
+        return past

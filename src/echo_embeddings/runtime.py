@@ -26,6 +26,8 @@ __all__ = ["Runtime"]
 # Jobs of at least so many ordinary batches are worth a probe of the machine, which takes as long as some ten of them.
 _PROBED_FROM = 64
 _PROBE_LENGTH = 100
+# A prefix of at least one token in so many is worth its copies of keys and values.
+_PREFIX_PAYS = 24
 
 
 class Runtime:
@@ -52,6 +54,7 @@ class Runtime:
         self._context: int | None = getattr(text_config, "max_position_embeddings", None)
         self._window = _narrowest_view(text_config, self.backbone.layers.start, self.backbone.layers.exit)
         self._budget: int | None = None
+        self._takes_prefix = self.backbone.takes_prefix
         if self.backbone.device.type == "cpu":
             memory.keep_freed()
         # One pass at a time: more would only fight for the same cores or the same memory.
@@ -112,8 +115,9 @@ class Runtime:
         groups = batching.plan(lengths, self._tokens_a_batch(sum(lengths), layout))
 
         def compute(group: list[int]) -> torch.Tensor:
-            batch = Batch.of([contents[i].ids for i in group], layout, self.backbone.device)
-            hidden = self._run(batch)
+            prefix, rest = self._split(layout, lengths[group[0]])
+            batch = Batch.of([contents[i].ids for i in group], rest, self.backbone.device)
+            hidden = self._run(batch, prefix)
             return pooling(hidden, batch.pooled.to(hidden.device)).cpu()
 
         for group, rows in batching.run(groups, compute):
@@ -150,9 +154,15 @@ class Runtime:
         rows = max(1, tokens // layout.total(_PROBE_LENGTH))
         self._run(Batch.of([content] * rows, layout, self.backbone.device))[:1, :1].cpu()
 
-    def _run(self, batch: Batch) -> torch.Tensor:
+    def _split(self, layout: Layout, tokens: int) -> tuple[tuple[int, ...], Layout]:
+        """The template's prefix and what follows it, where running it once pays for sequences of so many tokens."""
+        prefix = layout.literals[0]
+        pays = len(prefix) * _PREFIX_PAYS >= tokens and self._takes_prefix
+        return (prefix, layout.without_prefix()) if pays else ((), layout)
+
+    def _run(self, batch: Batch, prefix: tuple[int, ...] = ()) -> torch.Tensor:
         with self._lock, torch.inference_mode():
-            return self.backbone(batch)
+            return self.backbone(batch, prefix)
 
     def _layout(self, template: Template, instruction: str | None) -> Layout:
         layout = self.tokenizer.layout(template, instruction)

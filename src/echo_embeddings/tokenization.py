@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -52,6 +52,10 @@ class Layout:
     def overhead(self) -> int:
         """Tokens of the template itself."""
         return sum(map(len, self.literals))
+
+    def without_prefix(self) -> Layout:
+        """The same without the ids before the first copy."""
+        return replace(self, literals=((), *self.literals[1:]))
 
     def total(self, n: int) -> int:
         """Tokens of the whole sequence for a text of ``n`` tokens."""

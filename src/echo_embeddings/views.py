@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from .errors import ModelError
 
-__all__ = ["cut", "layers_of", "with_layers"]
+__all__ = ["compiled", "cut", "layers_of", "with_layers"]
 
 _FINAL_NORMS = ("norm", "ln_f", "final_layer_norm", "final_layernorm", "final_norm")
 
@@ -61,6 +61,11 @@ def layers_of(model: PreTrainedModel) -> list[nn.Module]:
     """
     path, attribute = _find_layers(model)
     return list(getattr(model.get_submodule(path), attribute))
+
+
+def compiled(model: PreTrainedModel) -> bool:
+    """Whether parts of a model are compiled, as ``compile_layers`` does it."""
+    return any(getattr(part, "_compiled_call_impl", None) is not None for part in model.modules())
 
 
 def _find_layers(model: PreTrainedModel) -> tuple[str, str]:

@@ -9,7 +9,7 @@ from tests.architectures import CONFIGS, tiny
 from torch import nn
 from transformers import BertConfig, BertModel, LlamaConfig, MambaConfig, MambaModel, PreTrainedModel
 
-from echo_embeddings import ConfigError, EchoConfig, ModelError
+from echo_embeddings import ConfigError, EchoConfig, ModelError, attention
 from echo_embeddings.backbone import Backbone, Batch
 from echo_embeddings.config import Layers
 from echo_embeddings.loading import prepare
@@ -18,6 +18,7 @@ from echo_embeddings.tokenization import Layout
 
 PLAIN = Layout(((5, 6), (7, 8, 9), ()))
 TAILED = Layout(((5, 6), (7, 8), (9, 3)), pool_tail=True)
+WINDOWED = ("mistral-window", "gemma2", "gemma3")
 CONTENTS = [np.array([11, 12, 13, 14]), np.array([21, 22]), np.array([31, 32, 33, 34, 35, 36, 37])]
 
 
@@ -188,6 +189,41 @@ def test_late_echo_with_a_tail_and_with_masks(attention):
             upper = without_layers(model, 2, 4)(inputs_embeds=lower[:, TAILED.expansion(n)], use_cache=False)
         pooled = TAILED.pooled(n)
         torch.testing.assert_close(hidden[row, pooled], upper.last_hidden_state[0, pooled], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("start", [0, 3])
+@pytest.mark.parametrize("name", [name for name in CONFIGS if name not in WINDOWED])
+def test_a_prefix_that_is_run_once_changes_nothing(name, start):
+    model = tiny(name).double()  # exact enough to compare, and not float32
+    attention.use_on(model)
+    backbone = Backbone(model, Layers(start, 5, 6, final_norm=False))
+    assert backbone.takes_prefix
+    whole, rest = Batch.of(CONTENTS, TAILED, "cpu"), Batch.of(CONTENTS, TAILED.without_prefix(), "cpu")
+    with torch.inference_mode():
+        expected = mean_pooling(backbone(whole), whole.pooled)
+        for _ in range(2):  # once fresh, once remembered
+            found = mean_pooling(backbone(rest, TAILED.literals[0]), rest.pooled)
+            torch.testing.assert_close(found, expected)
+
+
+def test_a_prefix_is_not_split_off_where_attention_has_masks_or_is_torchs_own():
+    layers = Layers(0, 6, 6, final_norm=True)
+    assert not Backbone(tiny("llama"), layers).takes_prefix
+    for name in WINDOWED:
+        model = tiny(name).double()
+        attention.use_on(model)
+        assert not Backbone(model, layers).takes_prefix
+
+
+def test_few_prefixes_are_kept():
+    model = tiny("llama").double()
+    attention.use_on(model)
+    backbone = Backbone(model, Layers(0, 6, 6, final_norm=True))
+    batch = Batch.of(CONTENTS, TAILED.without_prefix(), "cpu")
+    with torch.inference_mode():
+        for first in range(3, 15):
+            backbone(batch, (first, 4))
+    assert len(backbone._prefixes) == 8
 
 
 def test_late_echo_differs_from_the_paper_and_from_no_echo():
