@@ -55,7 +55,8 @@ class EchoEncoder(AsyncMethods):
         devices: several, such as ``["cuda:0", "cuda:1"]`` or ``["cpu", "cpu"]``: a worker process for each takes its
             share of a call's texts. They start at the first text and end by :meth:`close`, ``with``, or with the
             encoder. A script that uses them needs ``if __name__ == "__main__":``.
-        dtype: ``"auto"`` (bfloat16 where the machine is fast at it, else float32) or a torch dtype.
+        dtype: ``"auto"`` (bfloat16 where the machine is fast at it, else float32), a torch dtype, or ``"int8"``: as
+            ``"auto"`` with the decoder layers' weights in 8 bits (the built-in model's vectors: cosine over 0.99).
         tokenizer: a fast tokenizer, for a loaded model.
         adapter: hub id or folder of a PEFT adapter to merge into the weights; not beside a config that has one.
         on_truncate: what to do with texts over ``max_length``: ``"warn"`` once a call, raise an ``"error"``, or
@@ -275,7 +276,7 @@ class EchoEncoder(AsyncMethods):
         So does ``SentenceTransformer(path, trust_remote_code=True)`` where sentence-transformers-echo is installed.
 
         Raises:
-            ConfigError: ``path`` is a file.
+            ConfigError: ``path`` is a file, or the weights are in int8.
         """
         save(folder_at(path), self.runtime)
 

@@ -15,7 +15,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokeni
 from transformers.utils import logging
 from transformers.utils.hub import cached_file
 
-from . import attention, builtin, lora, packaged
+from . import attention, builtin, int8, lora, packaged
 from .config import ARRAYS_FILE, CONFIG_FILE, EchoConfig
 from .errors import ModelError
 from .source import Source
@@ -48,13 +48,15 @@ def pick_device(device: str | None) -> str:
 def pick_dtype(dtype: Any, device: str) -> torch.dtype:
     """``"auto"``: bfloat16 on a GPU and on processors with bf16 instructions, float32 elsewhere.
 
+    So too for ``"int8"``: that is how weights are kept, and this what is computed in.
+
     Raises:
         ModelError: ``dtype`` is no floating-point dtype.
     """
-    if dtype != "auto":
+    if dtype not in ("auto", "int8"):
         chosen = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
         if not isinstance(chosen, torch.dtype) or not chosen.is_floating_point:
-            raise ModelError(f"dtype={dtype!r} is unknown; use 'auto', 'float32', 'bfloat16' or 'float16'")
+            raise ModelError(f"dtype={dtype!r} is unknown; use 'auto', 'float32', 'bfloat16', 'float16' or 'int8'")
         return chosen
     if device.startswith("cuda"):
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
@@ -99,7 +101,7 @@ def load(source: Source) -> tuple[PreTrainedModel, Any]:
     """Load the body of a causal model, its adapters merged, and its tokenizer.
 
     Raises:
-        ModelError: there is no such model, it is not causal, or an adapter does not fit it.
+        ModelError: there is no such model, it is not causal, an adapter does not fit it, or int8 does not.
     """
     device = pick_device(source.device)
     source = _with_base(source)
@@ -115,9 +117,11 @@ def load(source: Source) -> tuple[PreTrainedModel, Any]:
         dtype = pick_dtype(_dtype_wanted(source, config), device)
         kwargs = {"dtype": dtype} | source.model_kwargs
         tokenizer = AutoTokenizer.from_pretrained(name, **hub)
-        quantised = bool(gguf or kwargs.get("quantization_config") or getattr(config, "quantization_config", None))
+        quantised = bool(gguf or _quantisation(source, config))
         with _bar(shown=source.model is not None):
             model = _with_adapters(name, adapters, kwargs | gguf, quantised=quantised)
+        if source.is_int8:
+            int8.quantise(model)  # before it goes to its device, which need not hold more
     except (OSError, ValueError) as error:
         if isinstance(error, ModelError):
             raise
@@ -164,9 +168,21 @@ def _with_base(source: Source) -> Source:
     return replace(source, model=None if is_builtin else base, adapter=source.location())
 
 
+def _quantisation(source: Source, config: Any) -> Any:
+    """How transformers quantises the weights, or did before they were saved; ``None`` if not at all."""
+    found = source.model_kwargs.get("quantization_config") or getattr(config, "quantization_config", None)
+    if found and source.is_int8:
+        raise ModelError(
+            f"dtype='int8' cannot be used: model {source.name!r} has a quantization_config already; leave one of them "
+            "out"
+        )
+    return found
+
+
 def _dtype_wanted(source: Source, config: Any) -> Any:
     """A model that was saved as an encoder in float32 comes back in float32, or its vectors would change."""
-    if source.dtype == "auto" and config.dtype == torch.float32 and _find(source, CONFIG_FILE) is not None:
+    open_choice = source.dtype == "auto" or source.is_int8
+    if open_choice and config.dtype == torch.float32 and _find(source, CONFIG_FILE) is not None:
         return torch.float32
     return source.dtype
 

@@ -28,7 +28,14 @@ def folder_at(path: str | os.PathLike[str]) -> Path:
 
 
 def save(folder: Path, runtime: Runtime) -> None:
-    """Write weights (layers that run, adapters merged), tokenizer, config, and what sentence-transformers wants."""
+    """Write weights (layers that run, adapters merged), tokenizer, config, and what sentence-transformers wants.
+
+    Raises:
+        ConfigError: the weights are in int8.
+    """
+    from .int8 import require_savable
+
+    require_savable(runtime.backbone.model)
     layers = runtime.backbone.layers
     runtime.backbone.model.save_pretrained(folder)
     runtime.tokenizer.source.save_pretrained(folder)

@@ -27,7 +27,7 @@ class Source:
         tokenizer: for a loaded model.
         adapter: hub id or folder of a PEFT adapter.
         device: device name, or ``None`` for the best there is.
-        dtype: ``"auto"`` or a torch dtype, by name or as it is.
+        dtype: ``"auto"``, ``"int8"``, or a torch dtype, by name or as it is.
         model_kwargs: for transformers' ``from_pretrained``.
         compiled: whether torch compiles the decoder layers.
         packaged: the name of a packaged adapter that is merged first; see :meth:`for_config`.
@@ -51,11 +51,21 @@ class Source:
             raise TypeError("adapter= goes with a model's name; load the adapter into your model yourself (peft)")
         if self.is_loaded and self.compiled:
             raise TypeError("compiled= goes with a model's name; a loaded model is not changed, so compile it yourself")
+        if self.is_loaded and self.is_int8:
+            raise TypeError(
+                "dtype='int8' goes with a model's name; a loaded model is not changed, so save it and use "
+                "EchoEncoder(folder, dtype='int8')"
+            )
 
     @property
     def is_loaded(self) -> bool:
         """Whether the user brought the model itself."""
         return self.model is not None and not isinstance(self.model, str)
+
+    @property
+    def is_int8(self) -> bool:
+        """Whether the decoder layers' weights are kept in 8 bits."""
+        return bool(self.dtype == "int8")
 
     @property
     def name(self) -> str:

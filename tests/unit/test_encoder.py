@@ -475,7 +475,7 @@ def test_wrong_arguments_are_refused_at_once(arguments, error, message):
         ({"device": "cuda:77"}, "device='cuda:77' cannot be used"),
         ({"model": "/no/such/file.gguf"}, "there is no GGUF file '/no/such/file.gguf'"),
         ({"dtype": "float12"}, "dtype='float12' is unknown; use 'auto', 'float32'"),
-        ({"dtype": "int8"}, "dtype='int8' is unknown"),
+        ({"dtype": "int4"}, "dtype='int4' is unknown"),
     ],
 )
 def test_a_model_that_cannot_be_loaded_says_why(arguments, message):

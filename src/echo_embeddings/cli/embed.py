@@ -107,7 +107,8 @@ def _precision(device: str | None, dtype: str) -> str:
     from echo_embeddings.loading import pick_device, pick_dtype
 
     place = pick_device(device)
-    return f"{place} {pick_dtype(dtype, place)}"
+    weights = ", int8 weights" if dtype == "int8" else ""
+    return f"{place} {pick_dtype(dtype, place)}{weights}"
 
 
 def _compute(table: Table, shards: Shards, encoder: EchoEncoder, role: Role) -> None:

@@ -46,7 +46,7 @@ Config = Annotated[
     ),
 ]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; without it, the best there is.")]
-DType = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
+DType = Annotated[str, typer.Option(help="auto, float32, bfloat16, float16 or int8.")]
 MaxLength = Annotated[int | None, typer.Option(help="Tokens of a text that are read.", min=1)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 

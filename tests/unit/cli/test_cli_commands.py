@@ -76,7 +76,7 @@ def test_embed_refuses_before_it_loads_anything(run, tmp_path):
         ("in.txt", "new.npy", "--column", "body"): "error: in.txt has no column 'body'",
         ("in.txt", "new.npy", "--config", "ecco"): "error: there is no preset 'ecco'; choose one of default, zero-shot",
         ("in.txt", "new.npy", "--device", "gpu"): "error: device='gpu' cannot be used: Expected one of cpu",
-        ("in.txt", "new.npy", "--dtype", "int8"): "error: dtype='int8' is unknown; use 'auto', 'float32'",
+        ("in.txt", "new.npy", "--dtype", "int4"): "error: dtype='int4' is unknown; use 'auto', 'float32'",
         ("in.txt", "new.npy", "--model", "./gone"): "error: there is no model './gone'; give a hub id, a folder with",
         ("in.txt", "new.npy", "--model", "."): f"error: model '{tmp_path}' could not be loaded: ",
     }
