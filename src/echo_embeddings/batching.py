@@ -12,12 +12,12 @@ __all__ = ["default_budget", "plan", "run"]
 
 Group = list[int]
 #: What a pass costs beside its tokens, as a part of a full batch: kernels to start, and products too small for them.
-_PASS = 1 / 32
+_PASS = 1 / 12
 
 
 def default_budget(device: torch.device) -> int:
     """Padded tokens a batch. On a processor larger ones are slower: they leave its cache (docs/log.md)."""
-    return 2048 if device.type == "cpu" else 16384
+    return 4096 if device.type == "cpu" else 16384
 
 
 def plan(lengths: Sequence[int], budget: int) -> list[Group]:

@@ -33,7 +33,7 @@ _Task = tuple[str, tuple[Any, ...]]
 _Tasks = SimpleQueue["tuple[Call, int, _Task] | None"]
 
 # Tokens that fill a batch: cutting smaller would only make work.
-_FULL, _FULL_ON_CPU = 16384, 2048
+_FULL, _FULL_ON_CPU = 16384, 4096
 # Texts that are not worth being tokenised by two.
 _FEW = 64
 

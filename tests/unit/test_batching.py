@@ -10,13 +10,13 @@ def test_a_plan_holds_each_text_once_within_the_budget():
     lengths = [5, 1, 9, 9, 2, 30, 5]
     groups = batching.plan(lengths, budget=18)
     assert sorted(i for group in groups for i in group) == list(range(7))
-    assert groups == [[5], [2, 3], [0, 6], [4], [1]]
+    assert groups == [[5], [2, 3], [0, 6], [4, 1]]
 
 
 def test_padding_ends_where_it_would_cost_more_than_another_pass():
-    # A pass costs 1000 / 32 tokens. One batch of ten would pad 5 texts by 8; one of twelve, 5 texts by 4.
-    assert batching.plan([20] * 5 + [12] * 5, budget=1000) == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]]
-    assert batching.plan([20] * 5 + [16] * 5, budget=1000) == [list(range(10))]
+    # A pass costs 1200 / 12 tokens. Five texts would be padded by 28 each, or by 12.
+    assert batching.plan([40] * 5 + [12] * 5, budget=1200) == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]]
+    assert batching.plan([40] * 5 + [28] * 5, budget=1200) == [list(range(10))]
 
 
 def test_no_cut_is_cheaper_than_the_plans():
@@ -25,7 +25,7 @@ def test_no_cut_is_cheaper_than_the_plans():
     def cost(cuts):
         parts = [lengths[a:b] for a, b in zip([0, *cuts], [*cuts, len(lengths)], strict=True)]
         padded = [part[0] * len(part) for part in parts]
-        return sum(padded) + len(parts) * budget / 32 if max(padded) <= budget else float("inf")
+        return sum(padded) + len(parts) * budget / 12 if max(padded) <= budget else float("inf")
 
     every = [cuts for n in range(len(lengths)) for cuts in combinations(range(1, len(lengths)), n)]
     found = [group[0] for group in batching.plan(lengths, budget)][1:]
