@@ -6,6 +6,7 @@ All get the tokens of the built-in model's prompts (but for MiniLM, which has no
 from __future__ import annotations
 
 import importlib.util
+from abc import abstractmethod
 from pathlib import Path
 from typing import Any
 
@@ -90,8 +91,9 @@ class _Library(Contender):
     def embed(self, texts: list[str]) -> Vectors:
         return self._encode(self._model, texts, self.batch_size or 32)
 
+    @abstractmethod
     def _encode(self, model: Any, texts: list[str], batch_size: int) -> Vectors:
-        raise NotImplementedError
+        """Vectors of a model, this one or its reference."""
 
 
 class SentenceTransformers(_Library):

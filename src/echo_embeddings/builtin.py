@@ -17,6 +17,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+from . import cache
 from .errors import ModelUnavailableError
 
 __all__ = ["NAME", "folder", "is_cached", "pull"]
@@ -31,9 +32,7 @@ _log = logging.getLogger(__name__)
 
 def cache_folder() -> Path:
     """Where the converted model lies; the name changes with the model, so an old one is never taken for it."""
-    from platformdirs import user_cache_path
-
-    return user_cache_path("echo-embeddings") / f"{NAME}-{SHA256[:8]}-bf16"
+    return cache.folder() / f"{NAME}-{SHA256[:8]}-bf16"
 
 
 def is_cached() -> bool:

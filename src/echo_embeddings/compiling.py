@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 
 import torch
-from platformdirs import user_cache_path
 from transformers import PreTrainedModel
 
+from . import cache
 from .errors import warn
 from .views import layers_of
 
@@ -21,7 +21,7 @@ def compile_layers(model: PreTrainedModel) -> None:
     Kept in the user's cache folder, or where ``TORCHINDUCTOR_CACHE_DIR`` says: a later process reads it from there.
     Where it fails, for want of a C++ compiler, say, a warning tells why and the model stays as it is.
     """
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", os.fspath(user_cache_path("echo-embeddings") / "compiled"))
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", os.fspath(cache.folder() / "compiled"))
     layers = layers_of(model)
     for layer in layers:
         layer.compile(dynamic=True)

@@ -32,8 +32,6 @@ __all__ = ["Crew"]
 _Task = tuple[str, tuple[Any, ...]]
 _Tasks = SimpleQueue["tuple[Call, int, _Task] | None"]
 
-# Tokens that fill a batch: cutting smaller would only make work.
-_FULL, _FULL_ON_CPU = 16384, 4096
 # Texts that are not worth being tokenised by two.
 _FEW = 64
 
@@ -88,9 +86,14 @@ class Crew:
             WorkerError: a worker process ended before its work was done.
             Exception: what a worker raised, by its class and message.
         """
+        import torch
+
+        from . import batching
+
         vectors = np.empty((0, 0), dtype=np.float32)
         window = WINDOW * len(self._devices)
-        least = _FULL_ON_CPU if any(map(is_cpu, self._devices)) else _FULL
+        # Pieces smaller than a batch would only make work.
+        least = min(batching.default_budget(torch.device(device)) for device in self._devices)
         for start in range(0, max(len(texts), 1), window):  # no texts have a dimension too
             part = texts[start : start + window]
             reading = self._read(config, part, template, instruction)

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import torch
 
+from . import cache
+
 __all__ = ["best_budget", "machine", "remembered"]
 
 #: Tried from the smallest; a batch twice as large as one that was slower by this is not tried any more.
@@ -20,7 +22,7 @@ _SLOWER = 1.1
 
 def remembered(key: str, find: Callable[[], int]) -> int:
     """The budget kept under ``key``, or the one found now, which is kept; a cache that cannot be used is no error."""
-    path = _file()
+    path = cache.folder() / "budgets.json"
     known = _read(path)
     if key in known:
         return known[key]
@@ -68,12 +70,6 @@ def _timed(run: Callable[[int], object], budget: int) -> float:
     started = time.perf_counter()
     run(budget)
     return time.perf_counter() - started
-
-
-def _file() -> Path:
-    from platformdirs import user_cache_path
-
-    return user_cache_path("echo-embeddings") / "budgets.json"
 
 
 def _read(path: Path) -> dict[str, int]:

@@ -174,12 +174,11 @@ class _Bench:
     def runtime(self) -> Runtime:
         from .runtime import Runtime
 
-        config, loaded = self._config, self._loaded
-        if loaded is None or loaded.config is not config:
-            self._loaded = None if loaded is None else loaded.with_config(config)
-            if self._loaded is None:
-                self._loaded = Runtime(*self._source.for_config(config).load(), config)
-        return self._loaded  # type: ignore[return-value]
+        config = self._config
+        if self._loaded is None or self._loaded.config is not config:
+            other = None if self._loaded is None else self._loaded.with_config(config)
+            self._loaded = other or Runtime(*self._source.for_config(config).load(), config)
+        return self._loaded
 
     def serve(self) -> None:
         """Do tasks until the parent closes the pipe."""

@@ -1,0 +1,14 @@
+"""Where this package keeps what it can make again: the converted model, compiled layers, probed budgets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+__all__ = ["folder"]
+
+
+def folder() -> Path:
+    """The user's cache folder for this package; it may not be there yet."""
+    from platformdirs import user_cache_path
+
+    return user_cache_path("echo-embeddings")
