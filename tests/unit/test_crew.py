@@ -72,8 +72,9 @@ def ended(pids, seconds=20):
     """Whether processes, of this process or of another, end soon."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
-        multiprocessing.active_children()  # reaps those of this process
-        if not any(is_running(pid) for pid in pids):
+        # Reaps those of this process; one that a worker's thread reaps is listed for a moment longer than it is there.
+        listed = children()
+        if not any(is_running(pid) or pid in listed for pid in pids):
             return True
         time.sleep(0.05)
     return False
