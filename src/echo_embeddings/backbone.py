@@ -1,9 +1,10 @@
 """The causal language model, run over sequences that hold a text several times. A backbone knows no text.
 
-With ``start_layer=0`` this is the model's own forward pass. With late echo the model still prepares a pass over the
-whole sequence (embeddings, rotary angles, masks, each as its architecture wants them); layers below ``start_layer``
-are shown only the tokens of the first pass, and at ``start_layer`` the copies appear as the first copy's hidden states.
-So each token has one position, that of the paper's doubled sequence, in every layer.
+With ``start_layer=0`` this is the model's own forward pass; where attention is ours, its last layer spares what is not
+pooled. With late echo the model still prepares a pass over the whole sequence (embeddings, rotary angles, masks, each
+as its architecture wants them); layers below ``start_layer`` are shown only the tokens of the first pass, and at
+``start_layer`` the copies appear as the first copy's hidden states. So each token has one position, that of the
+paper's doubled sequence, in every layer.
 
 Sequences are padded on the right and run without a padding mask: under causal attention no token sees behind itself.
 """
@@ -16,14 +17,15 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
 from . import attention
 from .config import Layers
 from .late_echo import Plan, wrap
+from .narrow import pooled_only
 from .tokenization import Ids, Layout
-from .views import compiled, cut, with_layers
+from .views import compiled, cut, has_layers, with_layers
 
 __all__ = ["Backbone", "Batch"]
 
@@ -100,6 +102,12 @@ class Backbone:
             self._runner = with_layers(
                 self.model, lambda stack: wrap(list(stack), layers.start, self._plan), final_norm=layers.final_norm
             )
+        elif attention.is_used_on(self.model) and has_layers(self.model):
+            self._runner = with_layers(
+                self.model,
+                lambda stack: nn.ModuleList([*stack[:-1], pooled_only(stack[-1], self._plan)]),
+                final_norm=layers.final_norm,
+            )
         elif not layers.final_norm:
             self._runner = with_layers(self.model, lambda stack: stack, final_norm=False)
 
@@ -122,7 +130,7 @@ class Backbone:
     def __call__(self, batch: Batch, prefix: tuple[int, ...] = ()) -> Float[Tensor, "batch tokens dim"]:
         """Hidden states at the exit, ``[batch, tokens, dim]``, in the model's dtype. Not to be called concurrently.
 
-        With late echo only those of pooled tokens mean something (:mod:`.narrow`).
+        With late echo, or where attention is ours, only those of pooled tokens mean something (:mod:`.narrow`).
 
         Args:
             batch: the sequences.

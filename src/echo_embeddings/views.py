@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from .errors import ModelError
 
-__all__ = ["compiled", "cut", "layers_of", "with_layers"]
+__all__ = ["compiled", "cut", "has_layers", "layers_of", "with_layers"]
 
 _FINAL_NORMS = ("norm", "ln_f", "final_layer_norm", "final_layernorm", "final_norm")
 
@@ -51,6 +51,14 @@ def with_layers(
         setattr(owner, _final_norm(owner), nn.Identity())
     view: PreTrainedModel = chain[0]
     return view
+
+
+def has_layers(model: PreTrainedModel) -> bool:
+    """Whether ``layers_of`` can find them."""
+    try:
+        return bool(layers_of(model))
+    except ModelError:
+        return False
 
 
 def layers_of(model: PreTrainedModel) -> list[nn.Module]:

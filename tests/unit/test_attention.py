@@ -24,6 +24,27 @@ def test_blocks_of_queries_attend_as_torch_does(heads, kv_heads, tokens):
     torch.testing.assert_close(found, expected.transpose(1, 2), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+@pytest.mark.parametrize("size", [0.01, 1, 40])
+def test_scores_of_any_size_give_weights(dtype, size):
+    """Powers of these scores leave the range of every dtype at the largest size, where it must be a softmax."""
+    query, key, value = states(6, 2, 300, torch.float32)
+    query = query * size
+    expected = scaled_dot_product_attention(query, key, value, is_causal=True, scale=1.0, enable_gqa=True)
+    found = attention.causal_attention(query.to(dtype), key.to(dtype), value.to(dtype), 1.0).float()
+    assert found.isfinite().all()
+    cosine = torch.cosine_similarity(found.flatten(), expected.transpose(1, 2).flatten(), dim=0)
+    assert cosine > (0.999999 if dtype == torch.float32 else 0.999 if size < 40 else 0.98)
+
+
+def test_a_row_whose_scores_are_all_far_below_zero_is_not_lost():
+    query, key, value = states(2, 2, 20, torch.float32)
+    query[:], key[:] = 10, -10  # each score is -1600: every power is 0
+    found = attention.causal_attention(query, key, value, 1.0)
+    mean = value.cumsum(dim=2) / torch.arange(1, 21).view(20, 1)
+    torch.testing.assert_close(found, mean.transpose(1, 2))
+
+
 def test_a_loaded_model_attends_in_blocks_in_half_precision_only(builtin_encoder, float32_encoder):
     implementation = "sdpa" if builtin_encoder.runtime.backbone.model.dtype == torch.float32 else attention.NAME
     assert builtin_encoder.runtime.backbone.model.config._attn_implementation == implementation
