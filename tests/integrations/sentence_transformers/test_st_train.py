@@ -154,10 +154,11 @@ def test_folding_the_head_changes_no_vector(recipe, texts, teacher):
     student.fit_head(model, sentences, targets)
     assert isinstance(model[0].echo_config.transforms[0], Standardize)
     before = model.encode(sentences)
-    folded = student.folded(model, made, sentences)
+    folded = student.folded(model, made, sentences, targets)
     assert [transform.name for transform in folded[0].echo_config.transforms] == ["project"]
     assert cosines(folded.encode(sentences), before).min() > 0.99999
-    whitened = student.folded(model, made.replace(whiten=1.0), sentences).encode(sentences, normalize_embeddings=False)
+    whitened = student.folded(model, made.replace(whiten=1.0), sentences, targets)
+    whitened = whitened.encode(sentences, normalize_embeddings=False)
     assert whitened.shape == (16, 24)
 
 

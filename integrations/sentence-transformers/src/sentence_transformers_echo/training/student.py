@@ -24,6 +24,7 @@ from echo_embeddings.transform import Project, Standardize, Transform
 from sentence_transformers_echo.folder import from_encoder
 from sentence_transformers_echo.module import EchoModule
 
+from .ranking import ranked
 from .recipe import Lora, Recipe
 
 __all__ = ["fit_head", "folded", "has_head", "make", "name_base", "restore", "store", "trained"]
@@ -172,7 +173,9 @@ def fit_head(model: SentenceTransformer, texts: list[str], targets: NDArray[np.f
     dense.linear.bias.copy_(torch.from_numpy(solved[-1]))
 
 
-def folded(model: SentenceTransformer, recipe: Recipe, texts: list[str]) -> SentenceTransformer:
+def folded(
+    model: SentenceTransformer, recipe: Recipe, texts: list[str], targets: NDArray[np.float32]
+) -> SentenceTransformer:
     """The trained model in the form that is saved: what follows the pooling becomes a transform of its config.
 
     Adapters take the dtype of the weights that they will be merged into: what is beyond it would be lost there anyway.
@@ -180,16 +183,20 @@ def folded(model: SentenceTransformer, recipe: Recipe, texts: list[str]) -> Sent
     Args:
         model: the trained model.
         recipe: says what becomes of the head, and how long texts may be from now on.
-        texts: to whiten on.
+        texts: to whiten on, and to rank.
+        targets: the teacher's vectors for them.
     """
     module = _module(model)
     for name, parameter in trained(model).items():
         if "lora_" in name:
             parameter.data = parameter.data.to(module.model.dtype)
     transforms = module.echo_config.transforms
-    if has_head(model) and recipe.whiten is not None:
+    if has_head(model) and recipe.dimension is not None and recipe.whiten is not None:
         module.change(transforms=())
-        transforms = (Project.whiten(_pooled(model, texts), recipe.dimension, recipe.whiten),)
+        states = _pooled(model, texts)
+        lengths = [recipe.dimension // part for part in (1, 2, 4) if recipe.dimension >= part]
+        whitened = Project.whiten(states, power=recipe.whiten)
+        transforms = (ranked(whitened, states, targets, lengths, recipe.ranking_steps, recipe.seed),)
     elif has_head(model):
         linear = head(model).linear
         weight, bias = linear.weight.detach().float().cpu().numpy().T, linear.bias.detach().float().cpu().numpy()

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset, DatasetDict
+from numpy.typing import NDArray
 from sentence_transformers import (
     SentenceTransformer,
     SentenceTransformerTrainer,
@@ -41,6 +42,8 @@ __all__ = ["Trained", "train"]
 
 #: Texts whose vectors start the head; more cost time and change little.
 _FIT_HEAD_ON = 3000
+#: Texts on which the map is fitted that takes the head's place.
+_FIT_MAP_ON = 12000
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ def _train(recipe: Recipe, output: Path, *, resume: bool, show_progress: bool) -
     judge = Judge.open(recipe.evaluate, folder, recipe.evaluate_limit)
     set_seed(recipe.seed)
     model = student.make(recipe)
-    data, sample = _with_targets(recipe, model, data, output / "teacher", show_progress=show_progress)
+    data, sample, wanted = _with_targets(recipe, model, data, output / "teacher", show_progress=show_progress)
     model.model_card_data.generate_widget_examples = False  # a card shall not quote the data
     before = judge(model) if judge else {}
     trainer = _Trainer(
@@ -103,7 +106,7 @@ def _train(recipe: Recipe, output: Path, *, resume: bool, show_progress: bool) -
     if not show_progress:
         trainer.remove_callback(PrinterCallback)  # it would print every loss instead of a bar
     trainer.train(resume_from_checkpoint=_last(checkpoints) if resume else None)
-    final = student.folded(model.eval(), recipe, sample)
+    final = student.folded(model.eval(), recipe, sample, wanted)
     after = judge(final) if judge else {}
     done = Trained(output, before, after, {name: len(rows) for name, rows in data.items()})
     final.save_pretrained(str(output))
@@ -141,8 +144,12 @@ class _Trainer(SentenceTransformerTrainer):
 
 def _with_targets(
     recipe: Recipe, model: SentenceTransformer, data: dict[str, Dataset], cache: Path, *, show_progress: bool
-) -> tuple[dict[str, Dataset], list[str]]:
-    """Give texts the columns that their loss wants; fit the head to the teacher, on the sample that is returned too."""
+) -> tuple[dict[str, Dataset], list[str], NDArray[np.float32]]:
+    """Give texts the columns that their loss wants, and fit the head to the teacher.
+
+    Returns:
+        The data, and a sample of the distilled texts with the teacher's vectors.
+    """
     losses = {entry.title: entry.loss for entry in recipe.data}
     ready = dict(data)
     for name in [name for name, loss in losses.items() if loss == "simcse"]:
@@ -150,18 +157,18 @@ def _with_targets(
         ready[name] = Dataset.from_dict({"anchor": texts, "positive": texts})
     distilled = [name for name, loss in losses.items() if loss == "distill"]
     if recipe.teacher is None or recipe.dimension is None or not distilled:
-        return ready, []
+        return ready, [], np.empty((0, 0), np.float32)
     texts = [text for name in distilled for text in data[name]["text"]]
     wanted = targets(recipe.teacher, texts, recipe.dimension, cache, show_progress=show_progress)
-    some = np.random.default_rng(recipe.seed).permutation(len(texts))[:_FIT_HEAD_ON]
+    some = np.random.default_rng(recipe.seed).permutation(len(texts))[:_FIT_MAP_ON]
     sample = [texts[i] for i in some]
-    student.fit_head(model, sample, wanted[some])
+    student.fit_head(model, sample[:_FIT_HEAD_ON], wanted[some[:_FIT_HEAD_ON]])
     start = 0
     for name in distilled:
         rows = len(data[name])
         ready[name] = Dataset.from_dict({"text": data[name]["text"], "label": list(wanted[start : start + rows])})
         start += rows
-    return ready, sample
+    return ready, sample, wanted[some]
 
 
 def _loss(recipe: Recipe, name: str, model: SentenceTransformer) -> nn.Module:
