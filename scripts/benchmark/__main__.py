@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -29,7 +30,7 @@ from transformers.utils import logging as transformers_logging
 
 from echo_embeddings import builtin
 
-from . import curves, measure, memory, plots, report
+from . import curves, measure, plots, report
 from .contender import Place
 from .contenders import Field, factories
 from .mixes import Mix, Prose, mixes
@@ -57,13 +58,16 @@ def main(argv: list[str] | None = None) -> None:
 
 def run(settings: Settings, names: list[str], result: dict[str, Any]) -> Iterator[str]:
     """Measure everything into ``result``, and say what is done after each stage."""
+    with closing(Field(Place(str(builtin.folder()), settings.device))) as field:
+        yield from _stages(settings, names, field, result)
+
+
+def _stages(settings: Settings, names: list[str], field: Field, result: dict[str, Any]) -> Iterator[str]:
     started = time.perf_counter()
-    place = Place(str(builtin.folder()), settings.device)
-    prose = Prose(AutoTokenizer.from_pretrained(place.folder))
+    prose = Prose(AutoTokenizer.from_pretrained(field.place.folder))
     texts = mixes(prose, settings.short, settings.passages, settings.tail, settings.longest)
-    field = Field()
     result |= about(settings) | {"failures": field.failures}
-    field.load(place, names)
+    field.load(names)
     for mix in texts:
         result["mixes"].append(measure.table(field, mix, settings.rounds, settings.cap, settings.cosines))
         yield mix.name
@@ -76,7 +80,7 @@ def run(settings: Settings, names: list[str], result: dict[str, Any]) -> Iterato
     result["latency"] = curves.latency(field, settings.queries) if settings.queries else []
     yield "latency"
     if settings.memory:
-        result["memory"] = _memory(field, place, texts, result["mixes"])
+        result["memory"] = _memory(field, texts, result["mixes"])
         yield "memory"
     result["corpora"] = curves.by_corpus(field, settings.sizes, settings.size_cap) if settings.sizes else []
     result["minutes"] = (time.perf_counter() - started) / 60
@@ -128,19 +132,26 @@ def _commit() -> str:
     return found.stdout.strip() or "unknown"
 
 
-def _memory(field: Field, place: Place, texts: list[Mix], tables: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+def _memory(field: Field, texts: list[Mix], tables: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     """Peak memory of each contender on the texts that it ran."""
     marks: dict[str, dict[str, float]] = {}
     for name in field.loaded:
-        jobs = []
-        for mix, table in zip(texts, tables, strict=True):
-            for entry in table["entries"]:
-                if entry["contender"] == name:
-                    chosen = [mix.texts[i] for i in entry["chosen"]]
-                    jobs.append({"mix": mix.name, "texts": chosen, "batch_size": entry["batch_size"]})
+        entries = [entry for table in tables for entry in table["entries"] if entry["contender"] == name]
         print(f"memory: {name}", flush=True)
-        if (found := field.attempt(name, "memory", partial(memory.measured, place, name, jobs))) is not None:
+        if (found := field.attempt(name, "memory", partial(_marks, field, name, texts, entries))) is not None:
             marks[name] = found
+    return marks
+
+
+def _marks(field: Field, name: str, texts: list[Mix], entries: list[dict[str, Any]]) -> dict[str, float]:
+    """MiB at the high-water mark after each mix, in a fresh process; a mark once reached stays."""
+    by_name = {mix.name: mix for mix in texts}
+    with closing(field.fresh(name)) as guest:
+        marks = {"loaded": guest.high_water()}
+        for entry in entries:
+            guest.batch_size = entry["batch_size"]
+            guest.seconds([by_name[entry["mix"]].texts[i] for i in entry["chosen"]])
+            marks[entry["mix"]] = guest.high_water()
     return marks
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +13,8 @@ import numpy as np
 from torch import nn
 
 from echo_embeddings import EchoConfig, EchoEncoder
+
+from .memory import high_water
 
 Vectors = np.ndarray[Any, np.dtype[np.float32]]
 Embed = Callable[[list[str]], Vectors]
@@ -57,6 +60,30 @@ class Contender(ABC):
     def reference(self) -> Embed:
         """The same configuration in float32; called with one text at a time, so nothing is padded."""
 
+    def seconds(self, texts: list[str]) -> float:
+        """What embedding takes."""
+        started = time.perf_counter()
+        self.embed(texts)
+        return time.perf_counter() - started
+
+    def ran(self, texts: list[str]) -> float | None:
+        """Operations that the linear layers run for these texts, padding included; ``None`` if not countable."""
+        if not self.countable:
+            self.embed(texts)
+            return None
+        with _counted(self.body) as total:
+            self.embed(texts)
+            return total() or None
+
+    def cosine(self, texts: list[str]) -> float:
+        """The smallest cosine of a batch's vectors to those of the reference."""
+        vectors, reference = self.embed(texts), self.reference()
+        return min(float(np.dot(row, reference([text])[0])) for row, text in zip(vectors, texts, strict=True))
+
+    def high_water(self) -> float:
+        """MiB of memory of this process at most until now."""
+        return high_water()
+
     @property
     @abstractmethod
     def body(self) -> Any:
@@ -86,7 +113,7 @@ def _layer(config: Any) -> tuple[int, int]:
 
 
 @contextmanager
-def counted(body: Any) -> Iterator[Callable[[], float]]:
+def _counted(body: Any) -> Iterator[Callable[[], float]]:
     """Count the operations of a model's ``nn.Linear`` modules while they run, padding included.
 
     Hooks cost time, so this is never on while the clock runs. Nothing is counted for layers that were fused away.

@@ -10,6 +10,7 @@ from typing import TypeVar
 from echo_embeddings import EchoConfig
 
 from .contender import Contender, Ours, Place
+from .guest import Guest
 from .rivals import CLASSICAL, ECHO, MiniLM, PlainLoop, SentenceTransformers
 
 Result = TypeVar("Result")
@@ -45,18 +46,27 @@ def factories() -> dict[str, Callable[[Place], Contender]]:
 
 @dataclass
 class Field:
-    """The contenders that are loaded, and why others are not or have stopped."""
+    """The contenders that are loaded, each in its process, and why others are not or have stopped."""
 
-    loaded: dict[str, Contender] = field(default_factory=dict)
+    place: Place
+    loaded: dict[str, Guest] = field(default_factory=dict)
     failures: list[dict[str, str]] = field(default_factory=list)
 
-    def load(self, place: Place, names: Iterable[str]) -> None:
+    def load(self, names: Iterable[str]) -> None:
         """Load contenders by name; one that fails is noted and left out."""
-        known = factories()
         for name in names:
             print(f"loading {name}", flush=True)
-            if (contender := self.attempt(name, "load", partial(known[name], place))) is not None:
+            if (contender := self.attempt(name, "load", partial(self.fresh, name))) is not None:
                 self.loaded[name] = contender
+
+    def fresh(self, name: str) -> Guest:
+        """A contender in a process that has done nothing yet."""
+        return Guest(factories()[name], self.place)
+
+    def close(self) -> None:
+        """End their processes."""
+        for contender in self.loaded.values():
+            contender.close()
 
     def attempt(self, name: str, stage: str, action: Callable[[], Result]) -> Result | None:
         """Do something for one contender; if it fails, note by whom, where and why, and go on."""

@@ -15,9 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from .contender import Contender
 from .contenders import Field
-from .measure import timed
+from .guest import Guest
 from .mixes import Prose, short_texts
 
 
@@ -27,7 +26,7 @@ def latency(field_: Field, queries: int) -> list[dict[str, Any]]:
     seconds: dict[str, list[float]] = {name: [] for name in field_.loaded}
     for text in texts:
         for name in list(seconds):
-            action = partial(timed, partial(field_.loaded[name].embed, [text]))
+            action = partial(field_.loaded[name].seconds, [text])
             if (taken := field_.attempt(name, "latency", action)) is None:
                 del seconds[name]
             else:
@@ -53,7 +52,7 @@ def by_length(field_: Field, prose: Prose, lengths: list[int], tokens: int, roun
                 contender = field_.loaded[name]
                 if contender.tunable:
                     contender.batch_size = max(1, min(128, round((sizes[name] or 32) * 200 / length)))
-                action = partial(timed, partial(contender.embed, mix.texts))
+                action = partial(contender.seconds, mix.texts)
                 if (taken := field_.attempt(name, mix.name, action)) is None:
                     del seconds[name]
                 elif turn:
@@ -76,7 +75,7 @@ def by_length(field_: Field, prose: Prose, lengths: list[int], tokens: int, roun
     return points
 
 
-def _takes_part(contender: Contender, length: int) -> bool:
+def _takes_part(contender: Guest, length: int) -> bool:
     """Slow contenders do not, nor one that would cut texts of this length."""
     return contender.curves and (contender.longest is None or length < contender.longest)
 
@@ -96,7 +95,7 @@ def by_corpus(field_: Field, sizes: list[int], cap: float) -> list[dict[str, Any
             elif rate and size / rate > cap:
                 points.append(row | {"skipped": f"would take about {size / rate:.0f} s"})
             else:
-                action = partial(timed, partial(contender.embed, texts[:size]))
+                action = partial(contender.seconds, texts[:size])
                 if (taken := field_.attempt(name, f"corpus of {size}", action)) is None:
                     break
                 rate = size / taken

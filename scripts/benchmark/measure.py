@@ -2,7 +2,8 @@
 
 Fair: in each round every contender runs once, in an order that is turned by one place from round to round, so a
 neighbour on the machine slows all alike; ratios are taken within a round before their median is. Each contender is
-warm: it has run the very same texts before the clock does. Tokenising is part of the time, loading is not.
+warm: it has run the very same texts before the clock does. Tokenising is part of the time, loading is not. Each has a
+process of its own (guest.py).
 
 Not fair, and marked in the tables: a contender that would take longer than ``cap`` seconds for a mix runs a sample of
 its texts, evenly spaced by length, and its time is scaled by tokens. A sample has neither the longest texts nor full
@@ -18,11 +19,10 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 
-from .contender import Contender, counted
 from .contenders import Field
+from .guest import Guest
 from .mixes import Mix
 
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -71,12 +71,6 @@ class Entry:
         return asdict(self) | {"padding": self.padding}
 
 
-def timed(action: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    action()
-    return time.perf_counter() - started
-
-
 def peak(device: str, dtype: torch.dtype, repeats: int = 5) -> float:
     """Operations per second of the fastest of some large matrix products, laid out as a linear layer's."""
     best = 0.0
@@ -90,8 +84,14 @@ def peak(device: str, dtype: torch.dtype, repeats: int = 5) -> float:
 
         with torch.inference_mode():
             product()
-            best = max(best, 2.0 * size**3 / min(timed(product) for _ in range(repeats)))
+            best = max(best, 2.0 * size**3 / min(_timed(product) for _ in range(repeats)))
     return best
+
+
+def _timed(action: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    action()
+    return time.perf_counter() - started
 
 
 def table(field_: Field, mix: Mix, rounds: int, cap: float, cosines: int) -> dict[str, Any]:
@@ -103,12 +103,12 @@ def table(field_: Field, mix: Mix, rounds: int, cap: float, cosines: int) -> dic
             entries[name] = entry
     peaks = []
     for turn in range(rounds):
-        peaks.append(peak(_device(field_), torch.bfloat16))
+        peaks.append(peak(field_.place.device, torch.bfloat16))
         order, first = list(entries), turn % max(len(entries), 1)
         for name in order[first:] + order[:first]:
             entry = entries[name]
             texts = [mix.texts[i] for i in entry.chosen]
-            action = partial(timed, partial(field_.loaded[name].embed, texts))
+            action = partial(field_.loaded[name].seconds, texts)
             if (seconds := field_.attempt(name, mix.name, action)) is None:
                 del entries[name]
             else:
@@ -116,7 +116,7 @@ def table(field_: Field, mix: Mix, rounds: int, cap: float, cosines: int) -> dic
         print(f"{mix.name}: round {turn + 1} of {rounds}", flush=True)
     sample = [mix.texts[i] for i in mix.sample(cosines)]
     for name, entry in entries.items():
-        entry.cosine = field_.attempt(name, f"{mix.name}, cosine", partial(cosine, field_.loaded[name], sample))
+        entry.cosine = field_.attempt(name, f"{mix.name}, cosine", partial(field_.loaded[name].cosine, sample))
     return {
         "name": mix.name,
         "texts": len(mix.texts),
@@ -126,18 +126,14 @@ def table(field_: Field, mix: Mix, rounds: int, cap: float, cosines: int) -> dic
     }
 
 
-def _device(field_: Field) -> str:
-    return str(next(iter(field_.loaded.values())).body.device) if field_.loaded else "cpu"
-
-
-def _prepare(name: str, contender: Contender, mix: Mix, cap: float) -> Entry:
+def _prepare(name: str, contender: Guest, mix: Mix, cap: float) -> Entry:
     """Choose batch size and sample, warm up on the very texts of the rounds, and count what runs."""
     if contender.tunable:
         contender.batch_size = best_batch_size(contender, [mix.texts[i] for i in mix.sample(-(-len(mix.texts) // 2))])
     chosen = list(range(len(mix.texts))) if contender.whole else _affordable(contender, mix, cap)
     texts = [mix.texts[i] for i in chosen]
     read = [n if contender.longest is None else min(n, contender.longest) for n in mix.lengths]
-    entry = Entry(
+    return Entry(
         mix=mix.name,
         contender=name,
         label=contender.label,
@@ -148,28 +144,22 @@ def _prepare(name: str, contender: Contender, mix: Mix, cap: float) -> Entry:
         scale=sum(read) / sum(read[i] for i in chosen),
         flops=contender.flops(mix.texts),
         needed=contender.flops(texts)[0],
+        ran=contender.ran(texts),
     )
-    if not contender.countable:
-        contender.embed(texts)
-        return entry
-    with counted(contender.body) as ran:
-        contender.embed(texts)
-        entry.ran = ran() or None
-    return entry
 
 
-def _affordable(contender: Contender, mix: Mix, cap: float) -> list[int]:
+def _affordable(contender: Guest, mix: Mix, cap: float) -> list[int]:
     """The largest sample (at least four texts) that is expected to take at most ``cap`` seconds, judged by four."""
     probe = mix.sample(4)
     texts = [mix.texts[i] for i in probe]
-    contender.embed(texts)  # warm
-    unit = timed(lambda: contender.embed(texts)) / _padded(mix, probe, contender)
+    contender.seconds(texts)  # warm
+    unit = contender.seconds(texts) / _padded(mix, probe, contender)
     counts = range(len(mix.texts), 4, -1)
     samples = (mix.sample(count) for count in counts)
     return next((chosen for chosen in samples if unit * _padded(mix, chosen, contender) <= cap), probe)
 
 
-def _padded(mix: Mix, chosen: list[int], contender: Contender) -> float:
+def _padded(mix: Mix, chosen: list[int], contender: Guest) -> float:
     """Roughly what batches of these texts cost, padding included; attention weighs as in an echo of the built-in."""
     lengths = sorted((mix.lengths[i] for i in chosen), reverse=True)
     size = contender.batch_size or 1
@@ -177,14 +167,14 @@ def _padded(mix: Mix, chosen: list[int], contender: Contender) -> float:
     return sum(len(batch) * batch[0] * (1 + batch[0] / 1500) for batch in batches)
 
 
-def best_batch_size(contender: Contender, texts: list[str]) -> int:
+def best_batch_size(contender: Guest, texts: list[str]) -> int:
     """The fastest of some batch sizes on a sample, the better of two runs; done when two in a row are slower."""
     best, fastest, worse = BATCH_SIZES[0], float("inf"), 0
     for size in BATCH_SIZES:
         contender.batch_size = size
-        seconds = timed(lambda: contender.embed(texts))
+        seconds = contender.seconds(texts)
         if seconds < 1.3 * fastest:
-            seconds = min(seconds, timed(lambda: contender.embed(texts)))
+            seconds = min(seconds, contender.seconds(texts))
         if seconds < fastest:
             best, fastest, worse = size, seconds, 0
         elif (worse := worse + 1) == 2:
@@ -192,9 +182,3 @@ def best_batch_size(contender: Contender, texts: list[str]) -> int:
         if size >= len(texts):
             break
     return best
-
-
-def cosine(contender: Contender, texts: list[str]) -> float:
-    """The smallest cosine of a batch's vectors to those of the same configuration in float32, one text at a time."""
-    vectors, reference = contender.embed(texts), contender.reference()
-    return min(float(np.dot(row, reference([text])[0])) for row, text in zip(vectors, texts, strict=True))

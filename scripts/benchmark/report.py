@@ -35,7 +35,7 @@ NOTES = """\
 - *memory*: high-water mark of a fresh process, loading included. *cosine*: the smallest to the same configuration in
   float32, one text at a time.
 - *sampled k/n*: too slow for the whole mix; ran k of its n texts, its time is scaled by tokens, in its favour.
-- All run in one process, in which this library has set glibc's allocator (memory.py): the others gain by that too.
+- Each runs in a process of its own, as its users run it; one computes at a time.
 - sentence-transformers reads the paper's echo prompt but averages all tokens (stock: takes the last one): the same work
   as the paper's echo, other vectors. Stock, 6.2 puts the model's chat template around every text and keeps bf16."""
 
