@@ -11,7 +11,6 @@ not stands at the top of each module here and under the tables.
 from __future__ import annotations
 
 import json
-import logging
 import os
 import platform
 import subprocess
@@ -26,22 +25,19 @@ from typing import Any
 
 import torch
 from transformers import AutoTokenizer
-from transformers.utils import logging as transformers_logging
 
 from echo_embeddings import builtin
 
-from . import curves, measure, plots, report
+from . import curves, measure, plots, report, shapes
 from .contender import Place
-from .contenders import Field, factories
+from .contenders import DEFAULT, Field, factories
 from .mixes import Mix, Prose, mixes
 from .settings import Settings, parse
 
 
 def main(argv: list[str] | None = None) -> None:
     settings = parse(argv, __doc__)
-    transformers_logging.disable_progress_bar()
-    logging.getLogger("sentence_transformers").setLevel(logging.ERROR)
-    names = settings.only or list(factories())
+    names = settings.only or list(shapes.CONTENDERS if settings.shape else DEFAULT)
     if unknown := sorted(set(names) - set(factories())):
         sys.exit(f"no contender {unknown[0]!r}; there are {', '.join(factories())}")
     settings.out.mkdir(parents=True, exist_ok=True)
@@ -58,7 +54,8 @@ def main(argv: list[str] | None = None) -> None:
 
 def run(settings: Settings, names: list[str], result: dict[str, Any]) -> Iterator[str]:
     """Measure everything into ``result``, and say what is done after each stage."""
-    with closing(Field(Place(str(builtin.folder()), settings.device))) as field:
+    folder = builtin.folder() if settings.shape is None else shapes.folder(settings.shape, settings.device)
+    with closing(Field(Place(str(folder), settings.device, settings.shape is None))) as field:
         yield from _stages(settings, names, field, result)
 
 

@@ -24,10 +24,11 @@ Runs = list[tuple[int, list[int]]]
 
 @dataclass(frozen=True)
 class Place:
-    """Where the built-in model lies, and the device that all contenders run on."""
+    """Where the model lies, and the device that all contenders run on."""
 
     folder: str
     device: str = "cpu"
+    is_builtin: bool = True
 
 
 class Contender(ABC):
@@ -170,4 +171,5 @@ class Ours(Contender):
 
     def _load(self, dtype: str, *, compiled: bool = False) -> EchoEncoder:
         device = self._place.device
-        return EchoEncoder(config=self._config, device=device, dtype=dtype, on_truncate="ignore", compiled=compiled)
+        model = None if self._place.is_builtin else self._place.folder
+        return EchoEncoder(model, self._config, device, dtype=dtype, on_truncate="ignore", compiled=compiled)

@@ -38,10 +38,15 @@ def factories() -> dict[str, Callable[[Place], Contender]]:
     if EchoConfig.preset("default").packaged_adapter is not None:
         known["ours-default"] = partial(Ours, preset="default", label="late echo, default (trained)")
     known |= {
+        "ours-late-echo": partial(Ours, preset="late-echo", label="late echo, any model"),
         "ours-echo-compiled": partial(Ours, preset="echo", label="the paper's echo", compiled=True),
         "ours-default-compiled": partial(Ours, preset="default", label="late echo, default", compiled=True),
     }
     return known
+
+
+#: Who takes part with the built-in model, which has better late echos than that of any model.
+DEFAULT = tuple(name for name in factories() if name != "ours-late-echo")
 
 
 @dataclass

@@ -7,10 +7,13 @@ pipe is not part of it.
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
+
+from transformers.utils import logging as transformers_logging
 
 from .contender import Contender, Place
 
@@ -88,6 +91,8 @@ class Guest:
 
 def _serve(pipe: Connection, make: Callable[[Place], Contender], place: Place) -> None:
     """Answer until nobody asks any more."""
+    transformers_logging.disable_progress_bar()
+    logging.getLogger("sentence_transformers").setLevel(logging.ERROR)
     try:
         contender = make(place)
     except Exception as error:  # noqa: BLE001 - told to who asked

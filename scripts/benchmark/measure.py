@@ -115,7 +115,7 @@ def table(field_: Field, mix: Mix, rounds: int, cap: float, cosines: int) -> dic
                 entry.seconds.append(seconds * entry.scale)
         print(f"{mix.name}: round {turn + 1} of {rounds}", flush=True)
     sample = [mix.texts[i] for i in mix.sample(cosines)]
-    for name, entry in entries.items():
+    for name, entry in entries.items() if sample else ():
         entry.cosine = field_.attempt(name, f"{mix.name}, cosine", partial(field_.loaded[name].cosine, sample))
     return {
         "name": mix.name,

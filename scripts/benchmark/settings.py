@@ -7,6 +7,8 @@ import tempfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from .shapes import SHAPES
+
 LENGTHS = [8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096]
 
 
@@ -30,6 +32,7 @@ class Settings:
     memory: bool = True
     only: list[str] | None = None
     device: str = "cpu"
+    shape: str | None = None
     out: Path = Path("docs/bench")
 
 
@@ -82,6 +85,7 @@ def parse(argv: list[str] | None, description: str | None) -> Settings:
     add("--memory", action=argparse.BooleanOptionalAction, help="measure peak memory")
     add("--only", type=lambda text: text.split(","), help="contenders by name, comma-separated")
     add("--device", help="cpu (the default) or cuda; for a GPU the batch sizes searched may be too small")
+    add("--shape", choices=SHAPES, help="random weights of this shape in place of the built-in model")
     add("--out", type=Path, help="folder for results.json, results.md and the plots (docs/bench)")
     given = vars(parser.parse_args(argv))
     return replace(QUICK if given.pop("quick", False) else Settings(), **given)
