@@ -26,8 +26,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt $(INTEGRATIONS:%=integrations
 demo: install  ## index Python's own documentation and ask it questions
 	$(BIN)/python examples/demo.py
 
-test: install  ## the tests, on the built-in model
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+test: install  ## the tests, on the built-in model, in two processes
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 slow: install  ## the tests that take minutes
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m slow

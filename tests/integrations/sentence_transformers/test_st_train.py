@@ -319,6 +319,7 @@ class TestRecipe:
             ("data: [{path: p}, {path: p}]\noutput: o", "two files are named 'p'; give one of them another name"),
             ("data: [{path: p, loss: distill}]\noutput: o", "loss='distill' needs a teacher and a dimension"),
             ("data: [{path: p}]\noutput: o\nwhiten: 3", "whiten=3: give a power from 0 to 1, or null to keep the head"),
+            ("data: [{path: p}]\noutput: o\nranking_steps: -1", "ranking_steps=-1: give a whole number of at least 0"),
             ("data: [{path: p}]\noutput: o\nteacher: t", "teacher='t' is named, but no data has loss='distill'"),
             ("data: [{path: p, loss: simcse}]\noutput: o", "by dropout; set lora: dropout: 0.1"),
             ("data: [{path: p}]\noutput: o\nconfig: {layers: 3}", "config has the unknown field 'layers'"),
