@@ -24,7 +24,6 @@ import everyday
 
 SENTENCE_END = re.compile(r"(?<=[.!?])[\"”']?\s+(?=[A-Z\"“])")
 LONGEST = 1200  # characters
-SHORTEST = 12
 
 
 def rows(train: Path, name: str) -> list[dict[str, Any]]:
@@ -81,7 +80,7 @@ def main() -> None:
     rng = random.Random(0)  # noqa: S311 - no secret
     drawn: list[tuple[str, str]] = []
     for kind, (candidates, count) in sources(arguments.train).items():
-        distinct = list(dict.fromkeys(text.strip() for text in candidates if len(text.strip()) >= SHORTEST))
+        distinct = list(dict.fromkeys(text.strip() for text in candidates if len(text.strip()) >= 12))
         rng.shuffle(distinct)
         drawn += [(kind, text[:LONGEST]) for text in distinct[:count]]
     rng.shuffle(drawn)

@@ -55,7 +55,7 @@ class Recipe:
             principal axes, each shrunk by its deviation to this power (``Project.whiten``), which scored better than
             the head (docs/log.md). ``None`` keeps the head, whose vectors are comparable with the teacher's.
         ranking_steps: in which that map is then taught to rank texts as the teacher does, at ``dimension``, its half
-            and its quarter: seconds, on states of 12,000 texts that are computed once. 0 leaves it whitened.
+            and its quarter: seconds, on states of 16,000 texts that are computed once. 0 leaves it whitened.
         steps: optimiser steps.
         batch_size: rows a step; what contrastive learning draws its negatives from.
         mini_batch_tokens: tokens computed together (GradCache, arXiv 2101.06983): memory depends on it, not the result.

@@ -43,7 +43,7 @@ __all__ = ["Trained", "train"]
 #: Texts whose vectors start the head; more cost time and change little.
 _FIT_HEAD_ON = 3000
 #: Texts on which the map is fitted that takes the head's place.
-_FIT_MAP_ON = 12000
+_FIT_MAP_ON = 16000
 
 
 @dataclass(frozen=True)
