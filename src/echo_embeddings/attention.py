@@ -85,17 +85,17 @@ def _block(
     Powers of scores are summed as they are, not relative to the highest, which saves a third of a softmax's time. Where
     they come near the end of a dtype's range (float16 has little), or a gradient is wanted, it is a softmax.
     """
-    # In base 2; beta=0: what is given first is not read.
-    weights = torch.baddbmm(rows.new_empty(1, 1, 1), rows, keys, beta=0, alpha=scaling * log2(e))
-    if weights.dtype in _WIDE and not weights.requires_grad:
-        weights.exp2_()
+    needs_gradient = torch.is_grad_enabled() and (rows.requires_grad or keys.requires_grad)
+    if rows.dtype in _WIDE and not needs_gradient:
+        # In base 2; beta=0: what is given first is not read.
+        weights = torch.baddbmm(rows.new_empty(1, 1, 1), rows, keys, beta=0, alpha=scaling * log2(e)).exp2_()
         _last(weights, queries).mul_(_lower(queries, weights.dtype))
         sums = weights.sum(dim=-1, keepdim=True)
         lowest, highest = sums.aminmax()
         if lowest > 1 / _SAFE and highest < _SAFE:
             return torch.bmm(weights, values).div_(sums)
     scores = torch.bmm(rows, keys) * scaling
-    _last(scores, queries).masked_fill_(_lower(queries, weights.dtype) == 0, float("-inf"))
+    _last(scores, queries).masked_fill_(_lower(queries, rows.dtype) == 0, float("-inf"))
     return torch.bmm(scores.softmax(dim=-1), values)
 
 

@@ -47,8 +47,9 @@ def ranked(
     Returns:
         A map to ``max(lengths)`` dimensions.
     """
-    vectors, wanted = start(states), torch.from_numpy(unit(targets))
-    axes = _shared_axes(vectors, targets)
+    vectors, targets = start(states), unit(targets)
+    axes = _shared_axes(unit(vectors), targets)
+    wanted = torch.from_numpy(targets)
     inputs = torch.from_numpy((vectors @ axes).astype(np.float32))
     matrix = torch.eye(inputs.shape[1])[:, : max(lengths)].clone().requires_grad_()
     generator = torch.Generator().manual_seed(seed)
@@ -69,8 +70,8 @@ def ranked(
 
 
 def _shared_axes(vectors: Vectors, targets: Vectors) -> NDArray[np.float64]:
-    """A rotation of ``vectors``: first the axes that say most of the teacher's vectors."""
-    ours, theirs = unit(vectors).astype(np.float64), unit(targets).astype(np.float64)
+    """A rotation of unit ``vectors``: first the axes that say most of the teacher's unit vectors."""
+    ours, theirs = vectors.astype(np.float64), targets.astype(np.float64)
     axes: NDArray[np.float64] = np.linalg.svd(ours.T @ (theirs - theirs.mean(axis=0)))[0]
     return axes
 
