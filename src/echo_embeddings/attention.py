@@ -17,7 +17,7 @@ from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, causal_mask_function, sdpa_mask
 
-__all__ = ["NAME", "causal_attention", "is_used_on", "use_on"]
+__all__ = ["NAME", "causal_attention", "is_used_on", "is_windowed", "use_on"]
 
 NAME = "echo_causal"
 #: Queries a block: fewer products, and not too much above the diagonal that is computed in vain.
@@ -41,9 +41,14 @@ def use_on(model: PreTrainedModel) -> None:
 
 def is_used_on(model: PreTrainedModel) -> bool:
     """Whether all layers of a model attend this way, to everything before them."""
+    return model.config.get_text_config()._attn_implementation == NAME and not is_windowed(model)
+
+
+def is_windowed(model: PreTrainedModel) -> bool:
+    """Whether some layers may not look back to the beginning."""
     config = model.config.get_text_config()
-    windowed = getattr(config, "sliding_window", None) is not None and getattr(config, "use_sliding_window", True)
-    return config._attn_implementation == NAME and not windowed
+    has_window = getattr(config, "sliding_window", None) is not None
+    return has_window and bool(getattr(config, "use_sliding_window", True))
 
 
 def causal_attention(

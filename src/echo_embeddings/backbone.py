@@ -7,12 +7,16 @@ as its architecture wants them); layers below ``start_layer`` are shown only the
 paper's doubled sequence, in every layer.
 
 Sequences are padded on the right and run without a padding mask: under causal attention no token sees behind itself.
+Or they are packed into one row, where attention can keep them apart (:mod:`.packing`).
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +24,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
-from . import attention
+from . import attention, packing
 from .config import Layers
 from .late_echo import Plan, wrap
 from .narrow import pooled_only
@@ -28,6 +32,8 @@ from .tokenization import Ids, Layout
 from .views import compiled, cut, has_layers, with_layers
 
 __all__ = ["Backbone", "Batch"]
+
+_log = logging.getLogger(__name__)
 
 # Prefixes whose keys and values are kept: one a template and instruction; a server may see any number of instructions.
 _MOST_PREFIXES = 8
@@ -42,12 +48,34 @@ class Batch:
         pooled: ``[batch, tokens]``, true where a token is pooled.
         first_pass: ``[batch or 1, kept]`` positions that run below ``start_layer``; one row where all rows agree.
         expansion: ``[batch or 1, tokens]`` indices into ``first_pass``.
+        lengths: of the sequences that stand behind each other in one row; empty where each has a row of its own.
     """
 
     ids: Int[Tensor, "batch tokens"]
     pooled: Bool[Tensor, "batch tokens"]
     first_pass: Int[Tensor, "rows kept"]
     expansion: Int[Tensor, "rows tokens"]
+    lengths: tuple[int, ...] = ()
+
+    @classmethod
+    def packed(cls, contents: Sequence[Ids], layout: Layout, device: torch.device | str) -> Batch:
+        """Lay texts' content ids into a compiled template, one behind the other in a single row."""
+        counts = [len(content) for content in contents]
+        lengths = tuple(layout.total(n) for n in counts)
+        pooled = np.zeros((1, sum(lengths)), dtype=bool)
+        starts = np.cumsum([0, *lengths[:-1]])
+        for start, n in zip(starts, counts, strict=True):
+            pooled[0, start:][layout.pooled(n)] = True
+        first = [layout.first_pass(n) for n in counts]
+        kept = np.cumsum([0, *(len(part) for part in first[:-1])])
+        arrays = (
+            np.concatenate([layout.assemble(content) for content in contents])[None],
+            pooled,
+            np.concatenate([part + start for part, start in zip(first, starts, strict=True)])[None],
+            np.concatenate([layout.expansion(n) + start for n, start in zip(counts, kept, strict=True)])[None],
+        )
+        ids, where, first_pass, expansion = (torch.from_numpy(array).to(device) for array in arrays)
+        return cls(ids, where, first_pass, expansion, lengths)
 
     @classmethod
     def of(cls, contents: Sequence[Ids], layout: Layout, device: torch.device | str) -> Batch:
@@ -69,7 +97,8 @@ class Batch:
             np.stack(first),
             _padded([layout.expansion(n) for n in planned], tokens),
         )
-        return cls(*(torch.from_numpy(array).to(device) for array in arrays))
+        ids, where, first_pass, expansion = (torch.from_numpy(array).to(device) for array in arrays)
+        return cls(ids, where, first_pass, expansion)
 
 
 def _padded(rows: Sequence[Ids], width: int) -> Ids:
@@ -127,6 +156,11 @@ class Backbone:
         """Whether a prefix that all sequences share can be run once: where attention needs no mask for it."""
         return attention.is_used_on(self.model) and not compiled(self.model)
 
+    @cached_property
+    def packs(self) -> bool:
+        """Whether sequences can stand in one row: tried once, because not every architecture keeps them apart."""
+        return packing.is_used_on(self.model) and not compiled(self.model) and self._keeps_apart()
+
     def __call__(self, batch: Batch, prefix: tuple[int, ...] = ()) -> Float[Tensor, "batch tokens dim"]:
         """Hidden states at the exit, ``[batch, tokens, dim]``, in the model's dtype. Not to be called concurrently.
 
@@ -136,13 +170,29 @@ class Backbone:
             batch: the sequences.
             prefix: ids that stand before each of them, where the model ``takes_prefix``; run once, and remembered.
         """
-        past = {"past_key_values": self._past(prefix, len(batch.ids))} if prefix else {}
+        more: dict[str, Any] = {"past_key_values": self._past(prefix, len(batch.ids))} if prefix else {}
+        if batch.lengths:
+            more |= packing.arguments(batch.lengths, self.device)
         self._plan.begin(batch)
         try:
-            hidden: Tensor = self._runner(input_ids=batch.ids, use_cache=False, **past).last_hidden_state
+            with packing.running(packed=bool(batch.lengths)):
+                hidden: Tensor = self._runner(input_ids=batch.ids, use_cache=False, **more).last_hidden_state
         finally:
             self._plan.end()
         return hidden
+
+    @torch.inference_mode()
+    def _keeps_apart(self) -> bool:
+        """Whether two short texts have the same states in one row as each alone."""
+        layout, contents = Layout(((), (1,), ())), [np.arange(3, 7), np.arange(5, 16)]
+        batch = Batch.packed(contents, layout, self.device)
+        try:
+            states, mask = packing.unpack(self(batch), batch.pooled, batch.lengths)
+        except (ImportError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+            _log.info("sequences are padded, not packed: %s", error)
+            return False
+        alone = [Batch.of([content], layout, self.device) for content in contents]
+        return packing.agrees([states[i][mask[i]] for i in range(2)], [self(one)[one.pooled] for one in alone])
 
     def _past(self, prefix: tuple[int, ...], rows: int) -> DynamicCache:
         """Keys and values of a prefix in each layer, for so many sequences."""

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-__all__ = ["default_budget", "plan", "run"]
+__all__ = ["default_budget", "fill", "plan", "run"]
 
 Group = list[int]
 #: What a pass costs beside its tokens, as a part of a full batch: kernels to start, and products too small for them.
@@ -35,6 +35,22 @@ def plan(lengths: Sequence[int], budget: int) -> list[Group]:
     order = np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable")
     ends = _cuts(np.asarray(lengths, dtype=np.int64)[order], budget, budget * _PASS)
     return [order[start:end].tolist() for start, end in zip([0, *ends], ends, strict=False)]
+
+
+def fill(lengths: Sequence[int], budget: int) -> list[Group]:
+    """Cut texts into batches of at most ``budget`` tokens, for sequences that stand in one row: nothing is padded.
+
+    Longest first, as in ``plan``, whose arguments and result these are.
+    """
+    groups: list[Group] = []
+    room = 0
+    for i in np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable").tolist():
+        if lengths[i] > room or not groups:
+            groups.append([])
+            room = budget
+        groups[-1].append(i)
+        room -= lengths[i]
+    return groups
 
 
 def _cuts(falling: NDArray[np.int64], budget: int, overhead: float) -> list[int]:

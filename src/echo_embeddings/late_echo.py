@@ -10,6 +10,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from .errors import ModelError
@@ -153,11 +154,18 @@ def _take_angles(embeddings: Any, index: Tensor) -> tuple[Tensor, ...]:
     return tuple(_take_tokens(part, index) for part in embeddings)
 
 
+def _take_ends(ends: Tensor, index: Tensor) -> Tensor:
+    """Where the sequences of a packed row end (:mod:`.packing`), among its tokens at ``index``, which rises."""
+    return torch.searchsorted(index[0], ends, out_int32=True)
+
+
 _NARROW: Mapping[str, Callable[[Any, Tensor], Any]] = {
     "attention_mask": _take_mask,
     "position_embeddings": _take_angles,
     "position_ids": _take_tokens,
     "cache_position": lambda positions, index: positions[index[0]],
+    "cu_seq_lens_q": _take_ends,
+    "cu_seq_lens_k": _take_ends,
 }
 
 

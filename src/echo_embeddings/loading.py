@@ -15,7 +15,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokeni
 from transformers.utils import logging
 from transformers.utils.hub import cached_file
 
-from . import attention, builtin, int8, lora, packaged
+from . import attention, builtin, int8, lora, packaged, packing
 from .config import ARRAYS_FILE, CONFIG_FILE, EchoConfig
 from .errors import ModelError
 from .source import Source
@@ -134,6 +134,7 @@ def load(source: Source) -> tuple[PreTrainedModel, Any]:
     body = prepare(model)
     if "attn_implementation" not in kwargs:
         attention.use_on(body)
+        packing.use_on(body)
     if source.compiled:
         from .compiling import compile_layers
 

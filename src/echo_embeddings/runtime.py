@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from . import batching, memory, packaged, tuning
+from . import batching, memory, packaged, packing, tuning
 from .backbone import Backbone, Batch
 from .config import EchoConfig
 from .errors import ConfigError, NumericalError, WindowWarning, warn
@@ -112,11 +112,16 @@ class Runtime:
         pooling = POOLINGS[self.config.pooling]
         vectors = np.empty((len(contents), self.backbone.dimension), dtype=np.float32)
         lengths = [layout.total(len(content.ids)) for content in contents]
-        groups = batching.plan(lengths, self._tokens_a_batch(sum(lengths), layout))
+        budget, packs = self._tokens_a_batch(sum(lengths), layout), len(texts) > 1 and self._packs()
+        groups = batching.fill(lengths, budget) if packs else batching.plan(lengths, budget)
 
         def compute(group: list[int]) -> torch.Tensor:
+            ids = [contents[i].ids for i in group]
+            if packs:
+                batch = Batch.packed(ids, layout, self.backbone.device)
+                return pooling(*packing.unpack(self._run(batch), batch.pooled, batch.lengths)).cpu()
             prefix, rest = self._split(layout, lengths[group[0]])
-            batch = Batch.of([contents[i].ids for i in group], rest, self.backbone.device)
+            batch = Batch.of(ids, rest, self.backbone.device)
             hidden = self._run(batch, prefix)
             return pooling(hidden, batch.pooled.to(hidden.device)).cpu()
 
@@ -153,6 +158,10 @@ class Runtime:
         content = np.arange(1, _PROBE_LENGTH + 1)
         rows = max(1, tokens // layout.total(_PROBE_LENGTH))
         self._run(Batch.of([content] * rows, layout, self.backbone.device))[:1, :1].cpu()
+
+    def _packs(self) -> bool:
+        with self._lock:
+            return self.backbone.packs
 
     def _split(self, layout: Layout, tokens: int) -> tuple[tuple[int, ...], Layout]:
         """The template's prefix and what follows it, where running it once pays for sequences of so many tokens."""

@@ -1,0 +1,153 @@
+"""Sequences of several lengths in one row, without padding: for GPUs, whose attention kernels know where each ends.
+
+Transformers' own arguments for flash attention (``cu_seq_lens_q`` and so on) say where that is, so a model loaded with
+``attn_implementation="flash_attention_2"`` packs as it is. One on torch's attention gets ``"echo_packed"``, which is
+torch's own kernel for sequences of several lengths. Whether a model heeds any of this is tried out before it is relied
+on (:func:`agrees`): an architecture that drops the arguments would let texts see each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn import functional
+from transformers import AttentionInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+
+from . import attention
+
+__all__ = ["NAME", "agrees", "arguments", "is_used_on", "register", "running", "unpack", "use_on"]
+
+NAME = "echo_packed"
+_FLASH = ("flash_attention_2", "flash_attention_3")
+#: Cosine between a packed and a plain pass in half precision; texts that see each other are far below.
+_ALIKE = 0.99
+_is_packed = ContextVar("echo_embeddings_is_packed", default=False)
+
+
+def use_on(model: PreTrainedModel) -> None:
+    """Let a model on a GPU take packed sequences, if it would use torch's fused attention in half precision."""
+    if model.device.type == "cuda" and model.dtype != torch.float32 and model.config._attn_implementation == "sdpa":
+        register(model)
+
+
+def register(model: PreTrainedModel) -> None:
+    """Let a model attend as ``NAME`` says; what is not packed goes to torch's attention as before."""
+    AttentionInterface.register(NAME, _forward)
+    AttentionMaskInterface.register(NAME, _mask_for)
+    model.set_attn_implementation(NAME)
+
+
+def is_used_on(model: PreTrainedModel) -> bool:
+    """Whether a model's attention takes packed sequences, in all layers and without a window."""
+    implementation = model.config.get_text_config()._attn_implementation
+    return implementation in (NAME, *_FLASH) and not attention.is_windowed(model)
+
+
+def agrees(packed: Sequence[Tensor], plain: Sequence[Tensor]) -> bool:
+    """Whether two passes over the same texts, packed and one by one, gave the same vectors."""
+    pairs = zip(packed, plain, strict=True)
+    return all(bool((functional.cosine_similarity(a.float(), b.float(), dim=-1) > _ALIKE).all()) for a, b in pairs)
+
+
+@contextmanager
+def running(*, packed: bool) -> Iterator[None]:
+    """While a pass runs: whether no mask is wanted, because the kernel is told where sequences end."""
+    token = _is_packed.set(packed)
+    try:
+        yield
+    finally:
+        _is_packed.reset(token)
+
+
+def arguments(lengths: Sequence[int], device: torch.device) -> dict[str, Any]:
+    """What transformers wants beside the ids of one row that holds sequences of these lengths."""
+    ends = torch.tensor([0, *lengths]).cumsum(0).to(device, torch.int32)
+    positions = torch.cat([torch.arange(length) for length in lengths]).to(device)
+    longest = max(lengths)
+    return {
+        "position_ids": positions[None],
+        "cu_seq_lens_q": ends,
+        "cu_seq_lens_k": ends,
+        "max_length_q": longest,
+        "max_length_k": longest,
+    }
+
+
+def unpack(
+    hidden: Float[Tensor, "one tokens dim"], pooled: Bool[Tensor, "one tokens"], lengths: Sequence[int]
+) -> tuple[Float[Tensor, "batch most dim"], Bool[Tensor, "batch most"]]:
+    """The pooled states of a row, a padded row for each of its sequences, and which of them are real."""
+    ends = torch.tensor(lengths, device=hidden.device).cumsum(0)
+    counts = torch.diff(pooled[0].cumsum(0)[ends - 1], prepend=ends.new_zeros(1))
+    mask = torch.arange(int(counts.max()), device=hidden.device) < counts[:, None]
+    states = hidden.new_zeros(*mask.shape, hidden.shape[-1])
+    states[mask] = hidden[pooled]
+    return states, mask
+
+
+def _mask_for(**options: Any) -> Tensor | None:
+    """As transformers asks for a mask: none for a packed pass, which it would show as one of tokens by tokens."""
+    mask: Tensor | None = None if _is_packed.get() else sdpa_mask(**options)
+    return mask
+
+
+def _forward(
+    module: torch.nn.Module,
+    query: Float[Tensor, "one heads tokens dim"],
+    key: Float[Tensor, "one kv_heads tokens dim"],
+    value: Float[Tensor, "one kv_heads tokens dim"],
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    cu_seq_lens_q: Tensor | None = None,
+    max_length_q: int | None = None,
+    **options: Any,
+) -> tuple[Tensor, None]:
+    """As transformers calls it."""
+    if cu_seq_lens_q is None or max_length_q is None:
+        found: tuple[Tensor, None]
+        found = sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **options)
+        return found
+    attend = _kernel if query.is_cuda else _one_by_one
+    states = attend(
+        query[0].transpose(0, 1), key[0].transpose(0, 1), value[0].transpose(0, 1), cu_seq_lens_q, max_length_q, scaling
+    )
+    return states[None], None
+
+
+def _kernel(
+    query: Tensor, key: Tensor, value: Tensor, ends: Tensor, longest: int, scaling: float | None
+) -> Float[Tensor, "tokens heads dim"]:
+    """On ``[tokens, heads, dim]``. The window keeps each token from those behind it."""
+    from torch.nn.attention.varlen import varlen_attn  # since torch 2.10
+
+    shared = query.shape[1] != key.shape[1]
+    states: Any = varlen_attn(
+        query, key, value, ends, ends, longest, longest, scale=scaling, window_size=(-1, 0), enable_gqa=shared
+    )
+    done: Tensor = states
+    return done
+
+
+def _one_by_one(
+    query: Tensor, key: Tensor, value: Tensor, ends: Tensor, longest: int, scaling: float | None
+) -> Float[Tensor, "tokens heads dim"]:
+    """The same without a kernel, on a processor."""
+    del longest
+    lengths = ends.diff().tolist()
+    texts = zip(torch.split(query, lengths), torch.split(key, lengths), torch.split(value, lengths), strict=True)
+    return torch.cat([_alone(*text, scaling) for text in texts])
+
+
+def _alone(query: Tensor, key: Tensor, value: Tensor, scaling: float | None) -> Float[Tensor, "tokens heads dim"]:
+    q, k, v = (states.transpose(0, 1)[None] for states in (query, key, value))
+    attended = functional.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling, enable_gqa=True)
+    return attended[0].transpose(0, 1)
