@@ -1,6 +1,6 @@
 """Time and layer-tokens of the default against a classical pass of all layers, in one engine on one machine.
 
-    make bench
+    make costs
 
 Real text from every machine: the docstrings of Python's standard library, cut into short texts, passages and both. The
 presets take turns, and the median of the rounds is shown, because machines are shared and noisy.

@@ -44,7 +44,7 @@ class Mix:
         if count >= len(self.texts):
             return list(range(len(self.texts)))
         ranked = sorted(range(len(self.texts)), key=self.lengths.__getitem__)
-        step = len(ranked) / count
+        step = len(ranked) / max(count, 1)
         return sorted(ranked[int((i + 0.5) * step)] for i in range(count))
 
 

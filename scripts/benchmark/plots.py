@@ -40,7 +40,8 @@ def _throughput(result: dict[str, Any], path: Path) -> Path:
     for axis, mix in zip(axes[0], mixes, strict=True):
         rates = {e["contender"]: e["tokens"] / median(e["seconds"]) for e in mix["entries"]}
         # The small encoder would make all others look alike: its bar is cut at the edge, its number is not.
-        edge = 1.3 * max((rate for name, rate in rates.items() if "minilm" not in name), default=max(rates.values()))
+        others = [rate for name, rate in rates.items() if "minilm" not in name] or list(rates.values())
+        edge = 1.3 * max(others, default=1.0)  # none is left where all have failed
         bars = axis.barh(range(len(names)), [rates.get(name, 0) for name in names], color=[*map(_color, names)])
         for bar, rate in zip(bars, (rates.get(name) for name in names), strict=True):
             shown = "n/a" if rate is None else f"{rate:,.0f}{' →' if rate > edge else ''}"

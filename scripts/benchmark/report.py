@@ -52,8 +52,9 @@ def markdown(result: dict[str, Any]) -> str:
     )
     parts = [head, *(_mix(mix, result["memory"]) for mix in result["mixes"]), NOTES, _bars(result["mixes"])]
     parts += [_latency(result["latency"]), _lengths(result["lengths"]), _corpora(result["corpora"])]
-    failures = [[f["contender"], f["stage"], f["reason"]] for f in result["failures"]]
-    parts.append(_section("Failed", ["contender", "where", "reason"], failures))
+    # A reason may name a type such as ``str | None``, and that is no new cell.
+    failures = [[f["contender"], f["stage"], f["reason"].replace("|", "\\|")] for f in result["failures"]]
+    parts.append(_section("Failed", ["contender", "where", "reason"], failures, left=3))
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -62,8 +63,8 @@ def _table(head: Row, rows: Iterable[Row], left: int = 1) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _section(title: str, head: Row, rows: list[Row]) -> str:
-    return f"## {title}\n\n{_table(head, rows)}" if rows else ""
+def _section(title: str, head: Row, rows: list[Row], left: int = 1) -> str:
+    return f"## {title}\n\n{_table(head, rows, left)}" if rows else ""
 
 
 def _number(value: float | None, form: str) -> str:

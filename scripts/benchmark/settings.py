@@ -55,8 +55,15 @@ QUICK = Settings(
 )
 
 
+def _count(text: str) -> int:
+    """At least one: of no text and no round there is no median, which would be said at the very end."""
+    if (value := int(float(text))) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is less than 1")
+    return value
+
+
 def _numbers(text: str) -> list[int]:
-    return sorted(int(float(part)) for part in text.split(",") if part)
+    return sorted(_count(part) for part in text.split(",") if part)
 
 
 def parse(argv: list[str] | None, description: str | None) -> Settings:
@@ -69,17 +76,17 @@ def parse(argv: list[str] | None, description: str | None) -> Settings:
     )
     add = parser.add_argument
     add("--quick", action="store_true", help="about three minutes: fewer texts and rounds, no memory; writes to /tmp")
-    add("--rounds", type=int, help="interleaved rounds of the table (5)")
-    add("--short", type=int, help="short queries (256)")
-    add("--passages", type=int, help="passages (32)")
-    add("--tail", type=int, help="texts of the long tail (32)")
-    add("--longest", type=int, help="tokens of its longest text (4000)")
+    add("--rounds", type=_count, help="interleaved rounds of the table (5)")
+    add("--short", type=_count, help="short queries (256)")
+    add("--passages", type=_count, help="passages (32)")
+    add("--tail", type=_count, help="texts of the long tail (32)")
+    add("--longest", type=_count, help="tokens of its longest text (4000)")
     add("--cap", type=float, help="seconds a round that a contender may take for a mix before it gets a sample (20)")
     add("--cosines", type=int, help="texts of each mix that are compared with float32 (6)")
     add("--queries", type=int, help="queries for the latency (50)")
     add("--lengths", type=_numbers, help="lengths of the curve, in tokens, comma-separated (8 to 4096, doubling)")
-    add("--length-tokens", type=int, help="content tokens at each length (2048)")
-    add("--length-rounds", type=int, help="rounds at each length (3)")
+    add("--length-tokens", type=_count, help="content tokens at each length (2048)")
+    add("--length-rounds", type=_count, help="rounds at each length (3)")
     add("--sizes", type=_numbers, help="sizes of corpora of short texts, comma-separated (1e2,1e3,1e4,1e5)")
     add("--size-cap", type=float, help="skip sizes that would take a contender longer, in seconds (180)")
     add("--memory", action=argparse.BooleanOptionalAction, help="measure peak memory")

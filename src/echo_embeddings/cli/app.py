@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 from echo_embeddings import __version__
 from echo_embeddings.errors import EchoError
 
-from . import compare, embed, index, model, output, search, train
+from . import compare, embed, index, mine, model, output, search, train
 
 __all__ = ["app"]
 
@@ -75,4 +75,5 @@ app.command()(index.index)
 app.command()(search.search)
 app.command()(compare.compare)
 app.command()(train.train)
+app.command()(mine.mine)
 app.add_typer(model.app, name="model")

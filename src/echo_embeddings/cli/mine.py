@@ -1,0 +1,105 @@
+"""``mine``: pairs in, the same pairs with hard negatives out. The work is done by sentence-transformers-echo."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from . import options, output
+from .errors import InputError
+
+__all__ = ["mine"]
+
+
+@dataclass(frozen=True)
+class _Mined:
+    """What was done."""
+
+    output: str
+    pairs: int
+    triples: int
+    negatives: int
+    model: str
+    config: str
+    seconds: float
+
+
+def mine(  # noqa: PLR0913 - typer wants a parameter for each option
+    source: Annotated[
+        Path, typer.Argument(metavar="PAIRS", help="A .jsonl, .csv or .parquet file of questions and their passages.")
+    ],
+    target: Annotated[Path, typer.Argument(metavar="OUTPUT", help="A .jsonl or .jsonl.gz file.")],
+    *,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(help="Give it twice: questions, passages; without it, 'anchor' and 'positive'."),
+    ] = None,
+    negatives: Annotated[int, typer.Option(help="How many a pair; pairs with fewer are dropped.", min=1)] = 1,
+    margin: Annotated[
+        float, typer.Option(help="How far below its passage's score a negative stays, as a part of it.", min=0, max=1)
+    ] = 0.05,
+    skip: Annotated[int, typer.Option(help="Nearest passages that are never taken.", min=0)] = 0,
+    candidates: Annotated[int, typer.Option(help="Nearest passages that are looked at.", min=1)] = 50,
+    limit: Annotated[int | None, typer.Option(help="This many pairs only, drawn at random.", min=1)] = None,
+    seed: Annotated[int, typer.Option(help="For the order of the pairs, and the draw.")] = 0,
+    model: options.Model = None,
+    config: options.Config = None,
+    device: options.Device = None,
+    dtype: options.DType = "auto",
+    max_length: options.MaxLength = None,
+    restart: Annotated[bool, typer.Option("--restart", help="Overwrite OUTPUT.")] = False,
+    json: options.Json = False,
+) -> None:
+    """Find for each question passages that look right and are not, to train on."""
+    started = time.perf_counter()
+    try:
+        from sentence_transformers_echo.training import Data
+        from sentence_transformers_echo.training import mine as run
+        from sentence_transformers_echo.training.data import read
+    except ImportError as error:
+        raise ImportError(
+            f"mining needs {error.name}: pip install 'sentence-transformers-echo[train]'", name=error.name
+        ) from error
+    _require_target(source, target, overwrite=restart)
+    if negatives > candidates:
+        raise InputError(f"--negatives {negatives} cannot be found among --candidates {candidates}; look at more")
+    data = Data(str(source), columns=tuple(column) if column else None, limit=limit)
+    pairs = len(read(data, Path(), seed))  # a bad row is said before the model is loaded
+    encoder = options.open_encoder(model, config, device=device, dtype=dtype, max_length=max_length)
+    triples = run(
+        data, target, encoder, negatives=negatives, margin=margin, skip=skip, candidates=candidates, seed=seed
+    )
+    seconds = round(time.perf_counter() - started, 3)
+    facts = _Mined(str(target), pairs, triples, negatives, encoder.model_name, encoder.config.fingerprint(), seconds)
+    _report(facts, json=json)
+
+
+def _require_target(source: Path, target: Path, *, overwrite: bool) -> None:
+    if not target.name.endswith((".jsonl", ".jsonl.gz")):
+        raise InputError(f"{target}: the suffix {target.suffix!r} is unknown; write to .jsonl or .jsonl.gz")
+    if target.is_dir():
+        raise InputError(f"{target} is a folder; give a .jsonl or .jsonl.gz file")
+    if not target.parent.is_dir():
+        raise InputError(f"{target}: there is no folder {target.parent}; make it first")
+    if target.exists() and source.exists() and target.samefile(source):
+        raise InputError(f"{target} is the input; choose another output")
+    if target.exists() and not overwrite:
+        raise InputError(f"{target} exists; add --restart to mine anew, or choose another output")
+
+
+def _report(mined: _Mined, *, json: bool) -> None:
+    if json:
+        output.print_json(asdict(mined))
+        return
+    # A recipe finds a column "negative" by itself, but not these.
+    columns = ", ".join(["anchor", "positive", *(f"negative_{i + 1}" for i in range(mined.negatives))])
+    output.out.print(
+        f"{mined.output}: {mined.triples} of {mined.pairs} pairs with {mined.negatives} hard negative(s) each in "
+        f"{mined.seconds:.1f} s. In a recipe: columns: [{columns}]",
+        markup=False,
+        soft_wrap=True,
+    )
