@@ -15,8 +15,8 @@ import typer
 from echo_embeddings import __version__
 
 from . import options, output
-from .errors import InputError, require
-from .files import digest, whole_file
+from .errors import require
+from .files import digest, require_target, whole_file
 from .options import Role
 from .shards import Shards
 from .tables import Table, open_table
@@ -54,7 +54,7 @@ def embed(  # noqa: PLR0913 - typer wants a parameter for each option
     """
     started = time.perf_counter()
     parts = target.with_name(f"{target.name}.parts")
-    _require_target(source, target, overwrite=restart or parts.exists())
+    require_target(source, target, (".parquet", ".npy"), overwrite=restart or parts.exists())
     table = open_table(source, column)
     rows = table.count()
     schema = _schema(table, target)
@@ -76,20 +76,6 @@ def embed(  # noqa: PLR0913 - typer wants a parameter for each option
         _assemble(target, table, schema, shards)
     shards.remove()
     _report(target, shards, encoder, before, time.perf_counter() - started, json=json)
-
-
-def _require_target(source: Path, target: Path, *, overwrite: bool) -> None:
-    suffix = target.suffix.lower()
-    if suffix not in (".parquet", ".npy"):
-        raise InputError(f"{target}: the suffix {suffix!r} is unknown; write to .parquet or .npy")
-    if target.is_dir():
-        raise InputError(f"{target} is a folder; give a .parquet or .npy file")
-    if not target.parent.is_dir():
-        raise InputError(f"{target}: there is no folder {target.parent}; make it first")
-    if target.exists() and source.exists() and target.samefile(source):
-        raise InputError(f"{target} is the input; choose another output")
-    if target.exists() and not overwrite:
-        raise InputError(f"{target} exists; add --restart to compute it anew, or choose another output")
 
 
 def _schema(table: Table, target: Path) -> Any:

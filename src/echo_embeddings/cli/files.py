@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["digest", "whole_file", "whole_folder"]
+from .errors import InputError
+
+__all__ = ["digest", "require_target", "whole_file", "whole_folder"]
 
 
 @contextmanager
@@ -49,6 +51,25 @@ def whole_folder(path: Path) -> Iterator[Path]:
 def remove(folder: Path) -> None:
     """Remove a folder and what is in it, if it is there."""
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def require_target(source: Path, target: Path, suffixes: tuple[str, ...], *, overwrite: bool) -> None:
+    """Say what is wrong with a command's output before any work is done.
+
+    Raises:
+        InputError: it has another suffix, no folder to be in, is the input, or exists and shall not be overwritten.
+    """
+    known = " or ".join(suffixes)
+    if not target.name.lower().endswith(suffixes):
+        raise InputError(f"{target}: the suffix {target.suffix.lower()!r} is unknown; write to {known}")
+    if target.is_dir():
+        raise InputError(f"{target} is a folder; give a {known} file")
+    if not target.parent.is_dir():
+        raise InputError(f"{target}: there is no folder {target.parent}; make it first")
+    if target.exists() and source.exists() and target.samefile(source):
+        raise InputError(f"{target} is the input; choose another output")
+    if target.exists() and not overwrite:
+        raise InputError(f"{target} exists; add --restart to compute it anew, or choose another output")
 
 
 def digest(path: Path) -> str:

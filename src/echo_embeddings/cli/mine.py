@@ -11,6 +11,7 @@ import typer
 
 from . import options, output
 from .errors import InputError
+from .files import require_target
 
 __all__ = ["mine"]
 
@@ -64,7 +65,7 @@ def mine(  # noqa: PLR0913 - typer wants a parameter for each option
         raise ImportError(
             f"mining needs {error.name}: pip install 'sentence-transformers-echo[train]'", name=error.name
         ) from error
-    _require_target(source, target, overwrite=restart)
+    require_target(source, target, (".jsonl", ".jsonl.gz"), overwrite=restart)
     if negatives > candidates:
         raise InputError(f"--negatives {negatives} cannot be found among --candidates {candidates}; look at more")
     data = Data(str(source), columns=tuple(column) if column else None, limit=limit)
@@ -76,19 +77,6 @@ def mine(  # noqa: PLR0913 - typer wants a parameter for each option
     seconds = round(time.perf_counter() - started, 3)
     facts = _Mined(str(target), pairs, triples, negatives, encoder.model_name, encoder.config.fingerprint(), seconds)
     _report(facts, json=json)
-
-
-def _require_target(source: Path, target: Path, *, overwrite: bool) -> None:
-    if not target.name.endswith((".jsonl", ".jsonl.gz")):
-        raise InputError(f"{target}: the suffix {target.suffix!r} is unknown; write to .jsonl or .jsonl.gz")
-    if target.is_dir():
-        raise InputError(f"{target} is a folder; give a .jsonl or .jsonl.gz file")
-    if not target.parent.is_dir():
-        raise InputError(f"{target}: there is no folder {target.parent}; make it first")
-    if target.exists() and source.exists() and target.samefile(source):
-        raise InputError(f"{target} is the input; choose another output")
-    if target.exists() and not overwrite:
-        raise InputError(f"{target} exists; add --restart to mine anew, or choose another output")
 
 
 def _report(mined: _Mined, *, json: bool) -> None:

@@ -100,7 +100,7 @@ def test_it_refuses_before_it_loads_anything(run, pairs, tmp_path):
         ("half.jsonl", "new.jsonl"): "half.jsonl:1: there is no column 'positive', only anchor; name the columns",
         ("faq.csv", "new.jsonl"): "faq.csv: there is no column 'anchor', only q, a; choose one with --column",
         ("faq.csv", "new.jsonl", "--column", "q"): "faq.csv: columns=['q']: give pairs",
-        (pairs, "old.jsonl"): "old.jsonl exists; add --restart to mine anew, or choose another output",
+        (pairs, "old.jsonl"): "old.jsonl exists; add --restart to compute it anew, or choose another output",
         (pairs, pairs, "--restart"): "pairs.jsonl is the input; choose another output",
         (pairs, "new.csv"): "new.csv: the suffix '.csv' is unknown; write to .jsonl or .jsonl.gz",
         (pairs, "no/new.jsonl"): "no/new.jsonl: there is no folder no; make it first",

@@ -57,6 +57,8 @@ def mine(
         raise ConfigError(f"{data.path}: loss={data.loss!r}: negatives are mined for pairs, so loss='contrastive'")
     if not 0 <= margin < 1:
         raise ConfigError(f"margin={margin!r}: give a part of the positive's score, from 0 to below 1")
+    if not 1 <= negatives <= candidates:
+        raise ConfigError(f"negatives={negatives!r}: give a number from 1 to candidates={candidates}")
     pairs = read(data, Path(), seed).select_columns(["anchor", "positive"])
     mined = mine_hard_negatives(
         pairs,
