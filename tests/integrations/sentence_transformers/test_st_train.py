@@ -363,6 +363,7 @@ class TestMining:
             ("t.txt", {}, {}, "give a .jsonl or .jsonl.gz file"),
             ("t.jsonl", {"loss": "simcse"}, {}, "negatives are mined for pairs"),
             ("t.jsonl", {}, {"margin": 2}, "margin=2: give a part of the positive's score"),
+            ("t.jsonl", {}, {"negatives": 60}, "negatives=60: give a number from 1 to candidates=50"),
         ],
     )
     def test_errors(self, tmp_path, output, fields, options, message):
