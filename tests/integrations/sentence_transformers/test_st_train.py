@@ -87,10 +87,17 @@ def test_every_loss_in_one_run_and_every_loader(recipe, pairs, texts, teacher, t
     lora = Lora(rank=4, dropout=0.1, first_layer=2, modules=("q_proj", "down_proj"))
     simcse = Data(texts, "simcse", name="alone")
     mixed = recipe(
-        Data(pairs), Data(texts, "distill"), simcse, teacher=teacher, dimension=24, lora=lora, matryoshka=(24, 8)
+        Data(pairs),
+        Data(texts, "distill"),
+        simcse,
+        Data(texts, "rank", name="near"),
+        teacher=teacher,
+        dimension=24,
+        lora=lora,
+        matryoshka=(24, 8),
     )
     done = run(mixed)
-    assert done.rows == {"pairs": 8, "texts": 16, "alone": 16}
+    assert done.rows == {"pairs": 8, "texts": 16, "alone": 16, "near": 16}
     weights = load_file(done.folder / "adapter_model.safetensors")
     assert {name.split(".")[3] for name in weights} == {"2", "3", "4"}  # late echo exits at 0.8 of the tiny model
     assert {name.split(".")[5] for name in weights} == {"q_proj", "down_proj"}
@@ -112,7 +119,7 @@ def test_every_loss_in_one_run_and_every_loader(recipe, pairs, texts, teacher, t
 
 def test_resumed_training_gives_the_weights_of_an_uninterrupted_one(recipe, pairs, texts, teacher, tmp_path):
     fields = {"teacher": teacher, "dimension": 24, "lora": Lora(rank=4, dropout=0.1)}
-    both = recipe(Data(pairs), Data(texts, "distill"), **fields)
+    both = recipe(Data(pairs), Data(texts, "distill"), Data(texts, "rank", name="near"), **fields)
     whole = trained_weights(run(both).folder)
     broken = both.replace(output=str(tmp_path / "broken"))
     run(broken)
@@ -270,7 +277,7 @@ class TestData:
     @pytest.mark.parametrize(
         ("fields", "message"),
         [
-            ({"loss": "triplet"}, "loss='triplet' is unknown; choose one of contrastive, distill, simcse"),
+            ({"loss": "triplet"}, "loss='triplet' is unknown; choose one of contrastive, distill, rank, simcse"),
             ({"columns": ("a",)}, r"columns=\['a'\]: give pairs, or triples with hard negatives"),
             ({"ratio": 0}, "ratio=0: give a number above 0; 1 uses each row once"),
             ({"limit": 0}, "limit=0: give a whole number of at least 1"),
@@ -318,9 +325,17 @@ class TestRecipe:
             ("data: [{path: p}]\noutput: o\nwarmup: 1", "warmup=1: give a part of the steps"),
             ("data: [{path: p}, {path: p}]\noutput: o", "two files are named 'p'; give one of them another name"),
             ("data: [{path: p, loss: distill}]\noutput: o", "loss='distill' needs a teacher and a dimension"),
+            ("data: [{path: p, loss: rank}]\noutput: o\nteacher: t", "loss='rank' needs a teacher and a dimension"),
+            (
+                "data: [{path: p, loss: rank}]\noutput: o\nteacher: t\ndimension: 8\nwhiten: null",
+                "loss='rank' ranks whitened states; give whiten a power",
+            ),
             ("data: [{path: p}]\noutput: o\nwhiten: 3", "whiten=3: give a power from 0 to 1, or null to keep the head"),
             ("data: [{path: p}]\noutput: o\nranking_steps: -1", "ranking_steps=-1: give a whole number of at least 0"),
-            ("data: [{path: p}]\noutput: o\nteacher: t", "teacher='t' is named, but no data has loss='distill'"),
+            (
+                "data: [{path: p}]\noutput: o\nteacher: t",
+                "teacher='t' is named, but no data has loss='distill' or 'rank'",
+            ),
             ("data: [{path: p, loss: simcse}]\noutput: o", "by dropout; set lora: dropout: 0.1"),
             ("data: [{path: p}]\noutput: o\nconfig: {layers: 3}", "config has the unknown field 'layers'"),
             ("data: [{path: p}]\noutput: o\nconfig: 3", "config=3: give a preset's name, or fields"),

@@ -14,15 +14,18 @@ from echo_embeddings import ConfigError
 from echo_embeddings.cli.errors import InputError
 from echo_embeddings.cli.tables import Row, checked, open_table
 
-__all__ = ["LOSSES", "Data", "read"]
+__all__ = ["LOSSES", "TAUGHT", "Data", "read"]
 
 #: What each loss learns from.
 LOSSES = {
     "contrastive": "pairs, or triples with hard negatives: anchor, positive[, negative, ...]",
     "distill": "single texts (of every column named); the teacher says what their vectors shall be",
+    "rank": "single texts, as for distill; batches of like texts, which shall rank each other as the teacher says",
     "simcse": "single texts; each is its own positive, seen through another dropout (arXiv 2104.08821)",
 }
-_COLUMNS = {"contrastive": ("anchor", "positive"), "distill": ("text",), "simcse": ("text",)}
+#: Losses that a teacher's vectors are needed for.
+TAUGHT = ("distill", "rank")
+_COLUMNS = {"contrastive": ("anchor", "positive"), "distill": ("text",), "rank": ("text",), "simcse": ("text",)}
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"'”’]?\s+(?=[A-Z\"“])")  # noqa: RUF001 - quotation marks as they are printed
 _SENTENCE = range(20, 300)
 
@@ -33,7 +36,7 @@ class Data:
 
     Args:
         path: a ``.jsonl``, ``.csv``, ``.parquet`` or ``.txt`` file; the first two also with ``.gz``.
-        loss: ``"contrastive"``, ``"distill"`` or ``"simcse"``.
+        loss: ``"contrastive"``, ``"distill"``, ``"rank"`` or ``"simcse"``.
         columns: the columns, in order. Contrastive: anchor (the query), positive (its document), then hard negatives;
             by default ``anchor`` and ``positive``, and ``negative`` if the first row has it. The others take every
             column as texts of their own; by default ``text``.
@@ -71,7 +74,9 @@ class Data:
         ):
             raise ConfigError(f"{self.path}: limit={self.limit!r}: give a whole number of at least 1, or leave it out")
         if self.sentences and self.loss == "contrastive":
-            raise ConfigError(f"{self.path}: sentences=True breaks pairs apart; use it with loss='distill' or 'simcse'")
+            raise ConfigError(
+                f"{self.path}: sentences=True breaks pairs apart; use it with single texts, such as loss='distill'"
+            )
 
     @property
     def title(self) -> str:

@@ -18,7 +18,7 @@ from torch.nn import functional
 from echo_embeddings.transform import Project
 from echo_embeddings.vectors import Vectors, unit
 
-__all__ = ["ranked"]
+__all__ = ["divergence", "ranked"]
 
 #: Of the softmax over cosines to the other texts of a step, the teacher's and the student's.
 _TEMPERATURE = 0.1
@@ -61,7 +61,7 @@ def ranked(
             some = torch.randperm(len(inputs), generator=generator)[:_TEXTS]
             outputs, likeness = inputs[some] @ matrix, wanted[some] @ wanted[some].T
             optimizer.zero_grad()
-            loss = torch.stack([_divergence(outputs[:, :length], likeness) for length in lengths]).sum()
+            loss = torch.stack([divergence(outputs[:, :length], likeness, _TEMPERATURE) for length in lengths]).sum()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
@@ -76,12 +76,12 @@ def _shared_axes(vectors: Vectors, targets: Vectors) -> NDArray[np.float64]:
     return axes
 
 
-def _divergence(vectors: Tensor, likeness: Tensor) -> Tensor:
+def divergence(vectors: Tensor, likeness: Tensor, temperature: float) -> Tensor:
     """How far the student's neighbours are from the teacher's, whose cosines are ``likeness``."""
     directions = functional.normalize(vectors, dim=-1)
-    itself = torch.eye(len(directions), dtype=torch.bool)
+    itself = torch.eye(len(directions), dtype=torch.bool, device=vectors.device)
     ours, theirs = (
-        (cosines / _TEMPERATURE).masked_fill(itself, -1e4).log_softmax(dim=-1)
+        (cosines / temperature).masked_fill(itself, -1e4).log_softmax(dim=-1)
         for cosines in (directions @ directions.T, likeness)
     )
     return functional.kl_div(ours, theirs, reduction="batchmean", log_target=True)

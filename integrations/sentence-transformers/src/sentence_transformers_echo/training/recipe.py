@@ -10,7 +10,7 @@ from typing import Any
 from echo_embeddings import ConfigError, EchoConfig
 from echo_embeddings.config import require_whole
 
-from .data import Data
+from .data import TAUGHT, Data
 
 __all__ = ["Lora", "Recipe"]
 
@@ -47,8 +47,8 @@ class Recipe:
         model: hub id or folder; ``None`` is the built-in model.
         config: what the model reads and which layers run, in training as afterwards; an ``EchoConfig``, a preset's
             name, or a mapping of an ``EchoConfig``'s fields (with ``preset``: what else is taken from there).
-        teacher: for ``"distill"``: a SentenceTransformer, by hub id, folder, or ``package:module/path`` of an
-            installed package.
+        teacher: for ``"distill"`` and ``"rank"``: a SentenceTransformer, by hub id, folder, or ``package:module/path``
+            of an installed package.
         dimension: length of the trained vectors: a linear head follows the pooling. Needed with a teacher; its
             principal axes come first, so that shorter prefixes work too. ``None``: no head, the model's own length.
         whiten: what takes the head's place after training: the trained states themselves on their own ``dimension``
@@ -122,13 +122,16 @@ class Recipe:
         if twice := sorted({title for title in titles if titles.count(title) > 1}):
             raise ConfigError(f"two files are named {twice[0]!r}; give one of them another name:")
         losses = {data.loss for data in self.data}
-        if "distill" in losses and (self.teacher is None or self.dimension is None):
+        taught = sorted(losses & set(TAUGHT))
+        if taught and (self.teacher is None or self.dimension is None):
             raise ConfigError(
-                "loss='distill' needs a teacher and a dimension, such as teacher: "
+                f"loss={taught[0]!r} needs a teacher and a dimension, such as teacher: "
                 "sentence-transformers/all-MiniLM-L6-v2 and dimension: 384"
             )
-        if self.teacher is not None and "distill" not in losses:
-            raise ConfigError(f"teacher={self.teacher!r} is named, but no data has loss='distill'")
+        if self.teacher is not None and not taught:
+            raise ConfigError(f"teacher={self.teacher!r} is named, but no data has loss='distill' or 'rank'")
+        if "rank" in losses and self.whiten is None:
+            raise ConfigError("loss='rank' ranks whitened states; give whiten a power from 0 to 1, such as 0.4")
         if self.whiten is not None and not 0 <= self.whiten <= 1:
             raise ConfigError(f"whiten={self.whiten!r}: give a power from 0 to 1, or null to keep the head")
         require_whole("ranking_steps", self.ranking_steps, at_least=0)
@@ -136,6 +139,11 @@ class Recipe:
             require_whole("dimension", self.dimension, at_least=1)
         if "simcse" in losses and not self.lora.dropout:
             raise ConfigError("loss='simcse' tells a text's two passes apart by dropout; set lora: dropout: 0.1")
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Of the vectors that a teacher's ranks are taught to: all dimensions, half and a quarter."""
+        return tuple(self.dimension // part for part in (1, 2, 4) if self.dimension >= part) if self.dimension else ()
 
     @property
     def echo_config(self) -> EchoConfig:

@@ -27,7 +27,7 @@ from sentence_transformers_echo.module import EchoModule
 from .ranking import ranked
 from .recipe import Lora, Recipe
 
-__all__ = ["fit_head", "folded", "has_head", "make", "name_base", "restore", "store", "trained"]
+__all__ = ["fit_head", "fit_map", "folded", "has_head", "make", "name_base", "restore", "store", "trained"]
 
 _FILE = "echo_trained.safetensors"
 
@@ -148,7 +148,9 @@ def head(model: SentenceTransformer) -> Dense:
 
 
 @torch.no_grad()
-def fit_head(model: SentenceTransformer, texts: list[str], targets: NDArray[np.float32], ridge: float = 0.1) -> None:
+def fit_head(
+    model: SentenceTransformer, texts: list[str], targets: NDArray[np.float32], ridge: float = 0.1
+) -> NDArray[np.float32]:
     """Start the head at the ridge regression of ``targets`` on what the untrained model says of ``texts``.
 
     If the config has no transforms yet, it gets the ``Standardize`` of these texts: then all dimensions learn alike.
@@ -158,6 +160,9 @@ def fit_head(model: SentenceTransformer, texts: list[str], targets: NDArray[np.f
         texts: a few thousand; fewer than the model has dimensions are too few to be worth it.
         targets: the teacher's unit vectors, ``[n, dimension]``.
         ridge: weight of the penalty for each text.
+
+    Returns:
+        What the head is given for these texts, ``[n, hidden]``.
     """
     dense, module = head(model), _module(model)
     vectors = _pooled(model, texts)
@@ -171,6 +176,15 @@ def fit_head(model: SentenceTransformer, texts: list[str], targets: NDArray[np.f
     solved = np.linalg.solve(inputs.T @ inputs + penalty, inputs.T @ targets)
     dense.linear.weight.copy_(torch.from_numpy(solved[:-1].T))
     dense.linear.bias.copy_(torch.from_numpy(solved[-1]))
+    return vectors
+
+
+def fit_map(recipe: Recipe, states: NDArray[np.float32], targets: NDArray[np.float32]) -> Project:
+    """From pooled states to the vectors of the result: whitened, and taught to rank as the teacher does."""
+    if recipe.dimension is None or recipe.whiten is None:
+        raise ConfigError("a map behind the pooling needs a dimension and a power to whiten with")
+    whitened = Project.whiten(states, power=recipe.whiten)
+    return ranked(whitened, states, targets, recipe.lengths, recipe.ranking_steps, recipe.seed)
 
 
 def folded(
@@ -193,10 +207,7 @@ def folded(
     transforms = module.echo_config.transforms
     if has_head(model) and recipe.dimension is not None and recipe.whiten is not None:
         module.change(transforms=())
-        states = _pooled(model, texts)
-        lengths = [recipe.dimension // part for part in (1, 2, 4) if recipe.dimension >= part]
-        whitened = Project.whiten(states, power=recipe.whiten)
-        transforms = (ranked(whitened, states, targets, lengths, recipe.ranking_steps, recipe.seed),)
+        transforms = (fit_map(recipe, _pooled(model, texts), targets),)
     elif has_head(model):
         linear = head(model).linear
         weight, bias = linear.weight.detach().float().cpu().numpy().T, linear.bias.detach().float().cpu().numpy()

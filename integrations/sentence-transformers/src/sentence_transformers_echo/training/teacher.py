@@ -17,7 +17,7 @@ from sentence_transformers import SentenceTransformer
 from echo_embeddings import ConfigError
 from echo_embeddings.vectors import unit
 
-__all__ = ["load", "targets"]
+__all__ = ["Vectors", "load", "targets"]
 
 Vectors = NDArray[np.float32]
 #: Of the teacher's tokens: more than a student reads in training, in whatever tokens it has.

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset, DatasetDict
-from numpy.typing import NDArray
 from sentence_transformers import (
     SentenceTransformer,
     SentenceTransformerTrainer,
@@ -32,11 +31,12 @@ from echo_embeddings import ConfigError, TruncationWarning
 
 from . import student
 from .card import write_card
-from .data import read
+from .data import TAUGHT, Data, read
 from .judge import Judge
+from .losses import RankDistillLoss
 from .recipe import Recipe
-from .samplers import pick
-from .teacher import targets
+from .samplers import RANKED, pick
+from .teacher import Vectors, targets
 
 __all__ = ["Trained", "train"]
 
@@ -93,20 +93,21 @@ def _train(recipe: Recipe, output: Path, *, resume: bool, show_progress: bool) -
     judge = Judge.open(recipe.evaluate, folder, recipe.evaluate_limit)
     set_seed(recipe.seed)
     model = student.make(recipe)
-    data, sample, wanted = _with_targets(recipe, model, data, output / "teacher", show_progress=show_progress)
+    taught = _teach(recipe, model, data, output / "teacher", show_progress=show_progress)
+    data = {entry.title: _columns(entry, data[entry.title], taught) for entry in recipe.data}
     model.model_card_data.generate_widget_examples = False  # a card shall not quote the data
     before = judge(model) if judge else {}
     trainer = _Trainer(
         model=model,
         args=_arguments(recipe, model, checkpoints, evaluated=judge is not None, show_progress=show_progress),
         train_dataset=DatasetDict(data),
-        loss={entry.title: _loss(recipe, entry.loss, model) for entry in recipe.data},
+        loss={entry.title: _loss(recipe, entry.loss, model, taught) for entry in recipe.data},
         evaluator=judge,
     )
     if not show_progress:
         trainer.remove_callback(PrinterCallback)  # it would print every loss instead of a bar
     trainer.train(resume_from_checkpoint=_last(checkpoints) if resume else None)
-    final = student.folded(model.eval(), recipe, sample, wanted)
+    final = student.folded(model.eval(), recipe, taught.sample, taught.wanted)
     after = judge(final) if judge else {}
     done = Trained(output, before, after, {name: len(rows) for name, rows in data.items()})
     final.save_pretrained(str(output))
@@ -142,36 +143,53 @@ class _Trainer(SentenceTransformerTrainer):
         student.restore(self.model, Path(checkpoint_path))
 
 
-def _with_targets(
-    recipe: Recipe, model: SentenceTransformer, data: dict[str, Dataset], cache: Path, *, show_progress: bool
-) -> tuple[dict[str, Dataset], list[str], NDArray[np.float32]]:
-    """Give texts the columns that their loss wants, and fit the head to the teacher.
+@dataclass(frozen=True)
+class _Taught:
+    """What a teacher says of the texts it is asked about.
 
-    Returns:
-        The data, and a sample of the distilled texts with the teacher's vectors.
+    Attributes:
+        targets: of each data set with such a loss, unit vectors ``[rows, dimension]``.
+        sample: some of their texts, for fitting.
+        wanted: the teacher's vectors for the sample.
+        states: the untrained model's pooled states for the first of the sample.
     """
-    losses = {entry.title: entry.loss for entry in recipe.data}
-    ready = dict(data)
-    for name in [name for name, loss in losses.items() if loss == "simcse"]:
-        texts = data[name]["text"]
-        ready[name] = Dataset.from_dict({"anchor": texts, "positive": texts})
-    distilled = [name for name, loss in losses.items() if loss == "distill"]
-    if recipe.teacher is None or recipe.dimension is None or not distilled:
-        return ready, [], np.empty((0, 0), np.float32)
-    texts = [text for name in distilled for text in data[name]["text"]]
+
+    targets: dict[str, Vectors] = field(default_factory=dict)
+    sample: list[str] = field(default_factory=list)
+    wanted: Vectors = field(default_factory=lambda: np.empty((0, 0), np.float32))
+    states: Vectors = field(default_factory=lambda: np.empty((0, 0), np.float32))
+
+
+def _teach(
+    recipe: Recipe, model: SentenceTransformer, data: dict[str, Dataset], cache: Path, *, show_progress: bool
+) -> _Taught:
+    """Ask the teacher, and fit the head to what it says."""
+    names = [entry.title for entry in recipe.data if entry.loss in TAUGHT]
+    if recipe.teacher is None or recipe.dimension is None or not names:
+        return _Taught()
+    texts = [text for name in names for text in data[name]["text"]]
     wanted = targets(recipe.teacher, texts, recipe.dimension, cache, show_progress=show_progress)
+    ends = np.cumsum([len(data[name]) for name in names])
     some = np.random.default_rng(recipe.seed).permutation(len(texts))[:_FIT_MAP_ON]
     sample = [texts[i] for i in some]
-    student.fit_head(model, sample[:_FIT_HEAD_ON], wanted[some[:_FIT_HEAD_ON]])
-    start = 0
-    for name in distilled:
-        rows = len(data[name])
-        ready[name] = Dataset.from_dict({"text": data[name]["text"], "label": list(wanted[start : start + rows])})
-        start += rows
-    return ready, sample, wanted[some]
+    states = student.fit_head(model, sample[:_FIT_HEAD_ON], wanted[some[:_FIT_HEAD_ON]])
+    return _Taught(dict(zip(names, np.split(wanted, ends[:-1]), strict=True)), sample, wanted[some], states)
 
 
-def _loss(recipe: Recipe, name: str, model: SentenceTransformer) -> nn.Module:
+def _columns(entry: Data, rows: Dataset, taught: _Taught) -> Dataset:
+    """The columns that a loss wants."""
+    if entry.loss == "simcse":
+        return Dataset.from_dict({"anchor": rows["text"], "positive": rows["text"]})
+    if entry.loss in TAUGHT:
+        name = RANKED if entry.loss == "rank" else "text"
+        return Dataset.from_dict({name: rows["text"], "label": list(taught.targets[entry.title])})
+    return rows
+
+
+def _loss(recipe: Recipe, name: str, model: SentenceTransformer, taught: _Taught) -> nn.Module:
+    if name == "rank":
+        project = student.fit_map(recipe, taught.states, taught.wanted[: len(taught.states)])
+        return RankDistillLoss(model, project, recipe.lengths)
     if name == "distill":
         return EmbedDistillLoss(model, distance_metric="cosine")
     contrastive = CachedMultipleNegativesRankingLoss(
