@@ -2,10 +2,10 @@
 
     python scripts/default_passages.py TRAIN recipes/texts-3.jsonl --questions 4500
 
-TRAIN is as for default_texts.py, and so is what is left out. To each passage belong its title, question or summary where
-the data has one (some titles worded as a request), one of its sentences, and for some a question that the built-in model
-itself asks (the right words matter less than that it looks like a question). They are written as texts of their own:
-the loss ``rank`` finds out what is near to what.
+TRAIN is as for default_texts.py, and so is what is left out. To each passage belong its title, question or summary
+where the data has one (some titles worded as a request), one of its sentences, and for some a question that the
+built-in model itself asks (the right words matter less than that it looks like a question). They are written as texts
+of their own: the loss ``rank`` finds out what is near to what.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -42,7 +42,7 @@ ASK = """\
 Passage: The old bridge over the Tarn was closed in 1952, after a barge had struck its second pier.
 Question: What struck the pier of the bridge?
 
-Passage: Mr. Hale sold the mill in 1871 to his cousin, a banker, who turned it into a school for the children of the workers.
+Passage: Mr. Hale sold the mill in 1871 to his cousin, a banker, who turned it into a school for the workers' children.
 Question: Who bought the mill from Mr. Hale?
 
 Passage: {passage}
@@ -54,39 +54,40 @@ Item = TypeVar("Item")
 
 def passages(train: Path, rng: random.Random) -> list[Passage]:
     """Passages of all kinds, each once, in random order."""
-    found: list[Passage] = []
-
-    def draw(items: Iterable[Item], count: int) -> list[Item]:
-        shuffled = list(items)
-        rng.shuffle(shuffled)
-        return shuffled[:count]
-
-    def add(kind: str, text: str, *asked: str) -> None:
-        text = cut(text)
+    kept: dict[str, Passage] = {}
+    for kind, whole, asked in sources(train, rng):
+        text = cut(whole)
         sentences = [part.strip() for part in SENTENCE_END.split(text) if 30 < len(part) < 300]
-        views = [view.strip() for view in asked if len(view.strip()) >= 8]
+        views = [asked.strip()] if len(asked.strip()) >= 8 else []
         if len(sentences) >= 2:
             views.append(rng.choice(sentences[1:]) if len(sentences) > 2 else sentences[1])
-        found.append((kind, text, [view for view in views if view != text][:2]))
+        if len(text) > 100:
+            kept.setdefault(text, (kind, text, [view for view in views if view != text]))
+    return draw(kept.values(), len(kept), rng)
 
-    for row in draw(rows(train, "pairs/papers_title_abstract"), 5000):
-        add("paper", row["positive"], request(row["anchor"], rng) if rng.random() < 0.3 else row["anchor"])
-    for row in draw(rows(train, "pairs/papers_tldr_abstract"), 1500):
-        add("summarised paper", row["positive"], row["anchor"])
-    for row in draw(rows(train, "pairs/medquad_qa_hardneg"), 2500):
-        add("medicine", row["positive"], row["anchor"])
-    for row in draw((row for row in rows(train, "pairs/cppdocs_heading_section") if readable(row)), 1200):
-        add("manual", row["positive"], row["anchor"])
-    for row in draw((row for row in rows(train, "text/gutenberg_paragraphs") if len(row["text"]) > 200), 2500):
-        add("book", row["text"])
+
+def sources(train: Path, rng: random.Random) -> Iterator[tuple[str, str, str]]:
+    """Kind, text and what is asked for it, where the data says so."""
+    for row in draw(rows(train, "pairs/papers_title_abstract"), 5000, rng):
+        yield "paper", row["positive"], request(row["anchor"], rng) if rng.random() < 0.3 else row["anchor"]
+    for row in draw(rows(train, "pairs/papers_tldr_abstract"), 1500, rng):
+        yield "summarised paper", row["positive"], row["anchor"]
+    for row in draw(rows(train, "pairs/medquad_qa_hardneg"), 2500, rng):
+        yield "medicine", row["positive"], row["anchor"]
+    for row in draw(filter(readable, rows(train, "pairs/cppdocs_heading_section")), 1200, rng):
+        yield "manual", row["positive"], row["anchor"]
+    books = [row["text"] for row in rows(train, "text/gutenberg_paragraphs") if len(row["text"]) > 200]
+    for text in draw(books, 2500, rng):
+        yield "book", text, ""
     news = [row["text"] for row in rows(train, "text/nltk_abc")]
-    for i in draw(range(len(news) - 3), 2000):
-        add("news", " ".join(news[i : i + 3]))
-    kept: dict[str, Passage] = {}
-    for passage in found:
-        if len(passage[1]) > 100:
-            kept.setdefault(passage[1], passage)
-    return draw(kept.values(), len(kept))
+    for i in draw(range(len(news) - 3), 2000, rng):
+        yield "news", " ".join(news[i : i + 3]), ""
+
+
+def draw(items: Iterable[Item], count: int, rng: random.Random) -> list[Item]:
+    shuffled = list(items)
+    rng.shuffle(shuffled)
+    return shuffled[:count]
 
 
 def readable(row: dict[str, Any]) -> bool:
