@@ -1,11 +1,15 @@
-"""Passages and what one might ask for them: the texts of ``recipes/default-3.yaml``.
+"""Passages and what one might ask for them: the texts of ``recipes/default-3.yaml`` and the next.
 
-    python scripts/default_passages.py TRAIN recipes/texts-3.jsonl --questions 4500
+    python scripts/default_passages.py TRAIN recipes/texts-3.jsonl
+    python scripts/default_passages.py TRAIN recipes/texts-4.jsonl --fresh recipes/texts-3.jsonl
 
 TRAIN is as for default_texts.py, and so is what is left out. To each passage belong its title, question or summary
 where the data has one (some titles worded as a request), one of its sentences, and for some a question that the
 built-in model itself asks (the right words matter less than that it looks like a question). They are written as texts
 of their own: the loss ``rank`` finds out what is near to what.
+
+``--fresh`` takes passages that the earlier file does not have, and more of them; some requests are in lower case, some
+are long, and questions are asked about a sentence or two, which is faster than about a whole passage.
 """
 
 from __future__ import annotations
@@ -14,8 +18,9 @@ import argparse
 import json
 import random
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import everyday
 import torch
@@ -52,36 +57,62 @@ Passage = tuple[str, str, list[str]]  # kind, text, what is asked
 Item = TypeVar("Item")
 
 
-def passages(train: Path, rng: random.Random) -> list[Passage]:
-    """Passages of all kinds, each once, in random order."""
+@dataclass(frozen=True)
+class Amounts:
+    """How many passages of each kind, sentences of the grammar, and texts that the built-in model is asked about."""
+
+    papers: int = 5000
+    summarised: int = 1500
+    medicine: int = 2500
+    manuals: int = 1200
+    books: int = 2500
+    news: int = 2000
+    everyday: int = 6000
+    questions: int = 4500
+
+
+FRESH = Amounts(papers=9000, medicine=4500, manuals=600, books=4500, news=3000, everyday=9000, questions=9000)
+
+
+def passages(train: Path, amounts: Amounts, rng: random.Random, known: set[str]) -> list[Passage]:
+    """Passages of all kinds that are not ``known``, each once, in random order."""
     kept: dict[str, Passage] = {}
-    for kind, whole, asked in sources(train, rng):
-        text = cut(whole)
+    for kind, text, asked in sources(train, amounts, rng, known):
         sentences = [part.strip() for part in SENTENCE_END.split(text) if 30 < len(part) < 300]
         views = [asked.strip()] if len(asked.strip()) >= 8 else []
         if len(sentences) >= 2:
             views.append(rng.choice(sentences[1:]) if len(sentences) > 2 else sentences[1])
+        if known:
+            views = reworded(views, rng)
         if len(text) > 100:
             kept.setdefault(text, (kind, text, [view for view in views if view != text]))
     return draw(kept.values(), len(kept), rng)
 
 
-def sources(train: Path, rng: random.Random) -> Iterator[tuple[str, str, str]]:
+def sources(train: Path, amounts: Amounts, rng: random.Random, known: set[str]) -> Iterator[tuple[str, str, str]]:
     """Kind, text and what is asked for it, where the data says so."""
-    for row in draw(rows(train, "pairs/papers_title_abstract"), 5000, rng):
-        yield "paper", row["positive"], request(row["anchor"], rng) if rng.random() < 0.3 else row["anchor"]
-    for row in draw(rows(train, "pairs/papers_tldr_abstract"), 1500, rng):
-        yield "summarised paper", row["positive"], row["anchor"]
-    for row in draw(rows(train, "pairs/medquad_qa_hardneg"), 2500, rng):
-        yield "medicine", row["positive"], row["anchor"]
-    for row in draw(filter(readable, rows(train, "pairs/cppdocs_heading_section")), 1200, rng):
-        yield "manual", row["positive"], row["anchor"]
-    books = [row["text"] for row in rows(train, "text/gutenberg_paragraphs") if len(row["text"]) > 200]
-    for text in draw(books, 2500, rng):
-        yield "book", text, ""
+
+    def fresh(found: Iterable[tuple[str, str]], count: int) -> list[tuple[str, str]]:
+        """Texts, cut, and what is asked for them."""
+        return draw([pair for whole, asked in found if (pair := (cut(whole), asked))[0] not in known], count, rng)
+
+    def pairs(name: str) -> list[tuple[str, str]]:
+        return [(row["positive"], row["anchor"]) for row in rows(train, f"pairs/{name}")]
+
+    for text, title in fresh(pairs("papers_title_abstract"), amounts.papers):
+        yield "paper", text, request(title, rng) if rng.random() < 0.3 else title
+    for text, summary in fresh(pairs("papers_tldr_abstract"), amounts.summarised):
+        yield "summarised paper", text, summary
+    for text, question in fresh(pairs("medquad_qa_hardneg"), amounts.medicine):
+        yield "medicine", text, question
+    for text, heading in fresh(filter(readable, pairs("cppdocs_heading_section")), amounts.manuals):
+        yield "manual", text, heading
+    books = [(row["text"], "") for row in rows(train, "text/gutenberg_paragraphs") if len(row["text"]) > 200]
+    for text, nothing in fresh(books, amounts.books):
+        yield "book", text, nothing
     news = [row["text"] for row in rows(train, "text/nltk_abc")]
-    for i in draw(range(len(news) - 3), 2000, rng):
-        yield "news", " ".join(news[i : i + 3]), ""
+    for text, nothing in fresh(((" ".join(news[i : i + 3]), "") for i in range(len(news) - 3)), amounts.news):
+        yield "news", text, nothing
 
 
 def draw(items: Iterable[Item], count: int, rng: random.Random) -> list[Item]:
@@ -90,8 +121,18 @@ def draw(items: Iterable[Item], count: int, rng: random.Random) -> list[Item]:
     return shuffled[:count]
 
 
-def readable(row: dict[str, Any]) -> bool:
-    return len(row["positive"]) > 200 and "&emsp" not in row["positive"]
+def readable(pair: tuple[str, str]) -> bool:
+    return len(pair[0]) > 200 and "&emsp" not in pair[0]
+
+
+def reworded(views: list[str], rng: random.Random) -> list[str]:
+    """Some in lower case and without their last mark, as they are typed; some as one long request."""
+    chance = rng.random()
+    if chance < 0.15:
+        return [view.lower().rstrip(" ?.") for view in views]
+    if chance < 0.3 and len(views) == 2:
+        return [f"{views[0].rstrip('.')}. {views[1]}"]
+    return views
 
 
 def cut(text: str) -> str:
@@ -137,20 +178,39 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("train", type=Path)
     parser.add_argument("output", type=Path)
-    parser.add_argument("--questions", type=int, default=4500, help="passages that the model is asked about")
+    parser.add_argument("--fresh", type=Path, metavar="FILE", help="an earlier output, whose texts are not taken")
     arguments = parser.parse_args()
-    rng = random.Random(4)  # noqa: S311 - no secret
-    found = passages(arguments.train, rng)
+    known, amounts, seed = set[str](), Amounts(), 4
+    if arguments.fresh is not None:
+        known = {json.loads(line)["text"] for line in arguments.fresh.read_text(encoding="utf-8").splitlines()}
+        amounts, seed = FRESH, 7
+    rng = random.Random(seed)  # noqa: S311 - no secret
+    found = passages(arguments.train, amounts, rng, known)
     plain = everyday.sentences(40000)
     rng.shuffle(plain)
-    stories = [text for kind, text, _ in found if kind in ("book", "news")]
-    others = [text for kind, text, _ in found if kind in ("medicine", "paper")][:1600]
-    texts = [text for _, text, _ in found] + [view for _, _, views in found for view in views] + plain[:6000]
-    texts += questions((stories + others)[: arguments.questions], random.Random(1))  # noqa: S311
-    distinct = list(dict.fromkeys(texts))
+    texts = [text for _, text, _ in found] + [view for _, _, views in found for view in views]
+    texts += [text for text in plain if text not in known][: amounts.everyday]
+    texts += questions(asked_about(found, amounts, rng, parts=bool(known)), random.Random(1))  # noqa: S311
+    distinct = [text for text in dict.fromkeys(texts) if text not in known]
     with arguments.output.open("w", encoding="utf-8") as file:
         file.writelines(json.dumps({"text": text}) + "\n" for text in distinct)
     print(f"{len(distinct)} texts in {arguments.output}")
+
+
+def asked_about(found: list[Passage], amounts: Amounts, rng: random.Random, *, parts: bool) -> list[str]:
+    """What the built-in model is asked about: passages, stories first, or one or two sentences of each."""
+    stories = [text for kind, text, _ in found if kind in ("book", "news")]
+    others = [text for kind, text, _ in found if kind in ("medicine", "paper")]
+    if not parts:
+        return (stories + others[:1600])[: amounts.questions]
+    return [part for text in (stories + others)[: amounts.questions] if (part := piece(text, rng))]
+
+
+def piece(text: str, rng: random.Random) -> str:
+    """One or two sentences of a text."""
+    sentences = [part.strip() for part in SENTENCE_END.split(text) if 30 < len(part) < 300]
+    start = rng.randrange(len(sentences)) if sentences else 0
+    return " ".join(sentences[start : start + rng.choice((1, 2))])
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from . import options, output
-from .errors import InputError
+from .errors import InputError, importing_training
 from .files import require_target
 
 __all__ = ["mine"]
@@ -57,14 +57,10 @@ def mine(  # noqa: PLR0913 - typer wants a parameter for each option
 ) -> None:
     """Find for each question passages that look right and are not, to train on."""
     started = time.perf_counter()
-    try:
+    with importing_training("mining"):
         from sentence_transformers_echo.training import Data
         from sentence_transformers_echo.training import mine as run
         from sentence_transformers_echo.training.data import read
-    except ImportError as error:
-        raise ImportError(
-            f"mining needs {error.name}: pip install 'sentence-transformers-echo[train]'", name=error.name
-        ) from error
     require_target(source, target, (".jsonl", ".jsonl.gz"), overwrite=restart)
     if negatives > candidates:
         raise InputError(f"--negatives {negatives} cannot be found among --candidates {candidates}; look at more")

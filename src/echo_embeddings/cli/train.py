@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from . import options, output
+from .errors import importing_training
 
 __all__ = ["train"]
 
@@ -25,13 +26,9 @@ def train(
     json: options.Json = False,
 ) -> None:
     """Fine-tune a model on your own pairs, triples or texts."""
-    try:
+    with importing_training("training"):
         from sentence_transformers_echo.training import Recipe
         from sentence_transformers_echo.training import train as run
-    except ImportError as error:
-        raise ImportError(
-            f"training needs {error.name}: pip install 'sentence-transformers-echo[train]'", name=error.name
-        ) from error
     loaded = Recipe.load(recipe, output=target, seed=seed, steps=steps)
     if data is not None:
         loaded = loaded.replace(data_folder=data)

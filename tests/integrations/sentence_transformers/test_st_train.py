@@ -4,6 +4,7 @@ import gzip
 import json
 import shutil
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -151,6 +152,39 @@ def test_training_goes_on_from_a_trained_adapter(recipe, pairs, tmp_path):
         ConfigError, match=r"start='.*nowhere' has no adapter_model.safetensors; give a trained adapter"
     ):
         student.make(on.replace(lora=Lora(rank=4, start=str(tmp_path / "nowhere"))))
+
+
+def test_the_map_of_the_adapter_that_training_goes_on_from_can_stay(recipe, texts, teacher, tmp_path):
+    first = recipe(Data(texts, "rank"), teacher=teacher, dimension=24, dtype="float32")
+    folder = str(run(first).folder)
+    on = first.replace(output=str(tmp_path / "on"), lora=Lora(rank=4, start=folder), whiten="start", steps=2)
+    model = student.make(on)
+    sentences = [text for pair in PAIRS for text in pair]
+    raw = student._pooled(model, sentences)
+    model[0].change(transforms=(Standardize.fit(raw),))
+    behind = student.behind_pooling(model, on, raw, raw)
+    ours = behind(student._pooled(model, sentences))
+    assert cosines(ours, EchoEncoder(folder, dtype="float32").encode_documents(sentences)).min() > 0.9999
+    before, after = (trained_weights(name) for name in (Path(folder), run(on).folder))
+    assert all(torch.equal(before[name], after[name]) for name in before if "lora" not in name)
+    assert not all(torch.equal(before[name], after[name]) for name in before if "lora" in name)
+    with pytest.raises(ConfigError, match="stands no map to 8 dimensions; give whiten a power"):
+        run(on.replace(output=str(tmp_path / "other"), dimension=8))
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler here")
+@pytest.mark.slow  # a minute of compiling
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")  # torch.compile's own
+def test_compiled_training_is_the_same_but_for_rounding(recipe, pairs, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
+    plain = recipe(Data(pairs), dtype="float32", lora=Lora(rank=4, first_layer=2))
+    compiled = plain.replace(output=str(tmp_path / "compiled"), compiled=True)
+    layers = student.make(compiled)[0].model.layers
+    assert all(layer._compiled_call_impl is not None for layer in layers)
+    one, other = (trained_weights(run(made).folder) for made in (plain, compiled))
+    assert one.keys() == other.keys()
+    for name in one:
+        assert (one[name] - other[name]).abs().max() < 1e-3 * one[name].abs().max(), name
 
 
 def test_folding_the_head_changes_no_vector(recipe, texts, teacher):
@@ -330,7 +364,9 @@ class TestRecipe:
                 "data: [{path: p, loss: rank}]\noutput: o\nteacher: t\ndimension: 8\nwhiten: null",
                 "loss='rank' ranks whitened states; give whiten a power",
             ),
-            ("data: [{path: p}]\noutput: o\nwhiten: 3", "whiten=3: give a power from 0 to 1, or null to keep the head"),
+            ("data: [{path: p}]\noutput: o\nwhiten: 3", "whiten=3: give a power from 0 to 1, 'start' for the map"),
+            ("data: [{path: p}]\noutput: o\nwhiten: all", "whiten='all': give a power from 0 to 1"),
+            ("data: [{path: p}]\noutput: o\nwhiten: start", "keeps the map of lora.start, which is not set"),
             ("data: [{path: p}]\noutput: o\nranking_steps: -1", "ranking_steps=-1: give a whole number of at least 0"),
             (
                 "data: [{path: p}]\noutput: o\nteacher: t",

@@ -12,6 +12,7 @@ from torch.nn import functional
 from echo_embeddings.transform import Project
 
 from .ranking import divergence
+from .student import computing_in_half
 
 __all__ = ["RankDistillLoss"]
 
@@ -52,7 +53,9 @@ class RankDistillLoss(nn.Module):
         """
         (features,) = sentence_features
         module, pooling, head = self.model[0], self.model[1], self.model[2]
-        pooled = pooling(module(features))
+        with computing_in_half(self.model):  # the trainer's own autocast is around the whole model's forward alone
+            tokens = module(features)
+        pooled = pooling(tokens)
         states = pooled["sentence_embedding"].float()
         mapped = torch.addmm(self.get_buffer("bias"), states, self.get_buffer("weight"))
         likeness = labels @ labels.T

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from echo_embeddings import ConfigError, EchoConfig
 from echo_embeddings.config import require_whole
@@ -53,7 +53,8 @@ class Recipe:
             principal axes come first, so that shorter prefixes work too. ``None``: no head, the model's own length.
         whiten: what takes the head's place after training: the trained states themselves on their own ``dimension``
             principal axes, each shrunk by its deviation to this power (``Project.whiten``), which scored better than
-            the head (docs/log.md). ``None`` keeps the head, whose vectors are comparable with the teacher's.
+            the head (docs/log.md). ``"start"`` keeps the map of the adapter in ``lora.start``, which texts are ranked
+            behind, too. ``None`` keeps the head, whose vectors are comparable with the teacher's.
         ranking_steps: in which that map is then taught to rank texts as the teacher does, at ``dimension``, its half
             and its quarter: seconds, on states of 16,000 texts that are computed once. 0 leaves it whitened.
         steps: optimiser steps.
@@ -71,6 +72,8 @@ class Recipe:
         evaluate_every: steps between two evaluations.
         save_every: steps between two checkpoints.
         data_folder: what relative paths start from.
+        compiled: have ``torch.compile`` fuse the decoder layers: half a minute to two at the start, then up to twice as
+            fast on a processor (docs/training.md). Needs a C++ compiler; without one a warning says so.
         dtype: of the frozen weights; ``"auto"`` as in ``EchoEncoder``. Adapters and head are kept in float32.
 
     Raises:
@@ -83,7 +86,7 @@ class Recipe:
     config: EchoConfig | str | Mapping[str, Any] = "zero-shot"
     teacher: str | None = None
     dimension: int | None = None
-    whiten: float | None = 0.4
+    whiten: float | Literal["start"] | None = 0.4
     ranking_steps: int = 150
     steps: int = 500
     batch_size: int = 64
@@ -100,6 +103,7 @@ class Recipe:
     evaluate_every: int = 100
     save_every: int = 100
     data_folder: str = "."
+    compiled: bool = False
     dtype: str = "auto"
 
     def __post_init__(self) -> None:
@@ -132,13 +136,22 @@ class Recipe:
             raise ConfigError(f"teacher={self.teacher!r} is named, but no data has loss='distill' or 'rank'")
         if "rank" in losses and self.whiten is None:
             raise ConfigError("loss='rank' ranks whitened states; give whiten a power from 0 to 1, such as 0.4")
-        if self.whiten is not None and not 0 <= self.whiten <= 1:
-            raise ConfigError(f"whiten={self.whiten!r}: give a power from 0 to 1, or null to keep the head")
+        self._check_whiten()
         require_whole("ranking_steps", self.ranking_steps, at_least=0)
         if self.dimension is not None:
             require_whole("dimension", self.dimension, at_least=1)
         if "simcse" in losses and not self.lora.dropout:
             raise ConfigError("loss='simcse' tells a text's two passes apart by dropout; set lora: dropout: 0.1")
+
+    def _check_whiten(self) -> None:
+        if self.whiten == "start":
+            if self.lora.start is None:
+                raise ConfigError("whiten='start' keeps the map of lora.start, which is not set; name a folder there")
+        elif self.whiten is not None and not (isinstance(self.whiten, int | float) and 0 <= self.whiten <= 1):
+            raise ConfigError(
+                f"whiten={self.whiten!r}: give a power from 0 to 1, 'start' for the map of lora.start, or null to keep "
+                "the head"
+            )
 
     @property
     def lengths(self) -> tuple[int, ...]:

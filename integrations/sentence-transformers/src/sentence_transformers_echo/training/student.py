@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,8 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Dense, Normalize
 from torch import nn
 
-from echo_embeddings import ConfigError, EchoEncoder, builtin, packaged
+from echo_embeddings import ConfigError, EchoConfig, EchoEncoder, builtin, packaged
+from echo_embeddings.compiling import compile_layers
 from echo_embeddings.loading import pick_device
 from echo_embeddings.transform import Project, Standardize, Transform
 from sentence_transformers_echo.folder import from_encoder
@@ -27,7 +30,18 @@ from sentence_transformers_echo.module import EchoModule
 from .ranking import ranked
 from .recipe import Lora, Recipe
 
-__all__ = ["fit_head", "fit_map", "folded", "has_head", "make", "name_base", "restore", "store", "trained"]
+__all__ = [
+    "behind_pooling",
+    "computing_in_half",
+    "fit_head",
+    "folded",
+    "has_head",
+    "make",
+    "name_base",
+    "restore",
+    "store",
+    "trained",
+]
 
 _FILE = "echo_trained.safetensors"
 
@@ -45,6 +59,9 @@ def make(recipe: Recipe) -> SentenceTransformer:
     add_adapters(module, recipe.lora)
     if recipe.lora.start is not None:
         _go_on_from(Path(recipe.lora.start), module)
+    if recipe.compiled:
+        with computing_in_half(model):
+            compile_layers(module.model, backwards=True)
     if recipe.dimension is not None:
         if recipe.dimension > module.get_embedding_dimension():
             raise ConfigError(
@@ -93,6 +110,19 @@ def add_adapters(module: EchoModule, lora: Lora) -> None:
     module.model.add_adapter(
         LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=names)
     )
+
+
+@contextmanager
+def computing_in_half(model: SentenceTransformer) -> Iterator[None]:
+    """Where the frozen weights are bfloat16, compute with the adapters in it too; they are kept in float32.
+
+    That is autocast, and none of the states that peft would turn into float32 for it.
+    """
+    from peft.helpers import disable_input_dtype_casting
+
+    half = _module(model).model.dtype == torch.bfloat16
+    with disable_input_dtype_casting(model, active=half), torch.autocast(model.device.type, torch.bfloat16, half):
+        yield
 
 
 @torch.no_grad()
@@ -179,12 +209,30 @@ def fit_head(
     return vectors
 
 
-def fit_map(recipe: Recipe, states: NDArray[np.float32], targets: NDArray[np.float32]) -> Project:
-    """From pooled states to the vectors of the result: whitened, and taught to rank as the teacher does."""
+def behind_pooling(
+    model: SentenceTransformer, recipe: Recipe, states: NDArray[np.float32], targets: NDArray[np.float32]
+) -> Project:
+    """From what the pooling gives now, ``states``, to the vectors of the result.
+
+    They are whitened, and taught to rank as the teacher does; or mapped as the adapter was that training goes on from.
+    """
     if recipe.dimension is None or recipe.whiten is None:
         raise ConfigError("a map behind the pooling needs a dimension and a power to whiten with")
-    whitened = Project.whiten(states, power=recipe.whiten)
-    return ranked(whitened, states, targets, recipe.lengths, recipe.ranking_steps, recipe.seed)
+    if recipe.whiten != "start":
+        whitened = Project.whiten(states, power=recipe.whiten)
+        return ranked(whitened, states, targets, recipe.lengths, recipe.ranking_steps, recipe.seed)
+    kept = _map_of(Path(str(recipe.lora.start)), recipe.dimension)
+    return _undone(_module(model).echo_config.transforms, kept)
+
+
+def _map_of(folder: Path, dimension: int) -> Project:
+    match EchoConfig.load(folder).transforms:
+        case (Project() as found,) if found.arrays["weight"].shape[1] == dimension:
+            return found
+    raise ConfigError(
+        f"whiten='start': behind the adapter in {str(folder)!r} stands no map to {dimension} dimensions; give whiten a "
+        "power from 0 to 1, such as 0.4"
+    )
 
 
 def folded(
@@ -207,7 +255,8 @@ def folded(
     transforms = module.echo_config.transforms
     if has_head(model) and recipe.dimension is not None and recipe.whiten is not None:
         module.change(transforms=())
-        transforms = (fit_map(recipe, _pooled(model, texts), targets),)
+        states = np.empty((0, 0), np.float32) if recipe.whiten == "start" else _pooled(model, texts)
+        transforms = (behind_pooling(model, recipe, states, targets),)
     elif has_head(model):
         linear = head(model).linear
         weight, bias = linear.weight.detach().float().cpu().numpy().T, linear.bias.detach().float().cpu().numpy()
@@ -233,6 +282,15 @@ def _joined(transforms: tuple[Transform, ...]) -> tuple[Transform, ...]:
             weight = map_["weight"] / scales["std"][:, None]
             return (Project(weight, map_["bias"] - scales["mean"] @ weight),)
     return transforms
+
+
+def _undone(transforms: tuple[Transform, ...], project: Project) -> Project:
+    """``project`` for states that ``Standardize`` has already changed."""
+    match transforms:
+        case (Standardize(arrays=scales),):
+            weight = project.arrays["weight"]
+            return Project(weight * scales["std"][:, None], project.arrays["bias"] + scales["mean"] @ weight)
+    return project
 
 
 def name_base(folder: Path, model: str | None) -> None:

@@ -28,6 +28,7 @@ from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import get_last_checkpoint
 
 from echo_embeddings import ConfigError, TruncationWarning
+from echo_embeddings.transform import Project
 
 from . import student
 from .card import write_card
@@ -151,19 +152,19 @@ class _Taught:
         targets: of each data set with such a loss, unit vectors ``[rows, dimension]``.
         sample: some of their texts, for fitting.
         wanted: the teacher's vectors for the sample.
-        states: the untrained model's pooled states for the first of the sample.
+        project: what texts are ranked behind, where they are (``loss: rank``).
     """
 
     targets: dict[str, Vectors] = field(default_factory=dict)
     sample: list[str] = field(default_factory=list)
     wanted: Vectors = field(default_factory=lambda: np.empty((0, 0), np.float32))
-    states: Vectors = field(default_factory=lambda: np.empty((0, 0), np.float32))
+    project: Project | None = None
 
 
 def _teach(
     recipe: Recipe, model: SentenceTransformer, data: dict[str, Dataset], cache: Path, *, show_progress: bool
 ) -> _Taught:
-    """Ask the teacher, and fit the head to what it says."""
+    """Ask the teacher, and fit to what it says: the head, and the map that texts are ranked behind."""
     names = [entry.title for entry in recipe.data if entry.loss in TAUGHT]
     if recipe.teacher is None or recipe.dimension is None or not names:
         return _Taught()
@@ -173,7 +174,9 @@ def _teach(
     some = np.random.default_rng(recipe.seed).permutation(len(texts))[:_FIT_MAP_ON]
     sample = [texts[i] for i in some]
     states = student.fit_head(model, sample[:_FIT_HEAD_ON], wanted[some[:_FIT_HEAD_ON]])
-    return _Taught(dict(zip(names, np.split(wanted, ends[:-1]), strict=True)), sample, wanted[some], states)
+    ranks = any(entry.loss == "rank" for entry in recipe.data)
+    project = student.behind_pooling(model, recipe, states, wanted[some[: len(states)]]) if ranks else None
+    return _Taught(dict(zip(names, np.split(wanted, ends[:-1]), strict=True)), sample, wanted[some], project)
 
 
 def _columns(entry: Data, rows: Dataset, taught: _Taught) -> Dataset:
@@ -187,9 +190,8 @@ def _columns(entry: Data, rows: Dataset, taught: _Taught) -> Dataset:
 
 
 def _loss(recipe: Recipe, name: str, model: SentenceTransformer, taught: _Taught) -> nn.Module:
-    if name == "rank":
-        project = student.fit_map(recipe, taught.states, taught.wanted[: len(taught.states)])
-        return RankDistillLoss(model, project, recipe.lengths)
+    if name == "rank" and taught.project is not None:
+        return RankDistillLoss(model, taught.project, recipe.lengths)
     if name == "distill":
         return EmbedDistillLoss(model, distance_metric="cosine")
     contrastive = CachedMultipleNegativesRankingLoss(
