@@ -6,6 +6,9 @@ docs/log.md), and scores the half that a causal mask throws away. Known to trans
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import lru_cache
 from math import e, log2
 from typing import Any
@@ -17,7 +20,7 @@ from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, causal_mask_function, sdpa_mask
 
-__all__ = ["NAME", "causal_attention", "is_used_on", "is_windowed", "use_on"]
+__all__ = ["NAME", "causal_attention", "is_used_on", "is_windowed", "use_on", "wanted_from"]
 
 NAME = "echo_causal"
 #: Queries a block: fewer products, and not too much above the diagonal that is computed in vain.
@@ -25,6 +28,17 @@ _BLOCK = 256
 #: Sums of powers within this of 1 are far from where these dtypes end (2**127), with room for products with values.
 _SAFE = 2.0**100
 _WIDE = (torch.bfloat16, torch.float32)
+_first = ContextVar("echo_embeddings_first_wanted", default=0)
+
+
+@contextmanager
+def wanted_from(first: int) -> Iterator[None]:
+    """While a layer runs: nothing reads what tokens before ``first`` find, so they do not look."""
+    token = _first.set(first)
+    try:
+        yield
+    finally:
+        _first.reset(token)
 
 
 def use_on(model: PreTrainedModel) -> None:
@@ -56,8 +70,9 @@ def causal_attention(
     key: Float[Tensor, "batch kv_heads seen dim"],
     value: Float[Tensor, "batch kv_heads seen dim"],
     scaling: float,
+    first: int = 0,
 ) -> Float[Tensor, "batch tokens heads dim"]:
-    """Softmax attention of each token to itself and those before it.
+    """Softmax attention of each token to itself and those before it; zeros for those before ``first``.
 
     Key and value heads may serve several query heads. Keys beyond the queries' number are of a prefix that all see.
     """
@@ -67,8 +82,8 @@ def causal_attention(
     query = query.reshape(batch, shared, heads // shared, tokens, dim)
     key = key.reshape(batch * shared, prefix + tokens, dim).transpose(1, 2)
     value = value.reshape(batch * shared, prefix + tokens, -1)
-    blocks = []
-    for start in range(0, tokens, _BLOCK):
+    blocks = [query.new_zeros(batch, first, shared, heads // shared, value.shape[-1])] if first else []
+    for start in range(first, tokens, _BLOCK):
         stop = min(start + _BLOCK, tokens)
         rows = query[:, :, :, start:stop].reshape(batch * shared, -1, dim)
         seen = prefix + stop
@@ -143,4 +158,5 @@ def _forward(
         found: tuple[Tensor, None]
         found = sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **options)
         return found
-    return causal_attention(query, key, value, query.shape[-1] ** -0.5 if scaling is None else scaling), None
+    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+    return causal_attention(query, key, value, scaling, _first.get()), None

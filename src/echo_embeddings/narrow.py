@@ -1,12 +1,19 @@
-"""In the last layer that runs, only what is pooled goes through the feed-forward block: nothing reads the rest."""
+"""In the last layer that runs, only what is pooled is computed: nothing reads the rest.
+
+Tokens before the first that is pooled attend to nothing, where attention is ours, and only pooled ones go through the
+feed-forward block.
+"""
 
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING
+from functools import wraps
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+
+from . import attention
 
 if TYPE_CHECKING:
     from .late_echo import Plan
@@ -18,18 +25,29 @@ _MOST = 0.8
 
 
 def pooled_only(layer: nn.Module, plan: Plan) -> nn.Module:
-    """A view of a decoder layer whose feed-forward block skips the tokens that are not pooled.
+    """A view of a decoder layer that spares the tokens that are not pooled. The layer's parameters are shared.
 
-    The layer's parameters are shared. A layer without a plain block called ``mlp`` is returned as it is: a mixture of
-    experts, say, may return more than states.
+    Its feed-forward block does so only if it is a plain one called ``mlp``: a mixture of experts, say, may return more.
     """
-    block = getattr(layer, "mlp", None)
-    if not isinstance(block, nn.Module) or not type(block).__name__.endswith("MLP"):
-        return layer
     view = copy.copy(layer)
-    view._modules = {**layer._modules, "mlp": _PooledOnly(block, plan)}
     view._compiled_call_impl = None  # it would run the layer itself
+    block = getattr(layer, "mlp", None)
+    if isinstance(block, nn.Module) and type(block).__name__.endswith("MLP"):
+        view._modules = {**layer._modules, "mlp": _PooledOnly(block, plan)}
+    run = view.forward
+
+    @wraps(run)  # late echo reads its signature
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        with attention.wanted_from(_first_pooled(plan.batch.pooled)):
+            return run(*args, **kwargs)
+
+    view.__dict__["forward"] = forward
     return view
+
+
+def _first_pooled(pooled: Tensor) -> int:
+    """The first place at which a sequence has a pooled token; 0 on a GPU, where attention is not ours."""
+    return int(pooled.any(dim=0).int().argmax()) if pooled.device.type == "cpu" else 0
 
 
 class _PooledOnly(nn.Module):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any
 
@@ -110,6 +111,7 @@ class Runtime:
             on_done: told how many texts each batch held.
         """
         pooling = POOLINGS[self.config.pooling]
+        layout = replace(layout, only_last=self.config.pooling == "last")  # the last layer computes no other position
         vectors = np.empty((len(contents), self.backbone.dimension), dtype=np.float32)
         lengths = [layout.total(len(content.ids)) for content in contents]
         budget, packs = self._tokens_a_batch(sum(lengths), layout), len(texts) > 1 and self._packs()

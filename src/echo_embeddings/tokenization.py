@@ -38,10 +38,12 @@ class Layout:
     Args:
         literals: ``copies + 1`` id tuples.
         pool_tail: whether the ids behind the last copy are pooled with it.
+        only_last: whether of what is pooled the last token is all that is read.
     """
 
     literals: tuple[tuple[int, ...], ...]
     pool_tail: bool = False
+    only_last: bool = False
 
     @property
     def copies(self) -> int:
@@ -75,9 +77,10 @@ class Layout:
         return slice(start, start + n)
 
     def pooled(self, n: int) -> slice:
-        """Which tokens are pooled: the last copy, and with ``pool_tail`` what stands behind it."""
+        """Which tokens are pooled: the last copy, and with ``pool_tail`` what stands behind it; or its last token."""
         last = self.copy(-1, n)
-        return slice(last.start, self.total(n) if self.pool_tail else last.stop)
+        stop = self.total(n) if self.pool_tail else last.stop
+        return slice(stop - 1 if self.only_last else last.start, stop)
 
     def first_pass(self, n: int) -> Ids:
         """Positions of all tokens but those of the second and later copies: what late echo runs below ``start``."""

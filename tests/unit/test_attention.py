@@ -4,8 +4,11 @@ import pytest
 import torch
 from tests.architectures import tiny
 from torch.nn.functional import scaled_dot_product_attention
+from transformers import AutoTokenizer
 
 from echo_embeddings import EchoEncoder, attention
+
+TEXT = "the ferry leaves at dawn, and the train does not wait"
 
 
 def states(heads, kv_heads, tokens, dtype):
@@ -22,6 +25,35 @@ def test_blocks_of_queries_attend_as_torch_does(heads, kv_heads, tokens):
     expected = scaled_dot_product_attention(query, key, value, is_causal=True, scale=0.3, enable_gqa=True)
     found = attention.causal_attention(query, key, value, 0.3)
     torch.testing.assert_close(found, expected.transpose(1, 2), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("first", [1, 130, 299])
+def test_tokens_before_the_first_that_is_wanted_find_nothing(first):
+    query, key, value = states(6, 2, 300, torch.float32)
+    expected = attention.causal_attention(query, key, value, 0.3)
+    found = attention.causal_attention(query, key, value, 0.3, first)
+    torch.testing.assert_close(found[:, first:], expected[:, first:], rtol=1e-4, atol=1e-5)
+    assert not found[:, :first].any()
+
+
+@pytest.mark.parametrize("config", ["echo", "late-echo", "classical", "echo-finetuned"])
+def test_in_the_last_layer_only_pooled_tokens_attend(config, builtin_folder, monkeypatch):
+    """The others have no part in any vector; in the layers below every token has."""
+    tokenizer = AutoTokenizer.from_pretrained(builtin_folder)
+    model = tiny("llama", vocab_size=49152)
+    exact = EchoEncoder(model, config, tokenizer=tokenizer).encode_documents([TEXT])[0]
+    model.to(torch.bfloat16)
+    attention.use_on(model)
+    encoder = EchoEncoder(model, config, tokenizer=tokenizer)
+    attended = []
+    block = attention._block
+    monkeypatch.setattr(attention, "_block", lambda *a: attended.append(a[3]) or block(*a))
+    vector = encoder.encode_documents([TEXT])[0]
+    pooled = 1 if encoder.config.pooling == "last" else len(tokenizer(TEXT, add_special_tokens=False)["input_ids"])
+    *_, before, last = attended
+    assert last == pooled
+    assert before > pooled or config == "classical"
+    assert vector @ exact > 0.999
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])

@@ -50,6 +50,8 @@ def test_a_layout_on_paper():
     assert LAYOUT.copy(-1, 3) == slice(6, 9)
     assert LAYOUT.pooled(3) == slice(6, 9)
     assert Layout(LAYOUT.literals, pool_tail=True).pooled(3) == slice(6, 10)
+    assert Layout(LAYOUT.literals, only_last=True).pooled(3) == slice(8, 9)
+    assert Layout(LAYOUT.literals, pool_tail=True, only_last=True).pooled(3) == slice(9, 10)
     assert LAYOUT.first_pass(3).tolist() == [0, 1, 2, 3, 4, 5, 9]
     assert LAYOUT.expansion(3).tolist() == [0, 1, 2, 3, 4, 5, 2, 3, 4, 6]
 
