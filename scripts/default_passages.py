@@ -71,7 +71,7 @@ class Amounts:
     questions: int = 4500
 
 
-FRESH = Amounts(papers=9000, medicine=4500, manuals=600, books=4500, news=3000, everyday=9000, questions=9000)
+FRESH = Amounts(papers=9000, medicine=4500, manuals=600, books=4500, news=3000, everyday=9000, questions=5400)
 
 
 def passages(train: Path, amounts: Amounts, rng: random.Random, known: set[str]) -> list[Passage]:

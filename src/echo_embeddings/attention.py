@@ -1,7 +1,8 @@
 """Causal attention for processors, in blocks of queries that read no key behind themselves.
 
 torch's fused attention reaches about 60 GFLOP/s where plain matrix products reach 900 (two AVX-512 cores, bfloat16;
-docs/log.md), and scores the half that a causal mask throws away. Known to transformers by the name ``"echo_causal"``.
+docs/log.md), and scores the half that a causal mask throws away. On processors with tiles (AMX) it is three times as
+fast as these blocks, and stays. Known to transformers by the name ``"echo_causal"``.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, causal_mask_function, sdpa_mask
 
-__all__ = ["NAME", "causal_attention", "is_used_on", "is_windowed", "use_on", "wanted_from"]
+__all__ = ["NAME", "causal_attention", "has_tiles", "is_used_on", "is_windowed", "use_on", "wanted_from"]
 
 NAME = "echo_causal"
 #: Queries a block: fewer products, and not too much above the diagonal that is computed in vain.
@@ -63,6 +65,12 @@ def is_windowed(model: PreTrainedModel) -> bool:
     config = model.config.get_text_config()
     has_window = getattr(config, "sliding_window", None) is not None
     return has_window and bool(getattr(config, "use_sliding_window", True))
+
+
+@lru_cache(maxsize=1)
+def has_tiles() -> bool:
+    """Whether the processor has tiles for bfloat16 (AMX), which torch's fused attention uses."""
+    return bool(torch.cpu._is_amx_tile_supported())
 
 
 def causal_attention(
@@ -159,4 +167,17 @@ def _forward(
         found = sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **options)
         return found
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+    if query.dtype == torch.bfloat16 and has_tiles():
+        return _fused(query, key, value, scaling), None
     return causal_attention(query, key, value, scaling, _first.get()), None
+
+
+def _fused(query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Float[Tensor, "batch tokens heads dim"]:
+    """``causal_attention`` by torch's kernel, which aligns its own causal mask with the first key."""
+    tokens, seen = query.shape[2], key.shape[2]
+    mask = None if tokens == seen else torch.ones(tokens, seen, dtype=torch.bool).tril(seen - tokens)
+    shared = query.shape[1] != key.shape[1]
+    states = scaled_dot_product_attention(
+        query, key, value, attn_mask=mask, is_causal=mask is None, scale=scaling, enable_gqa=shared
+    )
+    return states.transpose(1, 2).contiguous()

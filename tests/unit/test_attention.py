@@ -36,6 +36,24 @@ def test_tokens_before_the_first_that_is_wanted_find_nothing(first):
     assert not found[:, :first].any()
 
 
+@pytest.mark.parametrize("prefix", [0, 5])
+def test_torchs_kernel_attends_alike(prefix):
+    """It is used on processors with tiles, but gives the same everywhere."""
+    query, key, value = states(6, 2, 40, torch.float32)
+    query = query[:, :, prefix:]
+    expected = attention.causal_attention(query, key, value, 0.3)
+    torch.testing.assert_close(attention._fused(query, key, value, 0.3), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_model_gives_the_same_vectors_either_way(builtin_encoder, late_encoder, monkeypatch):
+    for encoder in (builtin_encoder, late_encoder):
+        found = []
+        for tiles in (False, True):
+            monkeypatch.setattr(attention, "has_tiles", lambda tiles=tiles: tiles)
+            found.append(encoder.encode_documents([TEXT, "bread", TEXT * 20]))
+        assert ((found[0] * found[1]).sum(axis=1) > 0.998).all()
+
+
 @pytest.mark.parametrize("config", ["echo", "late-echo", "classical", "echo-finetuned"])
 def test_in_the_last_layer_only_pooled_tokens_attend(config, builtin_folder, monkeypatch):
     """The others have no part in any vector; in the layers below every token has."""
@@ -45,6 +63,7 @@ def test_in_the_last_layer_only_pooled_tokens_attend(config, builtin_folder, mon
     model.to(torch.bfloat16)
     attention.use_on(model)
     encoder = EchoEncoder(model, config, tokenizer=tokenizer)
+    monkeypatch.setattr(attention, "has_tiles", lambda: False)
     attended = []
     block = attention._block
     monkeypatch.setattr(attention, "_block", lambda *a: attended.append(a[3]) or block(*a))

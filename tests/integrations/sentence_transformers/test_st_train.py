@@ -168,6 +168,8 @@ def test_the_map_of_the_adapter_that_training_goes_on_from_can_stay(recipe, text
     before, after = (trained_weights(name) for name in (Path(folder), run(on).folder))
     assert all(torch.equal(before[name], after[name]) for name in before if "lora" not in name)
     assert not all(torch.equal(before[name], after[name]) for name in before if "lora" in name)
+    with pytest.raises(ConfigError, match=r"which this config changes first \(project\); give config its fields"):
+        student._undone((behind,), behind)
     with pytest.raises(ConfigError, match="stands no map to 8 dimensions; give whiten a power"):
         run(on.replace(output=str(tmp_path / "other"), dimension=8))
 

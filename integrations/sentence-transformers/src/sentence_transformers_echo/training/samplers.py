@@ -20,6 +20,7 @@ CountTokens = Callable[[list[str]], list[int]]
 RANKED = "ranked"
 _TOGETHER = 8
 _DRAWN_FROM = 14
+_AT_ONCE = 256
 
 
 def pick(dataset: Dataset, count_tokens: CountTokens, batch_size: int, **options: Any) -> DefaultBatchSampler:
@@ -90,13 +91,17 @@ class NeighbourBatchSampler(DefaultBatchSampler):
     def _groups(self, rng: np.random.Generator) -> list[list[int]]:
         free = np.ones(len(self._vectors), dtype=bool)
         groups = []
-        for row in rng.permutation(len(free)).tolist():
-            if not free[row]:
-                continue
-            free[row] = False
-            likeness = np.where(free, self._vectors @ self._vectors[row], -np.inf)
-            nearest = np.argpartition(-likeness, min(_DRAWN_FROM, len(free) - 1))[:_DRAWN_FROM]
-            others = rng.permutation(nearest[free[nearest]])[: _TOGETHER - 1].tolist()
-            free[others] = False
-            groups.append([row, *others])
+        waiting = rng.permutation(len(free))
+        while len(waiting := waiting[free[waiting]]):
+            rows, waiting = waiting[:_AT_ONCE], waiting[_AT_ONCE:]
+            # One product for many: alone, each would read all vectors from memory.
+            for row, cosines in zip(rows.tolist(), self._vectors[rows] @ self._vectors.T, strict=True):
+                if not free[row]:
+                    continue
+                free[row] = False
+                likeness = np.where(free, cosines, -np.inf)
+                nearest = np.argpartition(-likeness, min(_DRAWN_FROM, len(free) - 1))[:_DRAWN_FROM]
+                others = rng.permutation(nearest[free[nearest]])[: _TOGETHER - 1].tolist()
+                free[others] = False
+                groups.append([row, *others])
         return groups

@@ -285,12 +285,18 @@ def _joined(transforms: tuple[Transform, ...]) -> tuple[Transform, ...]:
 
 
 def _undone(transforms: tuple[Transform, ...], project: Project) -> Project:
-    """``project`` for states that ``Standardize`` has already changed."""
+    """``project``, which maps pooled states, for states that ``transforms`` have already changed."""
     match transforms:
+        case ():
+            return project
         case (Standardize(arrays=scales),):
             weight = project.arrays["weight"]
             return Project(weight * scales["std"][:, None], project.arrays["bias"] + scales["mean"] @ weight)
-    return project
+    names = ", ".join(transform.name for transform in transforms)
+    raise ConfigError(
+        f"whiten='start' maps pooled states, which this config changes first ({names}); give config its fields, such "
+        "as template and start_layer, instead of a preset"
+    )
 
 
 def name_base(folder: Path, model: str | None) -> None:
