@@ -30,6 +30,8 @@ _BLOCK = 256
 #: Sums of powers within this of 1 are far from where these dtypes end (2**127), with room for products with values.
 _SAFE = 2.0**100
 _WIDE = (torch.bfloat16, torch.float32)
+#: Up to so many tokens blocks are no slower on tiles either (docs/log.md).
+_SHORT = 128
 _first = ContextVar("echo_embeddings_first_wanted", default=0)
 
 
@@ -167,7 +169,7 @@ def _forward(
         found = sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **options)
         return found
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
-    if query.dtype == torch.bfloat16 and has_tiles():
+    if query.dtype == torch.bfloat16 and query.shape[2] > _SHORT and has_tiles():
         return _fused(query, key, value, scaling), None
     return causal_attention(query, key, value, scaling, _first.get()), None
 
