@@ -78,7 +78,7 @@ def passages(train: Path, amounts: Amounts, rng: random.Random, known: set[str])
     """Passages of all kinds that are not ``known``, each once, in random order."""
     kept: dict[str, Passage] = {}
     for kind, text, asked in sources(train, amounts, rng, known):
-        sentences = [part.strip() for part in SENTENCE_END.split(text) if 30 < len(part) < 300]
+        sentences = sentences_of(text)
         views = [asked.strip()] if len(asked.strip()) >= 8 else []
         if len(sentences) >= 2:
             views.append(rng.choice(sentences[1:]) if len(sentences) > 2 else sentences[1])
@@ -206,9 +206,13 @@ def asked_about(found: list[Passage], amounts: Amounts, rng: random.Random, *, p
     return [part for text in (stories + others)[: amounts.questions] if (part := piece(text, rng))]
 
 
+def sentences_of(text: str) -> list[str]:
+    return [part.strip() for part in SENTENCE_END.split(text) if 30 < len(part) < 300]
+
+
 def piece(text: str, rng: random.Random) -> str:
     """One or two sentences of a text."""
-    sentences = [part.strip() for part in SENTENCE_END.split(text) if 30 < len(part) < 300]
+    sentences = sentences_of(text)
     start = rng.randrange(len(sentences)) if sentences else 0
     return " ".join(sentences[start : start + rng.choice((1, 2))])
 
