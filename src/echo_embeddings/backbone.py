@@ -24,7 +24,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
-from . import attention, packing
+from . import attention, fused, packing
 from .config import Layers
 from .late_echo import Plan, wrap
 from .narrow import pooled_only
@@ -109,6 +109,10 @@ def _padded(rows: Sequence[Ids], width: int) -> Ids:
     return out
 
 
+def _as_it_is(layer: nn.Module) -> nn.Module:
+    return layer
+
+
 class Backbone:
     """The layers of a decoder-only model up to ``layers.exit``, with the copy made at ``layers.start``.
 
@@ -126,19 +130,7 @@ class Backbone:
         self.model = model if layers.exit == layers.depth else cut(model, layers.exit)
         self._prefixes: dict[tuple[int, ...], list[tuple[Tensor, Tensor]]] = {}
         self._plan = Plan()
-        self._runner = self.model
-        if layers.start > 0:
-            self._runner = with_layers(
-                self.model, lambda stack: wrap(list(stack), layers.start, self._plan), final_norm=layers.final_norm
-            )
-        elif attention.is_used_on(self.model) and has_layers(self.model):
-            self._runner = with_layers(
-                self.model,
-                lambda stack: nn.ModuleList([*stack[:-1], pooled_only(stack[-1], self._plan)]),
-                final_norm=layers.final_norm,
-            )
-        elif not layers.final_norm:
-            self._runner = with_layers(self.model, lambda stack: stack, final_norm=False)
+        self._runner = self._prepared()
 
     @property
     def dimension(self) -> int:
@@ -193,6 +185,22 @@ class Backbone:
             return False
         alone = [Batch.of([content], layout, self.device) for content in contents]
         return packing.agrees([states[i][mask[i]] for i in range(2)], [self(one)[one.pooled] for one in alone])
+
+    def _prepared(self) -> PreTrainedModel:
+        """A view of the model that makes the copy, and spares what can be spared on this machine."""
+        layers, plan = self.layers, self._plan
+        spared = has_layers(self.model) and attention.is_used_on(self.model)
+        lighter = fused.layer if has_layers(self.model) and fused.pays_on(self.model) else _as_it_is
+
+        def change(stack: nn.ModuleList) -> nn.ModuleList:
+            light = [lighter(layer) for layer in stack]
+            if layers.start > 0:
+                return wrap(light, layers.start, plan)
+            return nn.ModuleList([*light[:-1], pooled_only(light[-1], plan) if spared else light[-1]])
+
+        if layers.final_norm and layers.start == 0 and lighter is _as_it_is and not spared:
+            return self.model
+        return with_layers(self.model, change, final_norm=layers.final_norm)
 
     def _past(self, prefix: tuple[int, ...], rows: int) -> DynamicCache:
         """Keys and values of a prefix in each layer, for so many sequences."""

@@ -62,6 +62,7 @@ def make(recipe: Recipe) -> SentenceTransformer:
     if recipe.compiled:
         with computing_in_half(model):
             compile_layers(module.model, backwards=True)
+        module.change()  # it runs views of the layers, from before they were compiled
     if recipe.dimension is not None:
         if recipe.dimension > module.get_embedding_dimension():
             raise ConfigError(
