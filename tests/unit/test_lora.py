@@ -134,10 +134,18 @@ def test_offloaded_weights_are_refused(tmp_path):
         lora.merge(tiny("llama").to("meta"), config, tensors)
 
 
-def test_merging_takes_no_noticeable_time(builtin_folder, tmp_path):
+def test_merging_takes_no_longer_than_with_peft(builtin_folder, tmp_path):
     """All linear layers of the built-in model; it is part of every start."""
-    config, tensors = saved(tuned(AutoModel.from_pretrained(builtin_folder), r=16), tmp_path)
+    wrapped = tuned(AutoModel.from_pretrained(builtin_folder, dtype=torch.bfloat16), r=16)
+    config, tensors = saved(wrapped, tmp_path)
     model = AutoModel.from_pretrained(builtin_folder, dtype=torch.bfloat16)
-    started = time.thread_time()
-    lora.merge(model, config, tensors)
-    assert time.thread_time() - started < 1  # about 0.1 s; the machine may be busy
+    mine, theirs = [], []
+    for _ in range(3):  # the least of three; the machine may be busy
+        started = time.thread_time()
+        lora.merge(model, config, tensors)
+        mine.append(time.thread_time() - started)
+        started = time.thread_time()
+        wrapped.merge_adapter()
+        theirs.append(time.thread_time() - started)
+        wrapped.unmerge_adapter()
+    assert min(mine) < 2 * min(theirs)
