@@ -6,9 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
+from tests.architectures import tiny
 from tests.conftest import cosines
 
-from echo_embeddings import EchoConfig, Template, TruncationWarning
+from echo_embeddings import EchoConfig, EchoEncoder, Template, TruncationWarning
 from sentence_transformers_echo import from_encoder
 
 ECHO = EchoConfig.preset("echo")
@@ -134,9 +135,9 @@ def test_large_batches_run_in_groups_of_like_length(tiny_encoder, texts, monkeyp
     assert [len(rows) for rows in states] == tiny_encoder().count_tokens(texts)
 
 
-def test_low_precision_pools_in_float32(tiny_encoder, texts):
-    encoder = tiny_encoder()
-    encoder.runtime.backbone.model.bfloat16()
+def test_low_precision_pools_in_float32(tokenizer, texts):
+    model = tiny("llama", vocab_size=len(tokenizer)).bfloat16()
+    encoder = EchoEncoder(model, "late-echo", tokenizer=tokenizer)
     vectors = from_encoder(encoder).encode(texts)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-6)
     assert cosines(vectors, encoder.encode_documents(texts)).min() > 0.9999
