@@ -109,10 +109,6 @@ def _padded(rows: Sequence[Ids], width: int) -> Ids:
     return out
 
 
-def _as_it_is(layer: nn.Module) -> nn.Module:
-    return layer
-
-
 class Backbone:
     """The layers of a decoder-only model up to ``layers.exit``, with the copy made at ``layers.start``.
 
@@ -188,18 +184,17 @@ class Backbone:
 
     def _prepared(self) -> PreTrainedModel:
         """A view of the model that makes the copy, and spares what can be spared on this machine."""
-        layers, plan = self.layers, self._plan
-        spared = has_layers(self.model) and attention.is_used_on(self.model)
-        lighter = fused.layer if has_layers(self.model) and fused.pays_on(self.model) else _as_it_is
+        layers, plan, found = self.layers, self._plan, has_layers(self.model)
+        spared, lighter = found and attention.is_used_on(self.model), found and fused.pays_on(self.model)
+        if layers.final_norm and not (layers.start > 0 or spared or lighter):
+            return self.model
 
         def change(stack: nn.ModuleList) -> nn.ModuleList:
-            light = [lighter(layer) for layer in stack]
+            light = [fused.layer(layer) if lighter else layer for layer in stack]
             if layers.start > 0:
                 return wrap(light, layers.start, plan)
             return nn.ModuleList([*light[:-1], pooled_only(light[-1], plan) if spared else light[-1]])
 
-        if layers.final_norm and layers.start == 0 and lighter is _as_it_is and not spared:
-            return self.model
         return with_layers(self.model, change, final_norm=layers.final_norm)
 
     def _past(self, prefix: tuple[int, ...], rows: int) -> DynamicCache:
