@@ -75,7 +75,7 @@ def runs(arguments: argparse.Namespace, judge: Judge) -> Iterator[tuple[str, int
         untrained = judged(judge, EchoEncoder(config=start, on_truncate="ignore"))
         for arm in (arm for arm in ARMS if arm.config is config):
             yield arm.name, -1, 0, *untrained
-            for seed in range(arguments.seeds):
+            for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
                 with tempfile.TemporaryDirectory() as folder:
                     steps = round(arm.share * arguments.steps)
                     recipe = Recipe(
@@ -114,6 +114,7 @@ def main() -> None:
     parser.add_argument("train", type=Path)
     parser.add_argument("dev", type=Path)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first-seed", type=int, default=0, help="so that two processes can share the work")
     parser.add_argument("--steps", type=int, default=16)
     parser.add_argument("--json", type=Path, default=None, help="also write every run's scores here")
     arguments = parser.parse_args()

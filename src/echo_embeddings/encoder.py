@@ -249,8 +249,8 @@ class EchoEncoder(AsyncMethods):
 
         Args:
             texts: documents like those to come, some hundred or more. May be empty if nothing needs fitting.
-            transforms: in order: ``"standardize"``, ``"embed-filter"`` (half the dimensions), or a ready ``Transform``
-                such as ``Truncate(256)``. They replace the ones there are.
+            transforms: in order: ``"standardize"``, ``"whiten"``, ``"embed-filter"`` (half the dimensions), or a ready
+                ``Transform`` such as ``Truncate(256)``. They replace the ones there are.
 
         Raises:
             ConfigError: a name is unknown, or there are too few texts.

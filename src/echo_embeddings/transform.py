@@ -267,7 +267,7 @@ def fit(wanted: str | Transform, vectors: Vectors | None, unembedding: Callable[
     """A transform by name, fitted.
 
     Args:
-        wanted: ``"standardize"``, ``"embed-filter"``, or a transform that is ready.
+        wanted: ``"standardize"``, ``"whiten"``, ``"embed-filter"``, or a transform that is ready.
         vectors: ``[n, dim]`` to fit on; ``None`` if there are no texts.
         unembedding: gives the matrix ``[vocabulary, dim]``, if it is needed.
 

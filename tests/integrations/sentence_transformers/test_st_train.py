@@ -148,10 +148,28 @@ def test_training_goes_on_from_a_trained_adapter(recipe, pairs, tmp_path):
     assert all(any(torch.equal(value, other) for other in saved.values()) for value in started.values())
     with pytest.raises(ConfigError, match=r"has other layers, modules or another rank than this recipe; set rank"):
         student.make(on.replace(lora=Lora(rank=2, start=str(first))))
+    shallow = EchoConfig("{text}\n{text}", start_layer=1, exit_layer=3)
+    with pytest.raises(ConfigError, match="exit_layer at least as high"):
+        student.make(on.replace(config=shallow))
     with pytest.raises(
         ConfigError, match=r"start='.*nowhere' has no adapter_model.safetensors; give a trained adapter"
     ):
         student.make(on.replace(lora=Lora(rank=4, start=str(tmp_path / "nowhere"))))
+
+
+def test_layers_that_a_trained_adapter_lacks_start_anew(recipe, pairs, tmp_path):
+    first = run(recipe(Data(pairs), dtype="float32")).folder  # exits at 5 of 6 layers
+    deeper = EchoConfig("{text}\n{text}", start_layer=4)
+    on = recipe(Data(pairs), dtype="float32", lora=Lora(rank=4, start=str(first)), config=deeper)
+    started = {
+        name: value for name, value in student.trained(student.make(on)).items() if "lora_B" in name or "lora_A" in name
+    }
+    saved = load_file(first / "adapter_model.safetensors")
+    known = [name for name, value in started.items() if any(torch.equal(value, other) for other in saved.values())]
+    assert {name.split(".layers.")[1][0] for name in known} == {"0", "1", "2", "3", "4"}
+    fresh = [value for name, value in started.items() if name not in known and "lora_B" in name]
+    assert fresh
+    assert not any(value.any() for value in fresh)
 
 
 def test_the_map_of_the_adapter_that_training_goes_on_from_can_stay(recipe, texts, teacher, tmp_path):

@@ -26,7 +26,7 @@ class Lora:
         first_layer: layers below are left as they are and run without gradient, which is faster.
         modules: names of the linear layers; ``None`` takes all of each decoder layer.
         start: folder of a trained adapter to go on from (as ``output``, from the working directory), which has the same
-            rank, layers and modules; ``None`` starts anew.
+            rank and modules; layers that it lacks start anew, as all do with ``None``.
     """
 
     rank: int = 16

@@ -128,7 +128,7 @@ def computing_in_half(model: SentenceTransformer) -> Iterator[None]:
 
 @torch.no_grad()
 def _go_on_from(folder: Path, module: EchoModule) -> None:
-    """Give fresh adapters the weights of trained ones."""
+    """Give fresh adapters the weights of trained ones. Layers that those did not have stay fresh."""
     path = folder / packaged.ADAPTER_WEIGHTS
     if not path.is_file():
         raise ConfigError(
@@ -141,13 +141,14 @@ def _go_on_from(folder: Path, module: EchoModule) -> None:
         for name, parameter in module.model.named_parameters()
         if "lora_" in name
     }
-    if {name: value.shape for name, value in saved.items()} != {name: value.shape for name, value in ours.items()}:
+    if not saved or any(name not in ours or ours[name].shape != value.shape for name, value in saved.items()):
         raise ConfigError(
             f"lora: the adapter in start={str(folder)!r} has other layers, modules or another rank than this recipe; "
-            "set rank, first_layer, modules and the config's exit_layer as they were when it was trained"
+            "set rank and modules as they were when it was trained, first_layer at most and the config's exit_layer at "
+            "least as high"
         )
-    for name, parameter in ours.items():
-        parameter.copy_(saved[name])
+    for name, value in saved.items():
+        ours[name].copy_(value)
 
 
 def _module(model: SentenceTransformer) -> EchoModule:

