@@ -18,6 +18,7 @@ from .errors import (
     WindowWarning,
     WorkerError,
 )
+from .lexical import Lexical
 from .protocol import Embedder
 from .template import Template
 from .transform import EmbedFilter, Project, Standardize, Truncate
@@ -30,6 +31,7 @@ __all__ = [
     "EchoError",
     "EmbedFilter",
     "Embedder",
+    "Lexical",
     "ModelError",
     "ModelUnavailableError",
     "NumericalError",

@@ -6,11 +6,14 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from . import packaged
 from .errors import ConfigError
+from .fitted import Fitted
+from .lexical import Lexical
 from .template import TEMPLATES, Template
 from .transform import TRANSFORMS, Transform
 
@@ -20,6 +23,8 @@ CONFIG_FILE = "echo_config.json"
 ARRAYS_FILE = "echo_transforms.safetensors"
 FORMAT = 1
 POOLING_NAMES = ("last", "mean", "weighted_mean")
+
+_Made = TypeVar("_Made", bound=Fitted)
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,8 @@ class EchoConfig:
         packaged_adapter: the name of the adapter inside this package that the config was trained with, for the
             built-in model; its weights are merged when the model is loaded. ``None`` for the weights as they are. A
             LoRA adapter of your own is none of the config's: ``EchoEncoder(adapter=...)``.
+        lexical: what says which words a text has, beside the pooled state and before the transforms; for ``"mean"``
+            pooling, and the model that it was fitted for. ``None`` for the pooled state alone.
 
     Raises:
         ConfigError: a value cannot work; the message names it and what is valid.
@@ -67,6 +74,7 @@ class EchoConfig:
     transforms: tuple[Transform, ...] = ()
     max_length: int = 512
     packaged_adapter: str | None = None
+    lexical: Lexical | None = None
 
     def __post_init__(self) -> None:
         for name in ("template", "query_template"):
@@ -89,7 +97,17 @@ class EchoConfig:
                 f"packaged_adapter={adapter!r}: give the name of a preset with an adapter, such as 'default'; an "
                 "adapter in a folder goes in as EchoEncoder(adapter=folder)"
             )
+        self._check_lexical()
         self._check_layers()
+
+    def _check_lexical(self) -> None:
+        if not isinstance(self.lexical, Lexical | None):
+            raise TypeError(f"lexical={self.lexical!r} is no Lexical; leave it out, or make one by Lexical.fit")
+        if self.lexical is not None and self.pooling != "mean":
+            raise ConfigError(
+                f"pooling={self.pooling!r} cannot stand beside a lexical part, which is a sum over all tokens; use "
+                "pooling='mean', or lexical=None"
+            )
 
     def _check_layers(self) -> None:
         start, exit_ = self.start_layer, self.exit_layer
@@ -174,6 +192,8 @@ class EchoConfig:
     def fingerprint(self) -> str:
         """SHA-256 (hex) of everything in this config: a namespace for caches, together with the model's name."""
         content = self.to_dict() | {"transforms": [transform.digest() for transform in self.transforms]}
+        if self.lexical is not None:
+            content["lexical"] = self.lexical.digest()
         if self.packaged_adapter is not None:
             content["packaged_adapter"] = packaged.digest(self.packaged_adapter)  # another version, other vectors
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
@@ -187,15 +207,21 @@ class EchoConfig:
                 value = {f.name: getattr(value, f.name) for f in fields(value)}
             elif field.name == "transforms":
                 value = [{"name": transform.name, "options": transform.options} for transform in value]
-            if field.name != "packaged_adapter" or value is not None:  # as it was before there were any
+            elif field.name == "lexical" and value is not None:
+                value = value.options
+            # Configs without these are written as they were before there were any.
+            if value is not None or field.name not in ("packaged_adapter", "lexical"):
                 content[field.name] = value
         return content
 
     def save(self, folder: str | Path) -> None:
-        """Write ``echo_config.json``, and ``echo_transforms.safetensors`` if a transform has arrays."""
+        """Write ``echo_config.json``, and ``echo_transforms.safetensors`` if anything in it has arrays."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        arrays = {f"{i}.{key}": array for i, t in enumerate(self.transforms) for key, array in t.arrays.items()}
+        fitted: dict[str, Fitted] = {str(i): transform for i, transform in enumerate(self.transforms)}
+        if self.lexical is not None:
+            fitted[Lexical.name] = self.lexical
+        arrays = {f"{name}.{key}": array for name, part in fitted.items() for key, array in part.arrays.items()}
         if arrays:
             from safetensors.numpy import save_file
 
@@ -232,30 +258,43 @@ class EchoConfig:
             for name in ("template", "query_template"):
                 if isinstance(content.get(name), dict):
                     content[name] = Template(**content[name])
-            content["transforms"] = _load_transforms(content.get("transforms", []), arrays)
+            stored = _Arrays(arrays)
+            content["transforms"] = _load_transforms(content.get("transforms", []), stored)
+            if Lexical.name in content:
+                content[Lexical.name] = stored.make(Lexical.name, Lexical, content[Lexical.name])
             return cls(**content)
         except (TypeError, KeyError) as error:
             raise ConfigError(f"{config} cannot be read: {error}; save the model again") from error
 
 
-def _load_transforms(saved: list[dict[str, Any]], path: Path | None) -> tuple[Transform, ...]:
-    if not saved:
-        return ()
-    stored: dict[str, Any] = {}
-    if path is not None and path.exists():
+class _Arrays:
+    """The file of arrays, read when something in the config needs it."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+
+    def make(self, place: str, kind: type[_Made], options: dict[str, Any]) -> _Made:
+        """What is stored under ``place``."""
+        arrays = {key.partition(".")[2]: value for key, value in self._stored.items() if key.startswith(f"{place}.")}
+        try:
+            return kind(**arrays, **options)
+        except TypeError as error:
+            raise ConfigError(f"the arrays of {kind.name!r} are missing from {self._path}") from error
+
+    @cached_property
+    def _stored(self) -> dict[str, Any]:
+        if self._path is None or not self._path.exists():
+            return {}
         from safetensors.numpy import load_file
 
-        stored = load_file(path)
-    transforms = []
-    for i, entry in enumerate(saved):
+        return dict(load_file(self._path))
+
+
+def _load_transforms(saved: list[dict[str, Any]], stored: _Arrays) -> tuple[Transform, ...]:
+    for entry in saved:
         if entry["name"] not in TRANSFORMS:
             raise ConfigError(f"the transform {entry['name']!r} is unknown here; run pip install -U echo-embeddings")
-        arrays = {key.split(".", 1)[1]: value for key, value in stored.items() if key.startswith(f"{i}.")}
-        try:
-            transforms.append(TRANSFORMS[entry["name"]](**arrays, **entry.get("options", {})))
-        except TypeError as error:
-            raise ConfigError(f"the arrays of transform {entry['name']!r} are missing from {path}") from error
-    return tuple(transforms)
+    return tuple(stored.make(str(i), TRANSFORMS[e["name"]], e.get("options", {})) for i, e in enumerate(saved))
 
 
 def _as_template(value: object) -> Template:

@@ -231,7 +231,7 @@ class EchoEncoder(AsyncMethods):
         """The same model with another config; weights are shared where the same layers and adapters run, else reloaded.
 
         Raises:
-            ConfigError: the config was trained with a packaged adapter, for another model.
+            ConfigError: the config was trained with a packaged adapter, or fitted, for another model.
         """
         self._source.for_config(config)
         other = object.__new__(EchoEncoder)

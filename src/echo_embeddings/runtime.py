@@ -21,6 +21,7 @@ from .pooling import POOLINGS
 from .template import Template
 from .tokenization import Content, EchoTokenizer, Layout
 from .vectors import Vectors
+from .words import Words
 
 __all__ = ["Runtime"]
 
@@ -65,9 +66,17 @@ class Runtime:
     def _configure(self, config: EchoConfig) -> None:
         self.config = config
         self.layout = lru_cache(maxsize=64)(self._layout)
-        self.dimension = self.backbone.dimension
+        embeddings = self.backbone.model.get_input_embeddings()
+        self.words = None if config.lexical is None else Words(config.lexical, embeddings)
+        self.dimension = self._pooled_dimension
         for transform in config.transforms:
             self.dimension = transform.output_dimension(self.dimension)
+
+    @property
+    def _pooled_dimension(self) -> int:
+        """Before the transforms: of a hidden state, and the lexical part behind it."""
+        lexical = self.config.lexical
+        return self.backbone.dimension + (0 if lexical is None else lexical.dimension)
 
     def with_config(self, config: EchoConfig) -> Runtime | None:
         """A runtime of the same weights for another config; ``None`` if that wants layers or weights not in memory."""
@@ -112,7 +121,7 @@ class Runtime:
         """
         pooling = POOLINGS[self.config.pooling]
         layout = replace(layout, only_last=self.config.pooling == "last")  # the last layer computes no other position
-        vectors = np.empty((len(contents), self.backbone.dimension), dtype=np.float32)
+        vectors = np.empty((len(contents), self._pooled_dimension), dtype=np.float32)
         lengths = [layout.total(len(content.ids)) for content in contents]
         budget, packs = self._tokens_a_batch(sum(lengths), layout), len(texts) > 1 and self._packs()
         groups = batching.fill(lengths, budget) if packs else batching.plan(lengths, budget)
@@ -121,11 +130,15 @@ class Runtime:
             ids = [contents[i].ids for i in group]
             if packs:
                 batch = Batch.packed(ids, layout, self.backbone.device)
-                return pooling(*packing.unpack(self._run(batch), batch.pooled, batch.lengths)).cpu()
-            prefix, rest = self._split(layout, lengths[group[0]])
-            batch = Batch.of(ids, rest, self.backbone.device)
-            hidden = self._run(batch, prefix)
-            return pooling(hidden, batch.pooled.to(hidden.device)).cpu()
+                pooled = pooling(*packing.unpack(self._run(batch), batch.pooled, batch.lengths)).cpu()
+            else:
+                prefix, rest = self._split(layout, lengths[group[0]])
+                batch = Batch.of(ids, rest, self.backbone.device)
+                hidden = self._run(batch, prefix)
+                pooled = pooling(hidden, batch.pooled.to(hidden.device)).cpu()
+            if self.words is None:
+                return pooled
+            return torch.cat([pooled, self.words.vectors([layout.pooled_ids(own) for own in ids]).cpu()], dim=1)
 
         for group, rows in batching.run(groups, compute):
             vectors[group] = rows.numpy()
@@ -136,8 +149,11 @@ class Runtime:
     def tokens(self, content: Content, layout: Layout) -> Vectors:
         """The last copy's vectors of one text, transforms applied: float32 ``[n, dim]``."""
         batch = Batch.of([content.ids], layout, self.backbone.device)
-        states = self._run(batch)[0, layout.copy(-1, len(content.ids))].float().cpu().numpy()
-        return self.transform(states)
+        states = self._run(batch)[0, layout.copy(-1, len(content.ids))].float().cpu()
+        if self.words is not None:
+            ids = torch.from_numpy(content.ids)[None]
+            states = torch.cat([states, self.words.tokens(ids, torch.ones_like(ids).bool())[0].cpu()], dim=1)
+        return self.transform(states.numpy())
 
     def transform(self, vectors: Vectors) -> Vectors:
         """Apply the config's transforms in order."""

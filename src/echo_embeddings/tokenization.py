@@ -82,6 +82,10 @@ class Layout:
         stop = self.total(n) if self.pool_tail else last.stop
         return slice(stop - 1 if self.only_last else last.start, stop)
 
+    def pooled_ids(self, content: Ids) -> Ids:
+        """The ids of the tokens that are pooled."""
+        return self.assemble(content)[self.pooled(len(content))]
+
     def first_pass(self, n: int) -> Ids:
         """Positions of all tokens but those of the second and later copies: what late echo runs below ``start``."""
         keep = np.ones(self.total(n), dtype=bool)

@@ -6,36 +6,23 @@ the last one, so that truncation is renormalised too.
 
 from __future__ import annotations
 
-import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import ConfigError
+from .fitted import Fitted
 from .vectors import Vectors
 
 __all__ = ["TRANSFORMS", "EmbedFilter", "Project", "Standardize", "Transform", "Truncate", "fit"]
 
 
-class Transform(ABC):
+class Transform(Fitted, ABC):
     """One map after pooling, defined by its ``arrays`` and ``options``, which are saved with the model."""
-
-    name: ClassVar[str]
-
-    def __init__(self, *, arrays: Mapping[str, Any] | None = None, options: Mapping[str, Any] | None = None) -> None:
-        self.arrays: dict[str, Vectors] = {}
-        for key, value in (arrays or {}).items():
-            # In C order: safetensors writes a transposed array's memory as it lies.
-            array = np.array(value, dtype=np.float32, order="C")
-            if not np.isfinite(array).all():
-                raise ConfigError(f"{type(self).__name__}: {key} has NaN or infinity in it")
-            array.setflags(write=False)
-            self.arrays[key] = array
-        self.options: dict[str, Any] = dict(options or {})
 
     @property
     @abstractmethod
@@ -53,23 +40,6 @@ class Transform(ABC):
     def __call__(self, vectors: Vectors) -> Vectors:
         self.output_dimension(vectors.shape[1])
         return self.apply(vectors)
-
-    def digest(self) -> str:
-        """SHA-256 over name, options and array bytes: equal transforms have equal digests."""
-        sha = hashlib.sha256(repr((self.name, sorted(self.options.items()))).encode())
-        for key, array in sorted(self.arrays.items()):
-            sha.update(repr((key, array.shape)).encode() + array.tobytes())
-        return sha.hexdigest()
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Transform) and self.digest() == other.digest()
-
-    def __hash__(self) -> int:
-        return hash(self.digest())
-
-    def __repr__(self) -> str:
-        shapes = [f"{key}[{'x'.join(map(str, array.shape))}]" for key, array in self.arrays.items()]
-        return f"{type(self).__name__}({', '.join([*shapes, *(f'{k}={v!r}' for k, v in self.options.items())])})"
 
     def _check(self, dimension: int) -> None:
         if self.input_dimension not in (None, dimension):

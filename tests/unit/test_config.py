@@ -147,7 +147,7 @@ def test_an_unknown_preset_lists_the_known_ones():
         ({"format": None}, "has no format number, so it is no echo config"),
         ({"colour": "red"}, "has the unknown field 'colour'"),
         ({"transforms": [{"name": "whiten", "options": {}}]}, "the transform 'whiten' is unknown here"),
-        ({"transforms": [{"name": "standardize", "options": {}}]}, "arrays of transform 'standardize' are missing"),
+        ({"transforms": [{"name": "standardize", "options": {}}]}, "arrays of 'standardize' are missing"),
         ({"template": {"words": "{text}"}}, "cannot be read"),
     ],
 )

@@ -72,6 +72,7 @@ def _facts(model: str, config: EchoConfig) -> dict[str, Any]:
         "start_layer": layers.start,
         "exit_layer": layers.exit,
         "pooling": config.pooling,
+        "lexical": None if config.lexical is None else repr(config.lexical),
         "transforms": [repr(transform) for transform in config.transforms],
         "max_length": config.max_length,
         "fingerprint": config.fingerprint(),

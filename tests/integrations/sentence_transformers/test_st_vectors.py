@@ -9,7 +9,7 @@ import torch
 from tests.architectures import tiny
 from tests.conftest import cosines
 
-from echo_embeddings import EchoConfig, EchoEncoder, Template, TruncationWarning
+from echo_embeddings import EchoConfig, EchoEncoder, Lexical, Template, TruncationWarning
 from sentence_transformers_echo import from_encoder
 
 ECHO = EchoConfig.preset("echo")
@@ -59,6 +59,19 @@ def test_transforms_are_applied(tiny_encoder, texts):
     model = from_encoder(encoder)
     assert model.get_embedding_dimension() == encoder.dimension == 16
     assert cosines(model.encode(texts), encoder.encode_documents(texts)).min() > 0.99999
+
+
+def test_the_lexical_part_is_there_with_and_without_a_tail(tiny_encoder, texts):
+    for name in ("late-echo", "late-with-tail"):
+        plain = tiny_encoder(CONFIGS[name])
+        table = plain.runtime.backbone.model.get_input_embeddings().weight.detach().numpy()
+        lexical = Lexical(np.linspace(0, 1, len(table)), np.zeros(table.shape[1]), 50 * np.eye(table.shape[1])[:, :7])
+        encoder = tiny_encoder(CONFIGS[name].replace(lexical=lexical)).fit_transforms(texts)
+        model = from_encoder(encoder)
+        assert model.get_embedding_dimension() == encoder.dimension == plain.dimension + 7
+        vectors = model.encode([*texts, ""], batch_size=3)
+        assert cosines(vectors, encoder.encode_documents([*texts, ""])).min() > 0.99999
+        assert np.abs(vectors[:, -7:]).max() > 0.01
 
 
 def test_roles_prompts_and_instructions(tiny_encoder, texts):

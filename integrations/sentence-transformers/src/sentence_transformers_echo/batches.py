@@ -22,7 +22,7 @@ from echo_embeddings.template import Template
 from echo_embeddings.tokenization import Ids, Layout
 from echo_embeddings.transform import Transform
 
-__all__ = ["in_groups", "lay_out", "pooled_mask", "pooled_tokens", "read", "transformed", "with_prompt"]
+__all__ = ["in_groups", "lay_out", "pooled_ids", "pooled_mask", "pooled_tokens", "read", "transformed", "with_prompt"]
 
 
 FEATURES = ("input_ids", "attention_mask", "echo_source", "echo_pooled")
@@ -84,12 +84,21 @@ def in_groups(features: Mapping[str, Tensor], run: Callable[[Mapping[str, Tensor
 
 def pooled_tokens(hidden: Tensor, pooled: Tensor) -> Tensor:
     """The pooled tokens' states ``[batch, kept, dim]``, right-padded, in float32 or better."""
-    mask = pooled_mask(pooled)
-    # What is pooled stands in one piece: the last copy, or that and all behind it.
-    places = pooled.int().argmax(dim=1, keepdim=True) + torch.arange(mask.shape[1], device=hidden.device)
-    places = places.clamp(max=hidden.shape[1] - 1)
+    places = _places(pooled)
     states = hidden.gather(1, places.unsqueeze(-1).expand(-1, -1, hidden.shape[2]))
     return states.to(torch.promote_types(hidden.dtype, torch.float32))
+
+
+def pooled_ids(ids: Tensor, pooled: Tensor) -> Tensor:
+    """The pooled tokens' ids ``[batch, kept]``; anything on padding."""
+    return ids.gather(1, _places(pooled))
+
+
+def _places(pooled: Tensor) -> Tensor:
+    """Where the pooled tokens stand, ``[batch, kept]``: in one piece, the last copy, or that and all behind it."""
+    kept = int(pooled.sum(dim=1).max())
+    places = pooled.int().argmax(dim=1, keepdim=True) + torch.arange(kept, device=pooled.device)
+    return places.clamp(max=pooled.shape[1] - 1)
 
 
 def pooled_mask(pooled: Tensor) -> Tensor:

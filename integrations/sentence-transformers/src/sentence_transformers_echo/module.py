@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from sentence_transformers.base.model import BaseModel
 from sentence_transformers.base.modules import InputModule
 from torch import Tensor
@@ -34,7 +35,7 @@ class EchoModule(InputModule):
     ``encode_query`` uses the query template, everything else the document template. A ``prompt`` is the instruction of
     a template with ``{instruction}``; for any other template it stands once, in front of it, and is never echoed.
     The config's transforms are applied to the token vectors: they are affine and the weights of every pooling sum to
-    one, so they commute with it.
+    one, so they commute with it. So does a lexical part, whose mean over the tokens is that of the text.
 
     Args:
         model: the body of a causal model. Its layers up to the exit are shared, not copied.
@@ -130,6 +131,9 @@ class EchoModule(InputModule):
         with self._lock:  # a backbone is not to be called concurrently
             hidden = self._runtime.backbone(batch)
         states = batches.pooled_tokens(hidden, batch.pooled.to(hidden.device))
+        if (words := self._runtime.words) is not None:
+            parts = words.tokens(batches.pooled_ids(batch.ids, batch.pooled), batches.pooled_mask(batch.pooled).bool())
+            states = torch.cat([states, parts.to(states)], dim=2)
         for transform in self.echo_config.transforms:
             states = batches.transformed(states, transform)
         return states
