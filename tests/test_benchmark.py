@@ -198,7 +198,7 @@ def test_a_table_is_interleaved_scaled_and_goes_on_without_who_fails(monkeypatch
     tokens = sum(mix.lengths[i] for i in sampled["chosen"])
     assert sampled["seconds"] == [pytest.approx(4 * 100 / tokens)] * 3
     assert (whole["padding"], whole["credited"]) == (0.5, 55.0)
-    assert len(made["bf16_peaks"]) == 3
+    assert len(made["peaks"]) == 3
     assert field.failures == [{"contender": "broken", "stage": "m", "reason": "ValueError: out | of memory"}]
 
 
@@ -271,7 +271,7 @@ def result():
         measured(BASE, [2.0, 4.0, 6.0], batch_size=8, padding=0.25),
         measured("ours-echo", [2.0, 1.0, 2.0], cosine=0.99987, chosen=[0, 2], padding=-0.1),
     ]
-    mix = {"name": "passages", "texts": 4, "lengths": [10, 20, 30, 40], "bf16_peaks": [10.0] * 3, "entries": entries}
+    mix = {"name": "passages", "texts": 4, "lengths": [10, 20, 30, 40], "peaks": [10.0] * 3, "entries": entries}
     about = {"cpu": "A CPU", "cores": 2, "threads": 2, "device": "cpu", "bf16_peak": 9e11, "float32_peak": 2e11}
     return {
         "date": "2026-11-20 20:35 UTC",
@@ -404,7 +404,7 @@ def test_a_real_run(builtin_folder, tmp_path):
     for mix in result["mixes"]:
         assert [entry["contender"] for entry in mix["entries"]] == names
         for own in mix["entries"]:
-            assert len(own["seconds"]) == len(mix["bf16_peaks"]) == 2
+            assert len(own["seconds"]) == len(mix["peaks"]) == 2
             assert min(own["seconds"]) > 0
             assert own["tokens"] == sum(mix["lengths"])
             assert own["cosine"] > 0.999

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from echo_embeddings import EchoConfig, EchoEncoder
+from echo_embeddings.loading import pick_dtype
 
 from .memory import high_water
 
@@ -29,6 +31,11 @@ class Place:
     folder: str
     device: str = "cpu"
     is_builtin: bool = True
+
+    @property
+    def fast(self) -> torch.dtype:
+        """What is fastest here: bfloat16, or float32 on a processor without instructions for it."""
+        return pick_dtype("auto", self.device)
 
 
 class Contender(ABC):

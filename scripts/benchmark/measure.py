@@ -103,7 +103,7 @@ def table(field_: Field, mix: Mix, rounds: int, cap: float, cosines: int) -> dic
             entries[name] = entry
     peaks = []
     for turn in range(rounds):
-        peaks.append(peak(field_.place.device, torch.bfloat16))
+        peaks.append(peak(field_.place.device, field_.place.fast))
         order, first = list(entries), turn % max(len(entries), 1)
         for name in order[first:] + order[:first]:
             entry = entries[name]
@@ -121,7 +121,7 @@ def table(field_: Field, mix: Mix, rounds: int, cap: float, cosines: int) -> dic
         "name": mix.name,
         "texts": len(mix.texts),
         "lengths": mix.lengths,
-        "bf16_peaks": peaks,
+        "peaks": peaks,
         "entries": [entry.to_json() | {"credited": entry.credited} for entry in entries.values()],
     }
 

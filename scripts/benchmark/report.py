@@ -29,7 +29,7 @@ NOTES = """\
 - *ratio*: throughput over (c)'s in the same round, median of the rounds.
 - *share of peak*: operations that the configuration needs (2 x parameters of the layers x tokens, prompts and chat
   templates among them, and causal attention; padding not counted, work that was saved not either) over the fastest
-  bf16 matrix products in the same round. Float32 contenders are held against the same bf16 peak.
+  matrix products in the same round, in the dtype that is fastest here; all contenders are held against that peak.
 - *padding*: operations of the linear layers beyond those needed, as counted by hooks in a pass without the clock. Below
   zero work is saved; n/a where layers are fused and cannot be counted.
 - *memory*: high-water mark of a fresh process, loading included. *cosine*: the smallest to the same configuration in
@@ -80,8 +80,8 @@ def ratio(mix: dict[str, Any], own: str, base: str) -> float | None:
 
 
 def share(mix: dict[str, Any], entry: dict[str, Any]) -> float:
-    """Share of the bf16 peak, median over rounds."""
-    pairs = zip(entry["seconds"], mix["bf16_peaks"], strict=True)
+    """Share of the matrix peak, median over rounds."""
+    pairs = zip(entry["seconds"], mix["peaks"], strict=True)
     return median(entry["credited"] / seconds / peak for seconds, peak in pairs)
 
 

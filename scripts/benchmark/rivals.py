@@ -107,17 +107,26 @@ class SentenceTransformers(_Library):
     weights are saved (with a warning that float32 may be faster on a CPU), batches of 32 sorted by characters, last
     token, and the model's *chat template around every text*, system prompt included (26 tokens more).
 
-    Otherwise built from its modules: no chat template, mean of all tokens, a dtype, a batch size. "At its best" is
-    bf16 with the batch size that was fastest in this run, for each mix anew.
+    Otherwise built from its modules: no chat template, mean of all tokens, a dtype, a batch size. "At its best" is the
+    dtype that is fastest here (bf16 where there are instructions for it) with the batch size that was fastest in this
+    run, for each mix anew.
     """
 
     def __init__(
-        self, place: Place, prompt: str, label: str, *, stock: bool = False, dtype: str = "bfloat16", best: bool = False
+        self,
+        place: Place,
+        prompt: str,
+        label: str,
+        *,
+        stock: bool = False,
+        dtype: str | None = None,
+        best: bool = False,
     ) -> None:
         self.label, self.tunable, self.whole, self.curves = label, best, best, best
         self.batch_size = 32
-        self._place, self._prompt, self._stock, self._dtype = place, prompt, stock, dtype
-        self._model = self._build(None if stock else dtype)
+        self._place, self._prompt, self._stock = place, prompt, stock
+        self._dtype = dtype or str(place.fast).removeprefix("torch.")
+        self._model = self._build(None if stock else self._dtype)
 
     def runs(self, texts: list[str]) -> Runs:
         rows = [self._model.preprocess([self._prompt.format(text=text)]) for text in texts]

@@ -1,12 +1,11 @@
 import numpy as np
 import pytest
 import torch
+from tests.conftest import cosines
 
 from echo_embeddings import ConfigError, EchoConfig, EchoEncoder, Lexical, Template, Truncate
 from echo_embeddings.vectors import unit
 from echo_embeddings.words import Words
-
-from tests.conftest import cosines
 
 # Four tokens of two dimensions. Behind the center they are (2, 0), (0, 1), (-1, 0) and (0, 0).
 TABLE = np.array([[3, 1], [1, 2], [0, 1], [1, 1]], np.float32)
