@@ -15,7 +15,7 @@ from tests.architectures import tiny
 from tests.conftest import cosines
 from typer.testing import CliRunner
 
-from echo_embeddings import ConfigError, EchoConfig, EchoEncoder, Standardize
+from echo_embeddings import ConfigError, EchoConfig, EchoEncoder, Lexical, Standardize
 from echo_embeddings.cli.app import app
 from echo_embeddings.cli.errors import InputError
 from sentence_transformers_echo import export_stock, load
@@ -191,6 +191,9 @@ def test_the_map_of_the_adapter_that_training_goes_on_from_can_stay(recipe, text
         student.make(on.replace(config=deeper))
     with pytest.raises(ConfigError, match="stands no map to 8 dimensions; give whiten a power"):
         run(on.replace(output=str(tmp_path / "other"), dimension=8))
+    EchoConfig.load(folder).replace(lexical=Lexical([1], [0], [[1]])).save(folder)
+    with pytest.raises(ConfigError, match="states with a lexical part behind them, which recipes do not train"):
+        run(on.replace(output=str(tmp_path / "third")))
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler here")

@@ -245,7 +245,7 @@ def _config(value: Any) -> EchoConfig:
         raise ConfigError(f"config={value!r}: give a preset's name, or fields such as template and start_layer")
     changes = dict(value)
     base = changes.pop("preset", None)
-    known = {item.name for item in fields(EchoConfig)} - {"transforms"}
+    known = {item.name for item in fields(EchoConfig)} - {"transforms", "lexical"}
     if unknown := sorted(map(str, set(changes) - known)):
         raise ConfigError(f"config has the unknown field {unknown[0]!r}; choose from {', '.join(sorted(known))}")
     return EchoConfig(**changes) if base is None else EchoConfig.preset(base).replace(**changes)

@@ -233,7 +233,13 @@ def behind_pooling(
 
 
 def _map_of(folder: Path, dimension: int) -> Project:
-    match EchoConfig.load(folder).transforms:
+    config = EchoConfig.load(folder)
+    if config.lexical is not None:
+        raise ConfigError(
+            f"whiten='start': the map behind the adapter in {str(folder)!r} is for states with a lexical part behind "
+            "them, which recipes do not train; give whiten a power from 0 to 1, such as 0.4"
+        )
+    match config.transforms:
         case (Project() as found,) if found.arrays["weight"].shape[1] == dimension:
             return found
     raise ConfigError(
