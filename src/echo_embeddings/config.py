@@ -205,11 +205,13 @@ class EchoConfig:
             value = getattr(self, field.name)
             if isinstance(value, Template):
                 value = {f.name: getattr(value, f.name) for f in fields(value)}
+                if value["lexical"] == 1:
+                    del value["lexical"]
             elif field.name == "transforms":
                 value = [{"name": transform.name, "options": transform.options} for transform in value]
             elif field.name == "lexical" and value is not None:
                 value = value.options
-            # Configs without these are written as they were before there were any.
+            # Configs without these, and templates above, are written as they were before there were any.
             if value is not None or field.name not in ("packaged_adapter", "lexical"):
                 content[field.name] = value
         return content

@@ -138,7 +138,8 @@ class Runtime:
                 pooled = pooling(hidden, batch.pooled.to(hidden.device)).cpu()
             if self.words is None:
                 return pooled
-            return torch.cat([pooled, self.words.vectors([layout.pooled_ids(own) for own in ids]).cpu()], dim=1)
+            words = self.words.vectors([layout.pooled_ids(own) for own in ids]).cpu()
+            return torch.cat([pooled, layout.lexical * words], dim=1)
 
         for group, rows in batching.run(groups, compute):
             vectors[group] = rows.numpy()
@@ -152,7 +153,8 @@ class Runtime:
         states = self._run(batch)[0, layout.copy(-1, len(content.ids))].float().cpu()
         if self.words is not None:
             ids = torch.from_numpy(content.ids)[None]
-            states = torch.cat([states, self.words.tokens(ids, torch.ones_like(ids).bool())[0].cpu()], dim=1)
+            words = self.words.tokens(ids, torch.ones_like(ids).bool())[0].cpu()
+            states = torch.cat([states, layout.lexical * words], dim=1)
         return self.transform(states.numpy())
 
     def transform(self, vectors: Vectors) -> Vectors:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import inf
 from string import Formatter
 from types import MappingProxyType
 
@@ -33,9 +34,12 @@ class Template:
         isolated: tokenise each piece on its own, as the authors' code does: a SentencePiece tokenizer then puts its
             dummy space before every piece. Only the released fine-tuned checkpoints want this.
         instruction: what ``{instruction}`` means when a call gives none.
+        lexical: how much the config's lexical part counts for texts of this template, beside its own scale. More for
+            queries than for documents is better in retrieval, and changes nothing between documents (docs/log.md).
 
     Raises:
-        ConfigError: the template has no ``{text}``, an unknown field, or copies that would tokenise differently.
+        ConfigError: the template has no ``{text}``, an unknown field, or copies that would tokenise differently; or
+            ``lexical`` is no number from 0.
     """
 
     text: str
@@ -44,6 +48,7 @@ class Template:
     pool_tail: bool = False
     isolated: bool = False
     instruction: str | None = None
+    lexical: float = 1.0
 
     def __post_init__(self) -> None:
         if not isinstance(self.text, str):
@@ -63,6 +68,8 @@ class Template:
                 f"template {self.text!r} has a space before some {{text}} but not before others: the copies would get "
                 "different tokens. Write the space before all of them or before none"
             )
+        if isinstance(self.lexical, bool) or not isinstance(self.lexical, int | float) or not 0 <= self.lexical < inf:
+            raise ConfigError(f"template {self.text!r}: lexical={self.lexical!r}; give a number from 0, such as 1.0")
         object.__setattr__(self, "_spaced", spaces == {True})
         if self.instruction is not None and not self.takes_instruction:
             raise ConfigError(f"template {self.text!r} has no {{instruction}} for {self.instruction!r} to go to")

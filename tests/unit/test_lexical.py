@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -80,6 +82,23 @@ def _read(encoder, texts):
     return encoder.runtime.contents(texts, template, None), encoder.runtime.layout(template, None)
 
 
+def test_it_may_count_more_in_queries(lexical_encoder, texts, tmp_path):
+    document = lexical_encoder.config.templates[0]
+    config = lexical_encoder.config.replace(query_template=replace(document, lexical=2.0))
+    encoder, hidden = lexical_encoder.with_config(config), lexical_encoder.runtime.backbone.dimension
+    contents, layout = _read(encoder, texts)
+    documents = encoder.runtime.pool(texts, contents, layout)
+    queries = encoder.runtime.pool(texts, contents, encoder.runtime.layout(config.templates[1], None))
+    np.testing.assert_array_equal(queries[:, :hidden], documents[:, :hidden])
+    np.testing.assert_array_equal(queries[:, hidden:], 2 * documents[:, hidden:])
+    config.save(tmp_path)
+    assert EchoConfig.load(tmp_path) == config
+    assert config.fingerprint() != lexical_encoder.config.fingerprint()
+    for wrong in (-1, True, "much", float("nan"), float("inf")):
+        with pytest.raises(ConfigError, match=rf"lexical={wrong!r}; give a number from 0, such as 1\.0"):
+            Template("{text}", lexical=wrong)
+
+
 def test_a_rare_word_in_common_draws_texts_together(late_encoder, lexical_encoder):
     pair = ["Order 48151 has left the mill.", "Which parcel is 48151?"]
     hidden = late_encoder.dimension
@@ -125,7 +144,9 @@ def test_it_is_saved_with_the_config(lexical_encoder, texts, tmp_path):
 
 
 def test_a_config_without_it_is_written_as_before():
-    assert "lexical" not in EchoConfig("{text}").to_dict()
+    written = EchoConfig("{text}").to_dict()
+    assert "lexical" not in written
+    assert "lexical" not in written["template"]
 
 
 def test_truncation_and_transforms_see_both_parts(lexical_encoder, texts):

@@ -2,6 +2,7 @@
 
 import pickle
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -66,12 +67,16 @@ def test_the_lexical_part_is_there_with_and_without_a_tail(tiny_encoder, texts):
         plain = tiny_encoder(CONFIGS[name])
         table = plain.runtime.backbone.model.get_input_embeddings().weight.detach().numpy()
         lexical = Lexical(np.linspace(0, 1, len(table)), np.zeros(table.shape[1]), 50 * np.eye(table.shape[1])[:, :7])
-        encoder = tiny_encoder(CONFIGS[name].replace(lexical=lexical)).fit_transforms(texts)
+        asked = replace(CONFIGS[name].templates[0], lexical=2.5)
+        encoder = tiny_encoder(CONFIGS[name].replace(lexical=lexical, query_template=asked)).fit_transforms(texts)
         model = from_encoder(encoder)
         assert model.get_embedding_dimension() == encoder.dimension == plain.dimension + 7
         vectors = model.encode([*texts, ""], batch_size=3)
         assert cosines(vectors, encoder.encode_documents([*texts, ""])).min() > 0.99999
         assert np.abs(vectors[:, -7:]).max() > 0.01
+        queries = model.encode_query(texts, batch_size=3)
+        assert cosines(queries, encoder.encode_queries(texts)).min() > 0.99999
+        assert cosines(queries, vectors[:-1]).max() < 0.9999
 
 
 def test_roles_prompts_and_instructions(tiny_encoder, texts):

@@ -22,10 +22,22 @@ from echo_embeddings.template import Template
 from echo_embeddings.tokenization import Ids, Layout
 from echo_embeddings.transform import Transform
 
-__all__ = ["in_groups", "lay_out", "pooled_ids", "pooled_mask", "pooled_tokens", "read", "transformed", "with_prompt"]
+__all__ = [
+    "WORDS",
+    "in_groups",
+    "lay_out",
+    "pooled_ids",
+    "pooled_mask",
+    "pooled_tokens",
+    "read",
+    "transformed",
+    "with_prompt",
+]
 
 
-FEATURES = ("input_ids", "attention_mask", "echo_source", "echo_pooled")
+#: How much a text's lexical part counts, on each of its tokens; only where the config has such a part.
+WORDS = "echo_words"
+FEATURES = ("input_ids", "attention_mask", "echo_source", "echo_pooled", WORDS)
 
 
 def lay_out(contents: Sequence[Ids], layout: Layout) -> dict[str, Tensor]:

@@ -117,7 +117,10 @@ class EchoModule(InputModule):
             raise ValueError(str(error)) from error
         contents = self._runtime.contents(texts, template, instruction)
         self._count(texts, contents, self._runtime.limit(layout))
-        return batches.lay_out([content.ids for content in contents], layout)
+        features = batches.lay_out([content.ids for content in contents], layout)
+        if self._runtime.words is not None:
+            features[batches.WORDS] = layout.lexical * features["attention_mask"]
+        return features
 
     def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         """``token_embeddings`` of the pooled tokens in float32, and an ``attention_mask`` that fits them."""
@@ -133,7 +136,8 @@ class EchoModule(InputModule):
         states = batches.pooled_tokens(hidden, batch.pooled.to(hidden.device))
         if (words := self._runtime.words) is not None:
             parts = words.tokens(batches.pooled_ids(batch.ids, batch.pooled), batches.pooled_mask(batch.pooled).bool())
-            states = torch.cat([states, parts.to(states)], dim=2)
+            counts = features[batches.WORDS].amax(dim=1).to(states)[:, None, None]
+            states = torch.cat([states, counts * parts.to(states)], dim=2)
         for transform in self.echo_config.transforms:
             states = batches.transformed(states, transform)
         return states
