@@ -19,7 +19,7 @@ from __future__ import annotations
 import argparse
 import random
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import everyday
@@ -57,6 +57,8 @@ TEMPERATURE = 0.05
 LENGTHS = (512, 256, 128)
 #: What the words weigh beside states of length 1: in the neighbours that shall be kept, and where the map starts.
 WANTED, START = 0.5, 0.6
+#: And how much more they count in queries: 1.5 to 3 were all better than 1 (docs/log.md).
+IN_QUERIES = 2.0
 
 
 def sources(train: Path) -> Sources:
@@ -256,7 +258,11 @@ def main() -> None:
     contents = [content.ids for content in tokenizer.contents(texts, spaced=False, limit=128)]
     words = Words(lexical, embeddings).vectors(contents).numpy()
     states = states_of(texts, EchoConfig.preset("default"), arguments.states)
-    made = old.replace(lexical=lexical, transforms=(learned_map(Seen(states, words, together), project),))
+    made = old.replace(
+        query_template=replace(old.templates[0], lexical=IN_QUERIES),
+        lexical=lexical,
+        transforms=(learned_map(Seen(states, words, together), project),),
+    )
     made.save(PRESETS_FOLDER / "default")
     in_half(PRESETS_FOLDER / "default")
     print(f"{len(texts)} texts; written to {PRESETS_FOLDER / 'default'}")

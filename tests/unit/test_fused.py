@@ -23,9 +23,9 @@ def layer(builtin_encoder):
 
 
 @pytest.fixture
-def states():
+def states(layer):
     generator = torch.Generator().manual_seed(3)
-    return torch.randn(2, 50, 576, generator=generator).bfloat16()
+    return torch.randn(2, 50, 576, generator=generator).to(layer.mlp.gate_proj.weight)
 
 
 @pytest.mark.parametrize("name", ["input_layernorm", "post_attention_layernorm", "mlp"])
