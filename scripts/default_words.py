@@ -1,8 +1,9 @@
 """The words beside the echo: how the default's lexical part and the map behind it were made (docs/training.md).
 
-    python scripts/default_words.py TRAIN
+    python scripts/default_words.py TRAIN --old PRESET
 
-TRAIN is as for default_texts.py, and so is what is left out. Two steps, and neither trains the model's layers:
+TRAIN is as for default_texts.py, and so is what is left out; PRESET is the folder of the default before it had words
+(the result of default-3.yaml), whose map is where the new one starts. Two steps, and neither trains the model's layers:
 
 1. Weights of tokens and a projection of their embeddings learn which passage belongs to which text (a title and its
    abstract, a question and its answer, a sentence and its paragraph), in batches of 512: a step is a look-up and two
@@ -11,7 +12,7 @@ TRAIN is as for default_texts.py, and so is what is left out. Two steps, and nei
    the neighbours that states (behind the map that they had) and words have side by side; and a little of the pairs.
 
 The states of the second step's texts take most of the time, some half an hour on two cores; ``--states`` keeps them.
-The adapter and its map are read from the preset in the package, and what is made is written beside them.
+What is made is written into the package, beside the adapter, which stays as it is.
 """
 
 from __future__ import annotations
@@ -102,7 +103,7 @@ def learned_words(pairs: dict[str, list[tuple[Ids, Ids]]], table: Vectors, steps
     start = Lexical.fit((np.array(passage) for own in pairs.values() for _, passage in own), table)
     arrays = {name: torch.tensor(array) for name, array in start.arrays.items()}
     whitened = (torch.from_numpy(table) - arrays["center"]) @ arrays["projection"]
-    # Never-seen tokens of no length have a weight of 0, and keep it.
+    # Learned as logarithms, so that none becomes negative.
     log_weights = arrays["weights"].clamp(min=1e-9).log().requires_grad_()
     turn = torch.eye(whitened.shape[1]).requires_grad_()
     groups = [{"params": [log_weights], "lr": 2e-2}, {"params": [turn], "lr": 1e-3}]
@@ -240,7 +241,7 @@ def states_of(texts: list[str], config: EchoConfig, kept: Path | None) -> Vector
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("train", type=Path)
-    parser.add_argument("--old", type=Path, required=True, help="folder of the preset as default-3.yaml left it")
+    parser.add_argument("--old", type=Path, required=True, help="folder of the preset without words")
     parser.add_argument("--states", type=Path, default=None, help="a .npy file to keep the map's states in")
     arguments = parser.parse_args()
     old = EchoConfig.load(arguments.old)
