@@ -106,7 +106,7 @@ class EchoConfig:
         if self.lexical is not None and self.pooling != "mean":
             raise ConfigError(
                 f"pooling={self.pooling!r} cannot stand beside a lexical part, which is a sum over all tokens; use "
-                "pooling='mean', or lexical=None"
+                "pooling='mean', or lexical=None, with transforms=() where they were fitted on both"
             )
 
     def _check_layers(self) -> None:
