@@ -262,7 +262,7 @@ class EchoConfig:
                     content[name] = Template(**content[name])
             stored = _Arrays(arrays)
             content["transforms"] = _load_transforms(content.get("transforms", []), stored)
-            if Lexical.name in content:
+            if content.get(Lexical.name) is not None:
                 content[Lexical.name] = stored.make(Lexical.name, Lexical, content[Lexical.name])
             return cls(**content)
         except (TypeError, KeyError) as error:

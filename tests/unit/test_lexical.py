@@ -164,7 +164,7 @@ def test_what_cannot_work_is_said(late_encoder, lexical_encoder, tmp_path):
         Lexical([1], [0], [[np.nan]])
     with pytest.raises(ConfigError, match="cannot be fitted on no texts; give some thousand"):
         Lexical.fit([], TABLE)
-    with pytest.raises(ConfigError, match=r"pooling='last' cannot stand beside .* or lexical=None, with transforms=\(\)"):
+    with pytest.raises(ConfigError, match=r"pooling='last' cannot stand beside .* lexical=None, with transforms=\(\)"):
         EchoConfig("{text}", pooling="last", lexical=BY_HAND)
     with pytest.raises(TypeError, match="lexical='idf' is no Lexical"):
         EchoConfig("{text}", lexical="idf")
