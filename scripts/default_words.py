@@ -26,7 +26,7 @@ from pathlib import Path
 import everyday
 import numpy as np
 import torch
-from default_passages import request
+from default_passages import draw, request
 from default_texts import SENTENCE_END, rows
 from safetensors.numpy import load_file, save_file
 from torch import Tensor
@@ -37,7 +37,7 @@ from echo_embeddings.config import ARRAYS_FILE
 from echo_embeddings.packaged import PRESETS_FOLDER
 from echo_embeddings.vectors import Vectors, unit
 from echo_embeddings.words import Words
-from sentence_transformers_echo.training.ranking import divergence
+from sentence_transformers_echo.training.ranking import divergence, shared_axes
 
 Pair = tuple[str, str]
 Ids = list[int]
@@ -114,7 +114,7 @@ def learned_words(pairs: dict[str, list[tuple[Ids, Ids]]], table: Vectors, steps
         sums = functional.embedding_bag(ids, whitened, offsets, per_sample_weights=log_weights.exp()[ids], mode="sum")
         return sums @ turn
 
-    def loss(_: int) -> Tensor:
+    def loss() -> Tensor:
         own = pairs[rng.choice(names)]
         drawn = [own[i] for i in dict.fromkeys(rng.randrange(len(own)) for _ in range(512))]
         asked, passages = (embed([pair[side] for pair in drawn]) for side in (0, 1))
@@ -136,13 +136,13 @@ def contrast(asked: Tensor, passages: Tensor) -> Tensor:
     return functional.cross_entropy(cosines / TEMPERATURE, torch.arange(len(cosines)))
 
 
-def descend(groups: list[dict[str, object]], loss: Callable[[int], Tensor], steps: int) -> None:
+def descend(groups: list[dict[str, object]], loss: Callable[[], Tensor], steps: int) -> None:
     """Adam, its learning rates falling to 0."""
     optimizer = torch.optim.Adam(groups)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, steps)
     for step in range(steps):
         optimizer.zero_grad()
-        value = loss(step)
+        value = loss()
         value.backward()
         optimizer.step()
         schedule.step()
@@ -165,16 +165,14 @@ def map_texts(found: Sources) -> tuple[list[str], Tensor]:
     chosen: list[Pair] = []
     for name, count in AMOUNTS.items():
         own = [(asked, passage) for asked, passage in found[name] if len(asked) > 8 and len(passage) > 100]
-        rng.shuffle(own)
         distinct: dict[str, str] = {}
-        for asked, passage in own:
+        for asked, passage in draw(own, len(own), rng):
             distinct.setdefault(shortened(passage), asked)
         for passage, asked in list(distinct.items())[:count]:
             worded = request(asked, rng) if name == "papers" and rng.random() < 0.3 else asked
             chosen.append((worded.lower().rstrip(" ?.") if rng.random() < 0.15 else worded, passage))
-    plain = everyday.sentences(40000)
-    rng.shuffle(plain)
-    texts = list(dict.fromkeys([p for _, p in chosen] + [asked for asked, _ in chosen] + plain[:3000]))
+    plain = draw(everyday.sentences(40000), 3000, rng)
+    texts = list(dict.fromkeys([passage for _, passage in chosen] + [asked for asked, _ in chosen] + plain))
     row = {text: i for i, text in enumerate(texts)}
     return texts, torch.tensor([[row[asked], row[passage]] for asked, passage in chosen])
 
@@ -189,13 +187,12 @@ def learned_map(seen: Seen, old: Project, steps: int = 100) -> Project:
     scale = 1 / float(np.linalg.norm(before, axis=1).mean())
     wanted = unit(np.concatenate([unit(before), WANTED * seen.words], axis=1))
     inputs = np.concatenate([scale * before, START * seen.words], axis=1)
-    centered = (wanted - wanted.mean(axis=0)).astype(np.float64)
-    axes = np.linalg.svd(unit(inputs).T.astype(np.float64) @ centered)[0].astype(np.float32)
+    axes = shared_axes(unit(inputs), wanted).astype(np.float32)
     given, likeness = torch.from_numpy(inputs), torch.from_numpy(wanted)
     matrix = torch.from_numpy(axes[:, : max(LENGTHS)].copy()).requires_grad_()
     generator = torch.Generator().manual_seed(0)
 
-    def loss(_: int) -> Tensor:
+    def loss() -> Tensor:
         some = torch.randperm(len(given), generator=generator)[:1024]
         pairs = seen.pairs[torch.randperm(len(seen.pairs), generator=generator)[:1024]]
         near = likeness[some] @ likeness[some].T

@@ -23,19 +23,19 @@ class Words:
 
     Args:
         lexical: what is computed.
-        embeddings: the model's input embeddings; shared, not copied.
+        embeddings: the model's input embeddings, or anything with such a ``weight``; shared, not copied.
 
     Raises:
         ConfigError: it was fitted for another model.
     """
 
-    def __init__(self, lexical: Lexical, embeddings: nn.Module) -> None:
-        weight: Tensor = embeddings.weight  # type: ignore[assignment]
-        if tuple(weight.shape) != (lexical.vocabulary, lexical.hidden):
+    def __init__(self, lexical: Lexical, embeddings: nn.Embedding) -> None:
+        known = tuple(embeddings.weight.shape)
+        if known != (lexical.vocabulary, lexical.hidden):
             raise ConfigError(
                 f"the config's lexical part was fitted for {lexical.vocabulary} tokens with embeddings of "
-                f"{lexical.hidden} dimensions, but this model has {weight.shape[0]} of {weight.shape[1]}; fit one for "
-                "it, or use config.replace(lexical=None, transforms=())"
+                f"{lexical.hidden} dimensions, but this model has {known[0]} of {known[1]}; fit one for it, "
+                "or use config.replace(lexical=None, transforms=())"
             )
         self._embeddings = embeddings
         self._arrays = [torch.tensor(lexical.arrays[name]) for name in ("weights", "center", "projection")]
@@ -62,7 +62,7 @@ class Words:
     @torch.no_grad()
     def _weighed(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Centred embeddings of tokens, their weights (0 outside the mask), and the projection."""
-        table: Tensor = self._embeddings.weight  # type: ignore[assignment]
+        table = self._embeddings.weight
         # sentence-transformers moves a model after it was made.
         self._arrays = [array.to(table.device) for array in self._arrays]
         weights, center, projection = self._arrays

@@ -1,9 +1,10 @@
 """A batch of the core as a dict of features, and back: tensors only, so that losses may slice, trim and join them.
 
 ``echo_source`` holds for each token the place whose hidden state it starts from at ``start_layer``: its own, or for a
-token of a later copy that of its twin in the first. ``echo_pooled`` is true where a token is pooled. Both are whole
-numbers of shape ``[batch, tokens]`` and 0 on padding, which is what GradCache and merged columns ask of a feature; no
-key ends in ``_input_ids`` or the like, which the trainer would take for a column.
+token of a later copy that of its twin in the first. ``echo_pooled`` is true where a token is pooled. With a lexical
+part, ``echo_words`` is how much that counts in the text. All are numbers of shape ``[batch, tokens]`` and 0 on padding,
+which is what GradCache and merged columns ask of a feature; no key ends in ``_input_ids`` or the like, which the
+trainer would take for a column.
 """
 
 from __future__ import annotations
@@ -108,8 +109,8 @@ def pooled_ids(ids: Tensor, pooled: Tensor) -> Tensor:
 
 def _places(pooled: Tensor) -> Tensor:
     """Where the pooled tokens stand, ``[batch, kept]``: in one piece, the last copy, or that and all behind it."""
-    kept = int(pooled.sum(dim=1).max())
-    places = pooled.int().argmax(dim=1, keepdim=True) + torch.arange(kept, device=pooled.device)
+    kept = torch.arange(pooled_mask(pooled).shape[1], device=pooled.device)
+    places = pooled.int().argmax(dim=1, keepdim=True) + kept
     return places.clamp(max=pooled.shape[1] - 1)
 
 
