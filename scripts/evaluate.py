@@ -19,8 +19,11 @@ from pathlib import Path
 
 from echo_embeddings import EchoConfig, EchoEncoder, Template, Truncate
 from echo_embeddings.cli.datasets import Dataset, open_dataset
+from echo_embeddings.runtime import Runtime
 from echo_embeddings.vectors import Vectors, unit
 
+#: Pooled states, and the words beside them if there is a lexical part.
+Parts = tuple[Vectors, Vectors | None]
 STS = ("stsb_en", "sick_trial")
 RETRIEVAL = ("med", "cisi", "lisa", "scitldr", "squad_devA", "climate_fever_sentences")
 WHOLE = (*STS, "med")
@@ -47,18 +50,16 @@ class Embedder:
     """Embeds each set once for all configurations that differ in their transforms only."""
 
     def __init__(self) -> None:
-        self._pooled: dict[object, tuple[Vectors, Vectors]] = {}
+        self._parts: dict[object, list[Parts]] = {}
 
     def score(self, name: str, encoder: EchoEncoder, dataset_name: str, dataset: Dataset) -> Score:
         """Embed a set's texts and judge them."""
         plain = encoder.config.replace(transforms=(), start_layer=0, exit_layer=None)
         key = (dataset_name, encoder.model_name, plain, encoder.runtime.backbone.layers)
-        if key not in self._pooled:
-            bare = encoder.with_config(encoder.config.replace(transforms=()))
-            both = zip(dataset.texts, bare.config.templates, strict=True)
-            documents, queries = (_pool(bare, texts, template) for texts, template in both)
-            self._pooled[key] = documents, queries
-        documents, queries = (unit(encoder.runtime.transform(vectors)) for vectors in self._pooled[key])
+        if key not in self._parts:
+            both = zip(dataset.texts, encoder.config.templates, strict=True)
+            self._parts[key] = [_parts(encoder.runtime, texts, template) for texts, template in both]
+        documents, queries = (unit(encoder.runtime.finished(*parts)) for parts in self._parts[key])
         return Score(name, dataset_name, dataset.score(documents, queries), layer_tokens(encoder, *dataset.texts))
 
 
@@ -92,9 +93,9 @@ def yardstick(name: str, sets: dict[str, Dataset], max_length: int) -> Iterator[
         yield Score(name, dataset_name, dataset.score(documents, queries), 0)
 
 
-def _pool(encoder: EchoEncoder, texts: list[str], template: Template) -> Vectors:
-    runtime = encoder.runtime
-    return runtime.pool(texts, runtime.contents(texts, template, None), runtime.layout(template, None))
+def _parts(runtime: Runtime, texts: list[str], template: Template) -> Parts:
+    layout, contents = runtime.layout(template, None), runtime.contents(texts, template, None)
+    return runtime.states(texts, contents, layout), runtime.words([content.ids for content in contents], layout)
 
 
 def layer_tokens(encoder: EchoEncoder, documents: list[str], queries: list[str]) -> int:

@@ -58,8 +58,8 @@ class EchoConfig:
         packaged_adapter: the name of the adapter inside this package that the config was trained with, for the
             built-in model; its weights are merged when the model is loaded. ``None`` for the weights as they are. A
             LoRA adapter of your own is none of the config's: ``EchoEncoder(adapter=...)``.
-        lexical: what says which words a text has, beside the pooled state and before the transforms; for ``"mean"``
-            pooling, and the model that it was fitted for. ``None`` for the pooled state alone.
+        lexical: what says which words a text has, beside the echo and behind the transforms that map it: only
+            ``Truncate`` at the end of ``transforms`` cuts both. ``None`` for the echo alone.
 
     Raises:
         ConfigError: a value cannot work; the message names it and what is valid.
@@ -97,17 +97,9 @@ class EchoConfig:
                 f"packaged_adapter={adapter!r}: give the name of a preset with an adapter, such as 'default'; an "
                 "adapter in a folder goes in as EchoEncoder(adapter=folder)"
             )
-        self._check_lexical()
-        self._check_layers()
-
-    def _check_lexical(self) -> None:
         if not isinstance(self.lexical, Lexical | None):
             raise TypeError(f"lexical={self.lexical!r} is no Lexical; leave it out, or make one by Lexical.fit")
-        if self.lexical is not None and self.pooling != "mean":
-            raise ConfigError(
-                f"pooling={self.pooling!r} cannot stand beside a lexical part, which is a sum over all tokens; use "
-                "pooling='mean', or lexical=None, with transforms=() where they were fitted on both"
-            )
+        self._check_layers()
 
     def _check_layers(self) -> None:
         start, exit_ = self.start_layer, self.exit_layer
@@ -205,7 +197,7 @@ class EchoConfig:
             value = getattr(self, field.name)
             if isinstance(value, Template):
                 value = {f.name: getattr(value, f.name) for f in fields(value)}
-                if value["lexical"] == 1:
+                if value["lexical"] == Template.lexical:
                     del value["lexical"]
             elif field.name == "transforms":
                 value = [{"name": transform.name, "options": transform.options} for transform in value]

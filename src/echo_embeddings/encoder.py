@@ -1,7 +1,8 @@
 """The one public object: texts in, float32 unit vectors out. An encoder knows no framework.
 
 The way of a text: it is checked, tokenised once, laid into its role's template, run in a batch of texts of like length,
-pooled over its last copy, mapped by the fitted transforms, brought to unit length, and put back in the caller's order.
+pooled over its last copy, mapped by the fitted transforms, put beside its words where the config has a lexical part,
+brought to unit length, and put back in the caller's order.
 """
 
 from __future__ import annotations
@@ -250,7 +251,8 @@ class EchoEncoder(AsyncMethods):
         Args:
             texts: documents like those to come, some hundred or more. May be empty if nothing needs fitting.
             transforms: in order: ``"standardize"``, ``"whiten"``, ``"embed-filter"`` (half the dimensions), or a ready
-                ``Transform`` such as ``Truncate(256)``. They replace the ones there are.
+                ``Transform`` such as ``Truncate(256)``. They replace the ones there are; a lexical part stays, behind
+                them, and a ``Truncate`` at the end cuts it too.
 
         Raises:
             ConfigError: a name is unknown, or there are too few texts.
@@ -258,17 +260,13 @@ class EchoEncoder(AsyncMethods):
         from .loading import unembedding
 
         _ = self._crew or self.runtime  # one set of weights for all three encoders
-        plain = self.with_config(self.config.replace(transforms=()))
+        plain = self.with_config(self.config.replace(transforms=(), lexical=None))
         vectors = None
         if texts := checked(texts):
             with plain._counting() as cuts:
                 vectors = plain._pooled(texts, plain.config.templates[0], None, cuts)
-        fitted: list[Transform] = []
-        for wanted in transforms:
-            transform = fit(wanted, vectors, lambda: unembedding(self._source, plain.runtime.backbone.model))
-            vectors = None if vectors is None else transform(vectors)
-            fitted.append(transform)
-        return self.with_config(self.config.replace(transforms=tuple(fitted)))
+        fitted = fit(transforms, vectors, lambda: unembedding(self._source, plain.runtime.backbone.model))
+        return self.with_config(self.config.replace(transforms=fitted))
 
     def save_pretrained(self, path: str | os.PathLike[str]) -> None:
         """Write weights (layers that run, adapters merged), tokenizer, ``echo_config.json``: ``EchoEncoder(path)``.

@@ -19,9 +19,9 @@ from .config import EchoConfig
 from .errors import ConfigError, NumericalError, WindowWarning, warn
 from .pooling import POOLINGS
 from .template import Template
-from .tokenization import Content, EchoTokenizer, Layout
+from .tokenization import Content, EchoTokenizer, Ids, Layout
+from .transform import Transform, parted
 from .vectors import Vectors
-from .words import Words
 
 __all__ = ["Runtime"]
 
@@ -66,17 +66,14 @@ class Runtime:
     def _configure(self, config: EchoConfig) -> None:
         self.config = config
         self.layout = lru_cache(maxsize=64)(self._layout)
-        embeddings = self.backbone.model.get_input_embeddings()
-        self.words = None if config.lexical is None else Words(config.lexical, embeddings)
-        self.dimension = self._pooled_dimension
-        for transform in config.transforms:
+        #: What maps the echo, and what cuts it and the words beside it.
+        self.maps, self.cuts = parted(config.transforms)
+        self.dimension = self.backbone.dimension
+        for transform in self.maps:
             self.dimension = transform.output_dimension(self.dimension)
-
-    @property
-    def _pooled_dimension(self) -> int:
-        """Before the transforms: of a hidden state, and the lexical part behind it."""
-        lexical = self.config.lexical
-        return self.backbone.dimension + (0 if lexical is None else lexical.dimension)
+        self.dimension += 0 if config.lexical is None else config.lexical.dimension
+        for cut in self.cuts:
+            self.dimension = cut.output_dimension(self.dimension)
 
     def with_config(self, config: EchoConfig) -> Runtime | None:
         """A runtime of the same weights for another config; ``None`` if that wants layers or weights not in memory."""
@@ -111,7 +108,7 @@ class Runtime:
         layout: Layout,
         on_done: Callable[[int], object] = lambda _: None,
     ) -> Vectors:
-        """Pooled vectors of texts, transforms applied, not yet of unit length: float32 ``[n, dim]``.
+        """Vectors of texts, transforms applied and words beside them, not of unit length: float32 ``[n, dim]``.
 
         Args:
             texts: only to name one that the model cannot digest.
@@ -119,9 +116,20 @@ class Runtime:
             layout: the compiled template.
             on_done: told how many texts each batch held.
         """
+        states = self.states(texts, contents, layout, on_done)
+        return self.finished(states, self.words([content.ids for content in contents], layout))
+
+    def states(
+        self,
+        texts: Sequence[str],
+        contents: Sequence[Content],
+        layout: Layout,
+        on_done: Callable[[int], object] = lambda _: None,
+    ) -> Vectors:
+        """Pooled states before any transform, ``[n, hidden]``; arguments as for :meth:`pool`."""
         pooling = POOLINGS[self.config.pooling]
         layout = replace(layout, only_last=self.config.pooling == "last")  # the last layer computes no other position
-        vectors = np.empty((len(contents), self._pooled_dimension), dtype=np.float32)
+        states = np.empty((len(contents), self.backbone.dimension), dtype=np.float32)
         lengths = [layout.total(len(content.ids)) for content in contents]
         budget, packs = self._tokens_a_batch(sum(lengths), layout), len(texts) > 1 and self._packs()
         groups = batching.fill(lengths, budget) if packs else batching.plan(lengths, budget)
@@ -130,38 +138,48 @@ class Runtime:
             ids = [contents[i].ids for i in group]
             if packs:
                 batch = Batch.packed(ids, layout, self.backbone.device)
-                pooled = pooling(*packing.unpack(self._run(batch), batch.pooled, batch.lengths)).cpu()
-            else:
-                prefix, rest = self._split(layout, lengths[group[0]])
-                batch = Batch.of(ids, rest, self.backbone.device)
-                hidden = self._run(batch, prefix)
-                pooled = pooling(hidden, batch.pooled.to(hidden.device)).cpu()
-            if self.words is None:
-                return pooled
-            words = self.words.vectors([layout.pooled_ids(own) for own in ids]).cpu()
-            return torch.cat([pooled, layout.lexical * words], dim=1)
+                return pooling(*packing.unpack(self._run(batch), batch.pooled, batch.lengths)).cpu()
+            prefix, rest = self._split(layout, lengths[group[0]])
+            batch = Batch.of(ids, rest, self.backbone.device)
+            hidden = self._run(batch, prefix)
+            return pooling(hidden, batch.pooled.to(hidden.device)).cpu()
 
         for group, rows in batching.run(groups, compute):
-            vectors[group] = rows.numpy()
+            states[group] = rows.numpy()
             on_done(len(group))
-        self._require_finite(vectors, texts)
-        return self.transform(vectors)
+        self._require_finite(states, texts)
+        return states
 
     def tokens(self, content: Content, layout: Layout) -> Vectors:
         """The last copy's vectors of one text, transforms applied: float32 ``[n, dim]``."""
         batch = Batch.of([content.ids], layout, self.backbone.device)
         states = self._run(batch)[0, layout.copy(-1, len(content.ids))].float().cpu()
-        if self.words is not None:
-            ids = torch.from_numpy(content.ids)[None]
-            words = self.words.tokens(ids, torch.ones_like(ids).bool())[0].cpu()
-            states = torch.cat([states, layout.lexical * words], dim=1)
-        return self.transform(states.numpy())
+        pooled = POOLINGS[self.config.pooling](states[None], torch.ones(1, len(states), dtype=torch.bool))
+        return self.finished(states.numpy(), self.words([content.ids], layout), pooled.numpy())
 
-    def transform(self, vectors: Vectors) -> Vectors:
-        """Apply the config's transforms in order."""
-        for transform in self.config.transforms:
-            vectors = transform(vectors)
-        return vectors
+    def words(self, contents: Sequence[Ids], layout: Layout) -> Vectors | None:
+        """The lexical part of texts, given their ids, as long as the layout says: ``[n, dim]``; ``None`` without one.
+
+        Of the ids and not of the texts, so that it knows no more of a truncated text than the echo does.
+        """
+        lexical = self.config.lexical
+        return None if lexical is None else layout.lexical * lexical.vectors(self.tokenizer.texts(contents))
+
+    def finished(self, states: Vectors, words: Vectors | None, pooled: Vectors | None = None) -> Vectors:
+        """Apply the config's transforms to states, and put words beside them: float32 ``[n, dim]``.
+
+        Args:
+            states: ``[n, hidden]``.
+            words: ``[n, dim]`` or ``[1, dim]``, from :meth:`words`.
+            pooled: what is given length 1 beside the words: ``[n, hidden]`` or ``[1, hidden]``; ``None``: states.
+        """
+        echo = _mapped(states, self.maps)
+        if self.config.lexical is not None and words is not None:
+            lengths = np.linalg.norm(echo if pooled is None else _mapped(pooled, self.maps), axis=1, keepdims=True)
+            echo = (echo / np.where(lengths > 0, lengths, 1)).astype(np.float32)
+            words = np.broadcast_to(words, (len(echo), words.shape[1]))
+            echo = np.concatenate(self.config.lexical.beside(echo, words), axis=1)
+        return _mapped(echo, self.cuts)
 
     def _tokens_a_batch(self, tokens: int, layout: Layout) -> int:
         """The token budget of a batch: what suits most machines, or in a job of many ``tokens`` what suits this one."""
@@ -220,6 +238,12 @@ class Runtime:
                 f"the model gave NaN or infinity for {len(broken)} of {len(texts)} texts, among them {named}; "
                 f"it ran in {self.backbone.model.dtype}: try dtype='float32' (or 'bfloat16' instead of 'float16')"
             )
+
+
+def _mapped(vectors: Vectors, transforms: Sequence[Transform]) -> Vectors:
+    for transform in transforms:
+        vectors = transform(vectors)
+    return vectors
 
 
 def _narrowest_view(config: Any, start: int, exit_: int) -> int | None:

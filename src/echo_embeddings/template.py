@@ -34,8 +34,8 @@ class Template:
         isolated: tokenise each piece on its own, as the authors' code does: a SentencePiece tokenizer then puts its
             dummy space before every piece. Only the released fine-tuned checkpoints want this.
         instruction: what ``{instruction}`` means when a call gives none.
-        lexical: how much the config's lexical part counts for texts of this template, beside its own scale. More for
-            queries than for documents is better in retrieval, and changes nothing between documents (docs/log.md).
+        lexical: how long the config's lexical part is in texts of this template, beside an echo of length 1. Twice as
+            long in queries is better in retrieval, and changes nothing between documents (docs/log.md, 2026-11-26).
 
     Raises:
         ConfigError: the template has no ``{text}``, an unknown field, or copies that would tokenise differently; or
@@ -48,7 +48,7 @@ class Template:
     pool_tail: bool = False
     isolated: bool = False
     instruction: str | None = None
-    lexical: float = 1.0
+    lexical: float = 0.5
 
     def __post_init__(self) -> None:
         if not isinstance(self.text, str):
@@ -69,7 +69,7 @@ class Template:
                 "different tokens. Write the space before all of them or before none"
             )
         if isinstance(self.lexical, bool) or not isinstance(self.lexical, int | float) or not 0 <= self.lexical < inf:
-            raise ConfigError(f"template {self.text!r}: lexical={self.lexical!r}; give a number from 0, such as 1.0")
+            raise ConfigError(f"template {self.text!r}: lexical={self.lexical!r}; give a number from 0, such as 0.5")
         object.__setattr__(self, "_spaced", spaces == {True})
         if self.instruction is not None and not self.takes_instruction:
             raise ConfigError(f"template {self.text!r} has no {{instruction}} for {self.instruction!r} to go to")

@@ -39,13 +39,13 @@ class Layout:
         literals: ``copies + 1`` id tuples.
         pool_tail: whether the ids behind the last copy are pooled with it.
         only_last: whether of what is pooled the last token is all that is read.
-        lexical: how much a lexical part counts.
+        lexical: the length of a lexical part.
     """
 
     literals: tuple[tuple[int, ...], ...]
     pool_tail: bool = False
     only_last: bool = False
-    lexical: float = 1.0
+    lexical: float = 0.5
 
     @property
     def copies(self) -> int:
@@ -83,10 +83,6 @@ class Layout:
         last = self.copy(-1, n)
         stop = self.total(n) if self.pool_tail else last.stop
         return slice(stop - 1 if self.only_last else last.start, stop)
-
-    def pooled_ids(self, content: Ids) -> Ids:
-        """The ids of the tokens that are pooled."""
-        return self.assemble(content)[self.pooled(len(content))]
 
     def first_pass(self, n: int) -> Ids:
         """Positions of all tokens but those of the second and later copies: what late echo runs below ``start``."""
@@ -209,6 +205,11 @@ class EchoTokenizer:
         baked.post_processor = processors.TemplateProcessing(single=" ".join(pieces), special_tokens=special_tokens)
         baked.enable_truncation(max_length=layout.overhead + limit)
         return baked
+
+    def texts(self, contents: Sequence[Ids]) -> list[str]:
+        """The characters that ids stand for, without special tokens."""
+        texts: list[str] = self._rust.decode_batch([ids.tolist() for ids in contents], skip_special_tokens=True)
+        return texts
 
     def tokens(self, ids: Ids) -> list[str]:
         """The vocabulary entries of ``ids``."""

@@ -7,7 +7,7 @@ the last one, so that truncation is renormalised too.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -18,7 +18,7 @@ from .errors import ConfigError
 from .fitted import Fitted
 from .vectors import Vectors
 
-__all__ = ["TRANSFORMS", "EmbedFilter", "Project", "Standardize", "Transform", "Truncate", "fit"]
+__all__ = ["TRANSFORMS", "EmbedFilter", "Project", "Standardize", "Transform", "Truncate", "fit", "parted"]
 
 
 class Transform(Fitted, ABC):
@@ -35,7 +35,7 @@ class Transform(Fitted, ABC):
 
     @abstractmethod
     def apply(self, vectors: Vectors) -> Vectors:
-        """Map ``[n, dim]`` to ``[n, dim']``, both float32."""
+        """Map ``[..., dim]`` to ``[..., dim']``, both float32."""
 
     def __call__(self, vectors: Vectors) -> Vectors:
         self.output_dimension(vectors.shape[1])
@@ -224,7 +224,7 @@ class Truncate(Transform):
         return int(self.options["dimension"])
 
     def apply(self, vectors: Vectors) -> Vectors:
-        return vectors[:, : self.options["dimension"]]
+        return vectors[..., : self.options["dimension"]]
 
 
 #: Every transform by the name it is saved under.
@@ -233,19 +233,37 @@ TRANSFORMS: Mapping[str, type[Transform]] = MappingProxyType(
 )
 
 
-def fit(wanted: str | Transform, vectors: Vectors | None, unembedding: Callable[[], NDArray[Any]]) -> Transform:
-    """A transform by name, fitted.
+def parted(transforms: Sequence[Transform]) -> tuple[tuple[Transform, ...], tuple[Transform, ...]]:
+    """What maps the echo, and behind it what only cuts: a final ``Truncate`` cuts the words beside the echo too."""
+    maps = len(transforms)
+    while maps and isinstance(transforms[maps - 1], Truncate):
+        maps -= 1
+    return tuple(transforms[:maps]), tuple(transforms[maps:])
+
+
+def fit(
+    wanted: Sequence[str | Transform], vectors: Vectors | None, unembedding: Callable[[], NDArray[Any]]
+) -> tuple[Transform, ...]:
+    """Transforms by name, each fitted behind the ones before it.
 
     Args:
-        wanted: ``"standardize"``, ``"whiten"``, ``"embed-filter"``, or a transform that is ready.
+        wanted: ``"standardize"``, ``"whiten"``, ``"embed-filter"``, or transforms that are ready.
         vectors: ``[n, dim]`` to fit on; ``None`` if there are no texts.
         unembedding: gives the matrix ``[vocabulary, dim]``, if it is needed.
 
     Raises:
         ConfigError: the name is unknown, or there are too few vectors.
     """
-    if isinstance(wanted, Transform):
-        return wanted
+    fitted: list[Transform] = []
+    for i, name in enumerate(wanted):
+        transform = name if isinstance(name, Transform) else _fitted(name, vectors, unembedding)
+        fitted.append(transform)
+        if vectors is not None and any(isinstance(later, str) for later in wanted[i + 1 :]):
+            vectors = transform(vectors)
+    return tuple(fitted)
+
+
+def _fitted(wanted: str, vectors: Vectors | None, unembedding: Callable[[], NDArray[Any]]) -> Transform:
     if wanted == "embed-filter":
         return EmbedFilter.from_unembedding(unembedding())
     if wanted in ("standardize", "whiten"):

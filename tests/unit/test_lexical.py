@@ -2,132 +2,127 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from tests.conftest import cosines
 
 from echo_embeddings import ConfigError, EchoConfig, EchoEncoder, Lexical, Template, Truncate
+from echo_embeddings.ngrams import mixed, ngrams
 from echo_embeddings.vectors import unit
-from echo_embeddings.words import Words
 
-# Four tokens of two dimensions. Behind the center they are (2, 0), (0, 1), (-1, 0) and (0, 0).
-TABLE = np.array([[3, 1], [1, 2], [0, 1], [1, 1]], np.float32)
-BY_HAND = Lexical(weights=[1, 2, 0, 5], center=[1, 1], projection=[[1, 0, 0], [0, 1, 1]])
-
-
-def words(lexical=BY_HAND, table=TABLE):
-    return Words(lexical, torch.nn.Embedding.from_pretrained(torch.tensor(table)))
-
-
-def ids(*values):
-    return np.array(values, np.int64)
+TEXTS = [f"The {thing} of the {place}." for thing in ("ferry", "bridge", "mill") for place in ("isle", "town")]
+LEXICAL = Lexical.fit(TEXTS, blocks=(16, 32, 200))
 
 
 @pytest.fixture(scope="module")
-def lexical_encoder(late_encoder, texts_to_fit):
-    """Late echo with the words of the text behind the states, float32."""
-    runtime = late_encoder.runtime
-    table = runtime.backbone.model.get_input_embeddings().weight.detach().float().numpy()
-    contents = runtime.contents(texts_to_fit, late_encoder.config.templates[0], None)
-    lexical = Lexical.fit([content.ids for content in contents], table)
-    return late_encoder.with_config(late_encoder.config.replace(lexical=lexical))
+def lexical_encoder(late_encoder):
+    """Late echo with the words of the text beside it, float32."""
+    return late_encoder.with_config(late_encoder.config.replace(lexical=LEXICAL))
 
 
-@pytest.fixture(scope="module")
-def texts_to_fit():
-    return [f"The {thing} of the {place}." for thing in ("ferry", "bridge", "mill") for place in ("isle", "town")]
+def test_an_ngram_has_one_place_in_each_block_and_its_weight_there():
+    weights = np.zeros(8)
+    lexical = Lexical(weights + 2, blocks=(3, 5))
+    (found,) = ngrams(["a"], 4).hashes
+    (vector,) = lexical.vectors(["a a a"])  # saturation makes no difference to one n-gram alone
+    blocks = vector[:3], vector[3:]
+    for index, block in enumerate(blocks):
+        (hashed,) = mixed(np.array([found + np.uint64(index + 1)], np.uint64)).tolist()
+        (place,) = block.nonzero()[0]
+        assert place == hashed % len(block)
+        np.testing.assert_allclose(block[place], np.sqrt(0.5) * (1 if hashed >> 63 else -1), rtol=1e-6)
+    weights[int(found) % 8] = 1
+    assert Lexical(weights).vectors(["a"]).any()
+    assert not Lexical(np.roll(weights, 1)).vectors(["a", "", "?!"]).any()  # nothing that counts
 
 
-def test_a_text_is_the_weighted_sum_of_its_words_at_unit_length():
-    # Token 0 once, token 1 twice with weight 2: (2, 0) + 2 * 2 * (0, 1) = (2, 4), projected (2, 4, 4), of length 6.
-    (vector,) = words().vectors([ids(0, 1, 1)])
-    np.testing.assert_allclose(vector, [1 / 3, 2 / 3, 2 / 3], rtol=1e-6)
+def test_what_recurs_counts_as_in_bm25():
+    lexical = Lexical([1.0], blocks=(4096,))
+    once, thrice = lexical.vectors(["a b", "a a a b"])
+    ratio = sorted(np.abs(thrice[thrice != 0]) / np.abs(once[once != 0]).min())
+    np.testing.assert_allclose(ratio[1] / ratio[0], 3 * 2.2 / (3 + 1.2), rtol=1e-5)
 
 
-def test_padding_adds_nothing_and_what_does_not_count_is_zero():
-    alone, beside = words().vectors([ids(1)]), words().vectors([ids(1), ids(0, 0, 1), ids(2), ids(3)])
-    np.testing.assert_array_equal(alone[0], beside[0])
-    np.testing.assert_array_equal(beside[2:], 0)  # a weight of 0, and an embedding that is the center
+def test_inner_products_are_those_of_the_ngrams_but_for_collisions():
+    texts = ["The mill burns a brick kiln.", "A kiln in the mill yard", "Ducks swim."]
+    (a, b, c), sets = Lexical([1.0], blocks=(8192, 8192)).vectors(texts), [set(ngrams([t], 4).hashes) for t in texts]
+    shared = len(sets[0] & sets[1]) / np.sqrt(len(sets[0]) * len(sets[1]))
+    np.testing.assert_allclose([a @ b, a @ c], [shared, 0], atol=0.02)
 
 
-def test_the_mean_of_the_tokens_is_the_text():
-    rows = torch.tensor([[0, 1, 1], [1, 0, 0]])
-    mask = torch.tensor([[True, True, True], [True, True, False]])
-    parts = words().tokens(rows, mask)
-    assert not parts[1, 2].any()
-    means = parts.sum(dim=1) / mask.sum(dim=1, keepdim=True)
-    np.testing.assert_allclose(means, words().vectors([ids(0, 1, 1), ids(1, 0)]), rtol=1e-6)
+def test_rare_ngrams_say_more():
+    lexical = Lexical.fit(["one mill", "one ferry", "one", "one one"])
+    assert (lexical.blocks, lexical.size, lexical.dimension) == ((128, 128, 448), 4, 704)
+    said = {word: lexical.arrays["weights"][ngrams([word], 4).hashes.astype(int) % 2**15] for word in ("one", "mill")}
+    np.testing.assert_allclose(said["one"], 0.105, atol=0.001)  # log(5 / 4.5)
+    np.testing.assert_allclose(said["mill"], np.log(5 / 1.5), rtol=1e-5)
+    np.testing.assert_allclose(lexical.arrays["weights"].max(), np.log(5 / 0.5), rtol=1e-5)
 
 
-def test_fitting_weighs_rare_words_more_and_compares_by_whitened_embeddings():
-    table = np.random.default_rng(0).normal([5, 0], [3, 1], size=(50, 2)).astype(np.float32)
-    lexical = Lexical.fit([ids(0, 1, 1), ids(0, 2), ids(0)], table)
-    assert (lexical.vocabulary, lexical.hidden, lexical.dimension) == (50, 2, 2)
-    whitened = (table - lexical.arrays["center"]) @ lexical.arrays["projection"]
-    np.testing.assert_allclose(whitened.T @ whitened, np.eye(2), atol=1e-4)
-    said = lexical.arrays["weights"] * np.linalg.norm(whitened, axis=1)
-    np.testing.assert_allclose(said[[0, 1, 3]], [np.log(4 / 3.5), np.log(4 / 1.5), np.log(4 / 0.5)], rtol=1e-5)
+def test_it_stands_block_by_block_beside_the_echo(late_encoder, lexical_encoder, texts):
+    echo, both = late_encoder.encode_documents(texts), lexical_encoder.encode_documents(texts)
+    words = 0.5 * LEXICAL.vectors(texts)
+    wanted = [echo[:, :16], words[:, :16], echo[:, 16:48], words[:, 16:48], echo[:, 48:], words[:, 48:]]
+    assert lexical_encoder.dimension == both.shape[1] == echo.shape[1] + LEXICAL.dimension
+    np.testing.assert_allclose(both, unit(np.concatenate(wanted, axis=1)), atol=1e-6)
 
 
-def test_it_stands_behind_the_pooled_state(late_encoder, lexical_encoder, texts):
-    plain = late_encoder.runtime.pool(texts, *_read(late_encoder, texts))
-    both = lexical_encoder.runtime.pool(texts, *_read(lexical_encoder, texts))
-    hidden = late_encoder.dimension
-    assert lexical_encoder.dimension == both.shape[1] == hidden + lexical_encoder.config.lexical.dimension
-    np.testing.assert_array_equal(both[:, :hidden], plain)
-    np.testing.assert_allclose(np.linalg.norm(both[:, hidden:], axis=1), 1, rtol=1e-5)
+def test_a_truncate_at_the_end_cuts_both_and_other_transforms_map_the_echo(late_encoder, lexical_encoder, texts):
+    fitted = lexical_encoder.fit_transforms(texts * 2, ["standardize", Truncate(100), "standardize", Truncate(40)])
+    echo = late_encoder.fit_transforms(texts * 2, ["standardize", Truncate(100), "standardize"])
+    vectors = fitted.encode_documents(texts)
+    assert vectors.shape == (len(texts), 40)
+    np.testing.assert_allclose(unit(vectors[:, :16]), unit(echo.encode_documents(texts)[:, :16]), atol=1e-5)
+    np.testing.assert_allclose(unit(vectors[:, 16:32]), unit(LEXICAL.vectors(texts)[:, :16]), atol=1e-5)
+    whole = late_encoder.dimension + LEXICAL.dimension
+    assert lexical_encoder.fit_transforms([], [Truncate(whole)]).dimension == whole
+    with pytest.raises(ConfigError, match=rf"cannot keep {whole + 1} of {whole} dimensions"):
+        lexical_encoder.fit_transforms([], [Truncate(whole + 1)])
 
 
-def _read(encoder, texts):
-    template = encoder.config.templates[0]
-    return encoder.runtime.contents(texts, template, None), encoder.runtime.layout(template, None)
-
-
-def test_it_may_count_more_in_queries(lexical_encoder, texts, tmp_path):
+def test_it_may_be_longer_in_queries(lexical_encoder, texts, tmp_path):
     document = lexical_encoder.config.templates[0]
     config = lexical_encoder.config.replace(query_template=replace(document, lexical=2.0))
-    encoder, hidden = lexical_encoder.with_config(config), lexical_encoder.runtime.backbone.dimension
-    contents, layout = _read(encoder, texts)
-    documents = encoder.runtime.pool(texts, contents, layout)
-    queries = encoder.runtime.pool(texts, contents, encoder.runtime.layout(config.templates[1], None))
-    np.testing.assert_array_equal(queries[:, :hidden], documents[:, :hidden])
-    np.testing.assert_array_equal(queries[:, hidden:], 2 * documents[:, hidden:])
+    encoder = lexical_encoder.with_config(config)
+    documents, queries = encoder.encode_documents(texts), encoder.encode_queries(texts)
+    own = np.linalg.norm(documents[:, 16:32], axis=1) / np.linalg.norm(documents[:, :16], axis=1)
+    asked = np.linalg.norm(queries[:, 16:32], axis=1) / np.linalg.norm(queries[:, :16], axis=1)
+    np.testing.assert_allclose(asked, 4 * own, rtol=1e-4)
     config.save(tmp_path)
     assert EchoConfig.load(tmp_path) == config
     assert config.fingerprint() != lexical_encoder.config.fingerprint()
     for wrong in (-1, True, "much", float("nan"), float("inf")):
-        with pytest.raises(ConfigError, match=rf"lexical={wrong!r}; give a number from 0, such as 1\.0"):
+        with pytest.raises(ConfigError, match=rf"lexical={wrong!r}; give a number from 0, such as 0\.5"):
             Template("{text}", lexical=wrong)
 
 
+def test_it_knows_no_more_of_a_truncated_text_than_the_echo_does(lexical_encoder):
+    short = lexical_encoder.with_config(lexical_encoder.config.replace(max_length=4))
+    with pytest.warns(UserWarning, match="1 text"):
+        cut = short.encode_documents("One two three four five six seven")
+    np.testing.assert_allclose(cut, short.encode_documents("One two three four"), atol=1e-6)
+
+
 def test_a_rare_word_in_common_draws_texts_together(late_encoder, lexical_encoder):
-    pair = ["Order 48151 has left the mill.", "Which parcel is 48151?"]
-    hidden = late_encoder.dimension
-    both = lexical_encoder.runtime.pool(pair, *_read(lexical_encoder, pair))[:, hidden:]
-    other = lexical_encoder.runtime.pool(["Which parcel is late?"], *_read(lexical_encoder, ["Which parcel is late?"]))
-    assert both[0] @ both[1] > both[0] @ other[0, hidden:] + 0.1
+    pair = ["Order 48151 has left the mill.", "Which parcel is 48151?", "Which parcel is late?"]
+    plain, both = (encoder.encode_documents(pair) for encoder in (late_encoder, lexical_encoder))
+    assert both[0] @ both[1] - both[0] @ both[2] > plain[0] @ plain[1] - plain[0] @ plain[2] + 0.02
 
 
 def test_alone_or_in_a_batch_a_text_has_the_same_vector(lexical_encoder, texts):
     together = lexical_encoder.encode_documents(texts)
     alone = np.stack([lexical_encoder.encode_documents(text) for text in texts])
     assert cosines(together, alone).min() > 0.99999
+    many = LEXICAL.vectors([*TEXTS, *["between"] * 300, *TEXTS])
+    np.testing.assert_array_equal(many[: len(TEXTS)], many[-len(TEXTS) :])
+    assert LEXICAL.vectors([]).shape == (0, 248)
 
 
 def test_the_vectors_of_tokens_average_to_that_of_the_text(lexical_encoder):
     text = "The ferry leaves the island at dawn."
-    runtime = lexical_encoder.runtime
-    contents, layout = _read(lexical_encoder, [text])
+    runtime, template = lexical_encoder.runtime, lexical_encoder.config.templates[0]
+    contents, layout = runtime.contents([text], template, None), runtime.layout(template, None)
     mean = runtime.tokens(contents[0], layout).mean(axis=0)
     np.testing.assert_allclose(mean, runtime.pool([text], contents, layout)[0], rtol=1e-4, atol=1e-4)
     assert lexical_encoder.encode_tokens(text).vectors.shape == (len(contents[0].ids), lexical_encoder.dimension)
-
-
-def test_what_is_pooled_behind_the_copy_counts_too(late_encoder):
-    template = Template("{text}\n{text} again", pool_tail=True)
-    layout = late_encoder.runtime.layout(template, None)
-    again = layout.literals[-1]
-    np.testing.assert_array_equal(layout.pooled_ids(ids(7, 8)), [7, 8, *again])
-    assert again
 
 
 def test_it_is_saved_with_the_config(lexical_encoder, texts, tmp_path):
@@ -136,6 +131,7 @@ def test_it_is_saved_with_the_config(lexical_encoder, texts, tmp_path):
     loaded = EchoConfig.load(tmp_path)
     assert loaded == config
     assert loaded.fingerprint() == config.fingerprint() != config.replace(lexical=None).fingerprint()
+    assert config.replace(lexical=Lexical(LEXICAL.arrays["weights"], size=5)).fingerprint() != config.fingerprint()
     encoder = lexical_encoder.with_config(config)
     encoder.save_pretrained(tmp_path / "model")
     np.testing.assert_array_equal(
@@ -149,27 +145,28 @@ def test_a_config_without_it_is_written_as_before():
     assert "lexical" not in written["template"]
 
 
-def test_truncation_and_transforms_see_both_parts(lexical_encoder, texts):
-    fitted = lexical_encoder.fit_transforms(texts * 2, ["standardize", Truncate(600)])
-    assert fitted.encode_documents(texts).shape == (len(texts), 600)
-    np.testing.assert_allclose(np.linalg.norm(unit(fitted.encode_documents(texts)), axis=1), 1, rtol=1e-5)
-
-
-def test_what_cannot_work_is_said(late_encoder, lexical_encoder, tmp_path):
-    with pytest.raises(ConfigError, match=r"weights \[vocabulary\], center \[hidden\] and projection \[hidden, dim\]"):
-        Lexical([1, 1], [0, 0], [[1], [1], [1]])
-    with pytest.raises(ConfigError, match="weights from 0 up; that of token 1 is negative"):
-        Lexical([1, -1], [0], [[1]])
-    with pytest.raises(ConfigError, match="projection has NaN or infinity"):
-        Lexical([1], [0], [[np.nan]])
+def test_what_cannot_work_is_said(lexical_encoder, tmp_path):
+    for weights in ([1, 1, 1], [[1]], [], 1):
+        with pytest.raises(ConfigError, match=r"weights \[buckets\], a power of two, not \["):
+            Lexical(weights)
+    with pytest.raises(ConfigError, match="weights from 0 up; that of bucket 1 is negative"):
+        Lexical([1, -1])
+    with pytest.raises(ConfigError, match="weights has NaN or infinity"):
+        Lexical([np.nan])
+    for blocks in ((), (0,), (128, True), ("128",)):
+        with pytest.raises(ConfigError, match=r"blocks=\(.*\): give the number of dimensions of each block"):
+            Lexical([1], blocks)
+    for size in (2, 4.0, None):
+        with pytest.raises(ConfigError, match=rf"size={size}: give the number of characters of an n-gram, from 3"):
+            Lexical([1], size=size)
     with pytest.raises(ConfigError, match="cannot be fitted on no texts; give some thousand"):
-        Lexical.fit([], TABLE)
-    with pytest.raises(ConfigError, match=r"pooling='last' cannot stand beside .* lexical=None, with transforms=\(\)"):
-        EchoConfig("{text}", pooling="last", lexical=BY_HAND)
+        Lexical.fit([])
+    with pytest.raises(TypeError, match="not one string"):
+        Lexical.fit("text")
+    with pytest.raises(TypeError, match=r"texts\[1\] is int"):
+        Lexical.fit(["text", 1])
     with pytest.raises(TypeError, match="lexical='idf' is no Lexical"):
         EchoConfig("{text}", lexical="idf")
-    with pytest.raises(ConfigError, match=r"fitted for 4 tokens with embeddings of 2 dimensions, .* has 49152 of 576"):
-        late_encoder.with_config(late_encoder.config.replace(lexical=BY_HAND))
     lexical_encoder.config.save(tmp_path)
     (tmp_path / "echo_transforms.safetensors").unlink()
     with pytest.raises(ConfigError, match="the arrays of 'lexical' are missing from"):

@@ -188,7 +188,7 @@ def test_pickle_and_copies(builtin_encoder):
     for embeddings in (EchoEmbeddings(dimensions=32), EchoEmbeddings(encoder=builtin_encoder)):
         vector = embeddings.embed_query("x")
         again = pickle.loads(pickle.dumps(embeddings))
-        assert len(pickle.dumps(embeddings)) < 5_000_000  # the config is there (4 MB); weights (270 MB) are not
+        assert len(pickle.dumps(embeddings)) < 2_000_000  # the config is there; weights (270 MB) are not
         assert again.embed_query("x") == vector
         assert again.cache_namespace == embeddings.cache_namespace
         assert copy.deepcopy(embeddings).embed_query("x") == vector

@@ -151,7 +151,7 @@ def test_pickle_and_copies(builtin_encoder):
     for embedding in (EchoEmbedding(dimensions=32), EchoEmbedding(encoder=builtin_encoder)):
         vector = embedding.get_query_embedding("x")
         again = pickle.loads(pickle.dumps(embedding))
-        assert len(pickle.dumps(embedding)) < 5_000_000  # the config is there (4 MB); weights (270 MB) are not
+        assert len(pickle.dumps(embedding)) < 2_000_000  # the config is there; weights (270 MB) are not
         assert again.get_query_embedding("x") == vector
         assert again.to_dict() == embedding.to_dict()
         assert copy.deepcopy(embedding).get_query_embedding("x") == vector

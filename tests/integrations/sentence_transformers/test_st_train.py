@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from echo_embeddings import ConfigError, EchoConfig, EchoEncoder, Lexical, Standardize
 from echo_embeddings.cli.app import app
 from echo_embeddings.cli.errors import InputError
+from echo_embeddings.vectors import unit
 from sentence_transformers_echo import export_stock, load
 from sentence_transformers_echo.training import Data, Lora, Recipe, mine, student, train
 from sentence_transformers_echo.training import data as rows
@@ -191,9 +192,19 @@ def test_the_map_of_the_adapter_that_training_goes_on_from_can_stay(recipe, text
         student.make(on.replace(config=deeper))
     with pytest.raises(ConfigError, match="stands no map to 8 dimensions; give whiten a power"):
         run(on.replace(output=str(tmp_path / "other"), dimension=8))
-    EchoConfig.load(folder).replace(lexical=Lexical([1], [0], [[1]])).save(folder)
-    with pytest.raises(ConfigError, match="states with a lexical part behind them, which recipes do not train"):
-        run(on.replace(output=str(tmp_path / "third")))
+
+
+def test_words_stand_beside_what_was_distilled(recipe, texts, teacher):
+    lexical = Lexical.fit([text for pair in PAIRS for text in pair], blocks=(8, 40))
+    config = recipe(Data(texts)).echo_config.replace(lexical=lexical)
+    taught = recipe(Data(texts, "distill"), teacher=teacher, dimension=24, dtype="float32", config=config)
+    folder = run(taught).folder
+    assert EchoConfig.load(folder).lexical == lexical
+    sentences = [text for pair in PAIRS for text in pair]
+    encoder = EchoEncoder(folder, dtype="float32")
+    assert encoder.dimension == 24 + 48
+    words = unit(encoder.encode_documents(sentences)[:, 8:16])
+    assert cosines(words, unit(lexical.vectors(sentences)[:, :8])).min() > 0.99999
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler here")

@@ -10,7 +10,8 @@ import torch
 from tests.architectures import tiny
 from tests.conftest import cosines
 
-from echo_embeddings import EchoConfig, EchoEncoder, Lexical, Template, TruncationWarning
+from echo_embeddings import EchoConfig, EchoEncoder, Lexical, Template, Truncate, TruncationWarning
+from echo_embeddings.vectors import unit
 from sentence_transformers_echo import from_encoder
 
 ECHO = EchoConfig.preset("echo")
@@ -56,27 +57,26 @@ def test_an_explicit_mask_changes_nothing(tiny_encoder, texts, attention):
 
 
 def test_transforms_are_applied(tiny_encoder, texts):
-    encoder = tiny_encoder(tie_word_embeddings=True).fit_transforms(texts, ["standardize", "embed-filter"])
+    encoder = tiny_encoder(tie_word_embeddings=True).fit_transforms(texts, ["standardize", "embed-filter", Truncate(9)])
     model = from_encoder(encoder)
-    assert model.get_embedding_dimension() == encoder.dimension == 16
+    assert model.get_embedding_dimension() == encoder.dimension == 9
     assert cosines(model.encode(texts), encoder.encode_documents(texts)).min() > 0.99999
 
 
-def test_the_lexical_part_is_there_with_and_without_a_tail(tiny_encoder, texts):
-    for name in ("late-echo", "late-with-tail"):
-        plain = tiny_encoder(CONFIGS[name])
-        table = plain.runtime.backbone.model.get_input_embeddings().weight.detach().numpy()
-        lexical = Lexical(np.linspace(0, 1, len(table)), np.zeros(table.shape[1]), 50 * np.eye(table.shape[1])[:, :7])
-        asked = replace(CONFIGS[name].templates[0], lexical=2.5)
-        encoder = tiny_encoder(CONFIGS[name].replace(lexical=lexical, query_template=asked)).fit_transforms(texts)
-        model = from_encoder(encoder)
-        assert model.get_embedding_dimension() == encoder.dimension == plain.dimension + 7
-        vectors = model.encode([*texts, ""], batch_size=3)
-        assert cosines(vectors, encoder.encode_documents([*texts, ""])).min() > 0.99999
-        assert np.abs(vectors[:, -7:]).max() > 0.01
-        queries = model.encode_query(texts, batch_size=3)
-        assert cosines(queries, encoder.encode_queries(texts)).min() > 0.99999
-        assert cosines(queries, vectors[:-1]).max() < 0.9999
+@pytest.mark.parametrize("name", ["late-echo", "late-with-tail", "weighted", "last"])
+def test_the_lexical_part_is_there_whatever_is_pooled(tiny_encoder, texts, name):
+    lexical = Lexical.fit(texts, blocks=(8, 16))
+    asked = replace(CONFIGS[name].templates[0], lexical=2.5)
+    encoder = tiny_encoder(CONFIGS[name].replace(lexical=lexical, query_template=asked))
+    encoder = encoder.fit_transforms(texts, ["standardize", Truncate(40)])
+    model = from_encoder(encoder)
+    assert model.get_embedding_dimension() == encoder.dimension == 40
+    vectors = model.encode([*texts, ""], batch_size=3)
+    assert cosines(vectors, encoder.encode_documents([*texts, ""])).min() > 0.99999
+    assert cosines(unit(vectors[:-1, 8:16]), unit(lexical.vectors(texts)[:, :8])).min() > 0.99999
+    queries = model.encode_query(texts, batch_size=3)
+    assert cosines(queries, encoder.encode_queries(texts)).min() > 0.99999
+    assert cosines(queries, vectors[:-1]).max() < 0.9999
 
 
 def test_roles_prompts_and_instructions(tiny_encoder, texts):

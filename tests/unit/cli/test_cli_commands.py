@@ -45,7 +45,7 @@ def test_embed_keeps_all_columns_and_the_order(run, tmp_path, builtin_encoder):
     assert "out.parquet: 5 vectors of 512 dimensions" in run("embed", "in.parquet", "out.parquet", "--column", "body")
     made = pq.read_table("out.parquet")
     assert made.drop_columns("embedding").equals(table)
-    assert made.schema.field("embedding").type == pa.list_(pa.float32(), 512)
+    assert made.schema.field("embedding").type == pa.list_(pa.float32(), 1024)
     vectors = np.stack(made["embedding"].to_numpy())
     np.testing.assert_array_equal(vectors, builtin_encoder.encode_documents(TEXTS))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.parquet", "out.parquet"]

@@ -2,9 +2,9 @@
 
 ``echo_source`` holds for each token the place whose hidden state it starts from at ``start_layer``: its own, or for a
 token of a later copy that of its twin in the first. ``echo_pooled`` is true where a token is pooled. With a lexical
-part, ``echo_words`` is how much that counts in the text. All are numbers of shape ``[batch, tokens]`` and 0 on padding,
-which is what GradCache and merged columns ask of a feature; no key ends in ``_input_ids`` or the like, which the
-trainer would take for a column.
+part, ``echo_words`` is that part's length on the tokens of the last copy. All are numbers of shape ``[batch, tokens]``
+and 0 on padding, which is what GradCache and merged columns ask of a feature; no key ends in ``_input_ids`` or the
+like, which the trainer would take for a column.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ __all__ = [
     "WORDS",
     "in_groups",
     "lay_out",
-    "pooled_ids",
     "pooled_mask",
     "pooled_tokens",
     "read",
     "transformed",
     "with_prompt",
+    "words",
 ]
 
 
-#: How much a text's lexical part counts, on each of its tokens; only where the config has such a part.
+#: How long a text's lexical part is, on each token of its last copy; only where the config has such a part.
 WORDS = "echo_words"
 FEATURES = ("input_ids", "attention_mask", "echo_source", "echo_pooled", WORDS)
 
@@ -52,6 +52,14 @@ def lay_out(contents: Sequence[Ids], layout: Layout) -> dict[str, Tensor]:
         "echo_source": batch.first_pass.gather(1, batch.expansion) * mask,
         "echo_pooled": batch.pooled,
     }
+
+
+def words(contents: Sequence[Ids], layout: Layout, like: Tensor) -> Tensor:
+    """The feature ``WORDS`` of texts in a compiled template, of the shape of their ids."""
+    lengths = torch.zeros(like.shape)
+    for row, content in zip(lengths, contents, strict=True):
+        row[layout.copy(-1, len(content))] = layout.lexical
+    return lengths
 
 
 def read(features: Mapping[str, Tensor]) -> Batch:
@@ -97,21 +105,11 @@ def in_groups(features: Mapping[str, Tensor], run: Callable[[Mapping[str, Tensor
 
 def pooled_tokens(hidden: Tensor, pooled: Tensor) -> Tensor:
     """The pooled tokens' states ``[batch, kept, dim]``, right-padded, in float32 or better."""
-    places = _places(pooled)
+    kept = torch.arange(pooled_mask(pooled).shape[1], device=pooled.device)
+    # What is pooled stands in one piece: the last copy, or that and all behind it.
+    places = (pooled.int().argmax(dim=1, keepdim=True) + kept).clamp(max=pooled.shape[1] - 1)
     states = hidden.gather(1, places.unsqueeze(-1).expand(-1, -1, hidden.shape[2]))
     return states.to(torch.promote_types(hidden.dtype, torch.float32))
-
-
-def pooled_ids(ids: Tensor, pooled: Tensor) -> Tensor:
-    """The pooled tokens' ids ``[batch, kept]``; anything on padding."""
-    return ids.gather(1, _places(pooled))
-
-
-def _places(pooled: Tensor) -> Tensor:
-    """Where the pooled tokens stand, ``[batch, kept]``: in one piece, the last copy, or that and all behind it."""
-    kept = torch.arange(pooled_mask(pooled).shape[1], device=pooled.device)
-    places = pooled.int().argmax(dim=1, keepdim=True) + kept
-    return places.clamp(max=pooled.shape[1] - 1)
 
 
 def pooled_mask(pooled: Tensor) -> Tensor:

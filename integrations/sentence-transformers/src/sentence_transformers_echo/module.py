@@ -17,9 +17,10 @@ from sentence_transformers.base.modules import InputModule
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from echo_embeddings import EchoConfig
+from echo_embeddings import EchoConfig, Lexical
 from echo_embeddings.config import CONFIG_FILE
 from echo_embeddings.inputs import checked
+from echo_embeddings.pooling import POOLINGS
 from echo_embeddings.runtime import Runtime
 from echo_embeddings.tokenization import Content
 from echo_embeddings.truncation import Cuts, Truncated
@@ -35,7 +36,7 @@ class EchoModule(InputModule):
     ``encode_query`` uses the query template, everything else the document template. A ``prompt`` is the instruction of
     a template with ``{instruction}``; for any other template it stands once, in front of it, and is never echoed.
     The config's transforms are applied to the token vectors: they are affine and the weights of every pooling sum to
-    one, so they commute with it. So does a lexical part, whose mean over the tokens is that of the text.
+    one, so they commute with it. Where the config has a lexical part, every token has that of the whole text beside it.
 
     Args:
         model: the body of a causal model. Its layers up to the exit are shared, not copied.
@@ -117,9 +118,10 @@ class EchoModule(InputModule):
             raise ValueError(str(error)) from error
         contents = self._runtime.contents(texts, template, instruction)
         self._count(texts, contents, self._runtime.limit(layout))
-        features = batches.lay_out([content.ids for content in contents], layout)
-        if self._runtime.words is not None:
-            features[batches.WORDS] = layout.lexical * features["attention_mask"]
+        ids = [content.ids for content in contents]
+        features = batches.lay_out(ids, layout)
+        if self.echo_config.lexical is not None:
+            features[batches.WORDS] = batches.words(ids, layout, features["input_ids"])
         return features
 
     def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
@@ -134,13 +136,24 @@ class EchoModule(InputModule):
         with self._lock:  # a backbone is not to be called concurrently
             hidden = self._runtime.backbone(batch)
         states = batches.pooled_tokens(hidden, batch.pooled.to(hidden.device))
-        if (words := self._runtime.words) is not None:
-            parts = words.tokens(batches.pooled_ids(batch.ids, batch.pooled), batches.pooled_mask(batch.pooled).bool())
-            counts = features[batches.WORDS].amax(dim=1).to(states)[:, None, None]
-            states = torch.cat([states, counts * parts.to(states)], dim=2)
-        for transform in self.echo_config.transforms:
+        for transform in self._runtime.maps:
             states = batches.transformed(states, transform)
+        if self.echo_config.lexical is not None:
+            states = self._beside(states, features, self.echo_config.lexical)
+        for cut in self._runtime.cuts:
+            states = batches.transformed(states, cut)
         return states
+
+    def _beside(self, states: Tensor, features: Mapping[str, Tensor], lexical: Lexical) -> Tensor:
+        """Tokens scaled so that what is pooled has length 1, and the words of their text beside each."""
+        mask = batches.pooled_mask(features["echo_pooled"]).to(states.device).bool()
+        lengths = POOLINGS[self.echo_config.pooling](states, mask).norm(dim=1).clamp(min=torch.finfo(states.dtype).tiny)
+        wanted = features[batches.WORDS]
+        ids = [row[own > 0].cpu().numpy() for row, own in zip(features["input_ids"], wanted, strict=True)]
+        words = torch.from_numpy(lexical.vectors(self._runtime.tokenizer.texts(ids))).to(states)
+        words = words * wanted.amax(dim=1, keepdim=True).to(states)
+        spread = words[:, None].expand(-1, states.shape[1], -1)
+        return torch.cat(lexical.beside(states / lengths[:, None, None].to(states), spread), dim=2)
 
     def save(self, output_path: str, *args: Any, safe_serialization: bool = True, **kwargs: Any) -> None:
         """Weights, tokenizer and ``echo_config.json``: the folder is one for ``EchoEncoder`` too.

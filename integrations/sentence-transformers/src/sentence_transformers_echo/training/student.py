@@ -49,6 +49,8 @@ _FILE = "echo_trained.safetensors"
 def make(recipe: Recipe) -> SentenceTransformer:
     """The model before its first step: what is trained is marked by ``requires_grad``."""
     config = recipe.echo_config.replace(max_length=recipe.max_length)
+    if recipe.dimension is not None:
+        config = config.replace(lexical=None)  # a head learns from the echo alone; words come back beside the result
     device = pick_device(None)
     # Backwards, torch's fused attention takes longer on a processor than the plain one (docs/log.md, 2026-11-20).
     options = {"attn_implementation": "eager"} if device == "cpu" else {}
@@ -234,11 +236,6 @@ def behind_pooling(
 
 def _map_of(folder: Path, dimension: int) -> Project:
     config = EchoConfig.load(folder)
-    if config.lexical is not None:
-        raise ConfigError(
-            f"whiten='start': the map behind the adapter in {str(folder)!r} is for states with a lexical part behind "
-            "them, which recipes do not train; give whiten a power from 0 to 1, such as 0.4"
-        )
     match config.transforms:
         case (Project() as found,) if found.arrays["weight"].shape[1] == dimension:
             return found
@@ -274,7 +271,8 @@ def folded(
         linear = head(model).linear
         weight, bias = linear.weight.detach().float().cpu().numpy().T, linear.bias.detach().float().cpu().numpy()
         transforms = _joined((*transforms, Project(weight, bias)))
-    config = module.echo_config.replace(transforms=transforms, max_length=recipe.echo_config.max_length)
+    wanted = recipe.echo_config
+    config = module.echo_config.replace(transforms=transforms, max_length=wanted.max_length, lexical=wanted.lexical)
     module = EchoModule(module.model, module.tokenizer, config)
     pooling = type(model[1])(module.get_embedding_dimension(), model[1].pooling_mode)
     return SentenceTransformer(
