@@ -2,7 +2,7 @@
 
 >>> from echo_embeddings import EchoEncoder
 >>> encoder = EchoEncoder()                      # the built-in model; or a hub id, a folder, a .gguf file
->>> vectors = encoder.encode_documents(["The ferry leaves at dawn."])     # float32 [1, 512], unit length
+>>> vectors = encoder.encode_documents(["The ferry leaves at dawn."])     # float32 [1, 1024], unit length
 """
 
 from .config import EchoConfig

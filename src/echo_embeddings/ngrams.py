@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 __all__ = ["NGrams", "mixed", "ngrams"]
 
-_WORD = re.compile(r"\w+")
+# Between white space and punctuation. Not \w+, which takes words of Hindi and its like apart at every vowel sign.
+_WORD = re.compile(r"[^\s!-/:-@\[-^`{-\xbf\u2000-\u206f\u3000-\u303f]+")
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,9 @@ def test_words_have_no_case_no_order_and_no_punctuation():
     one, other = ngrams(["The Mill, of STRASSE №5"], 4), ngrams(["no5; (straße) mill of the"], 4)
     np.testing.assert_array_equal(one.hashes, other.hashes)
     assert set(ngrams(["mill"], 4).hashes) < set(one.hashes)
+    quoted = ngrams(["«the»—“mill”… (of) «strasse» no5。"], 4)
+    np.testing.assert_array_equal(quoted.hashes, one.hashes)
+    assert len(ngrams(["हिन्दी"], 4).hashes) == 5  # six characters, two of them vowel signs and one a virama
 
 
 def test_a_text_has_the_same_ngrams_alone_and_among_others():
