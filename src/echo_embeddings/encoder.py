@@ -157,7 +157,7 @@ class EchoEncoder(AsyncMethods):
     def encode_tokens(self, text: str) -> TokenEmbeddings:
         """The second copy's vector of each token of a document: every one has seen the whole text.
 
-        Average the vectors of a span for late chunking (arXiv 2409.04701).
+        Average the vectors of a span for late chunking (arXiv 2409.04701). Words beside it are the whole text's.
         """
         (text,) = checked([text])
         runtime, template = self.runtime, self.config.templates[0]

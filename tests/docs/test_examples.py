@@ -18,7 +18,7 @@ EXPECTED = {
     "quickstart.py": "Ferries to the island run from April to October",
     "search_files.py": "LICENSE, paragraph",
     "stdlib_passages.py": "passages from",
-    "faiss_exact.py": "512 dimensions",
+    "faiss_exact.py": "1024 dimensions",
     "faiss_hnsw.py": "recall@10",
     "faiss_ivfpq.py": "sorted exactly",
     "faiss_add_later.py": "second run: 300 passages",

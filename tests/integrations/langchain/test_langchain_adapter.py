@@ -97,7 +97,7 @@ def test_dimensions(builtin_encoder, builtin_folder, tmp_path):
     whole = np.array(builtin_encoder.encode_queries([QUERY])[0][:64])
     np.testing.assert_allclose(short.embed_query(QUERY), whole / np.linalg.norm(whole), atol=2e-3)
     assert short.cache_namespace != EchoEmbeddings().cache_namespace
-    with pytest.raises(ConfigError, match="cannot keep 5000 of 512"):
+    with pytest.raises(ConfigError, match="cannot keep 5000 of 1024"):
         EchoEmbeddings(dimensions=5000).embed_query(QUERY)
 
 

@@ -47,7 +47,7 @@ def test_vector_store_index_persisted_and_loaded(embedding, documents, tmp_path)
 
 
 def test_faiss_persisted_and_loaded(embedding, documents, tmp_path):
-    store = FaissVectorStore(faiss.IndexFlatIP(512))
+    store = FaissVectorStore(faiss.IndexFlatIP(1024))
     context = StorageContext.from_defaults(vector_store=store)
     index = VectorStoreIndex.from_documents(documents, storage_context=context, embed_model=embedding)
     found = index.as_retriever(similarity_top_k=3).retrieve(QUESTION)

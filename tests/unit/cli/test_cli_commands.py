@@ -42,7 +42,7 @@ def write_lines(path, texts):
 def test_embed_keeps_all_columns_and_the_order(run, tmp_path, builtin_encoder):
     table = pa.table({"id": [7, 5, 6, 1, 2], "body": TEXTS, "tags": [["a"], [], None, ["b", "c"], ["d"]]})
     pq.write_table(table, "in.parquet")
-    assert "out.parquet: 5 vectors of 512 dimensions" in run("embed", "in.parquet", "out.parquet", "--column", "body")
+    assert "out.parquet: 5 vectors of 1024 dimensions" in run("embed", "in.parquet", "out.parquet", "--column", "body")
     made = pq.read_table("out.parquet")
     assert made.drop_columns("embedding").equals(table)
     assert made.schema.field("embedding").type == pa.list_(pa.float32(), 1024)
