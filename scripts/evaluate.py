@@ -4,7 +4,8 @@
 
 DEV holds ``sts/*.tsv`` (score, sentence1, sentence2) and ``retrieval/*/`` (BEIR's layout). ``--limit`` takes that many
 queries of each retrieval set and ten documents a query, the relevant ones among them (see ``open_dataset``): an easier
-task. STS and MED are always whole. ``default@256`` is the first 256 dimensions; a folder stands for a trained model.
+task. STS and MED are always whole. ``default@256`` is the first 256 dimensions, ``zero-shot+words`` has the default's
+words beside it; a folder stands for a trained model.
 ``--yardstick`` adds any SentenceTransformer, in bf16. Scores are Spearman and nDCG@10, times 100. ``cost`` is
 layer-tokens over those of a classical pass of all layers on the same texts.
 """
@@ -14,7 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from echo_embeddings import EchoConfig, EchoEncoder, Template, Truncate
@@ -64,16 +65,27 @@ class Embedder:
 
 
 def open_encoder(name: str, model: str | None, max_length: int) -> EchoEncoder:
-    """An encoder by preset or folder, and ``@dimensions`` behind it."""
+    """An encoder by preset or folder, and ``+words`` or ``@dimensions`` behind it."""
     base, _, dimension = name.partition("@")
+    base, words, _ = base.partition("+words")
     if Path(base).is_dir():
         encoder = EchoEncoder(base, on_truncate="ignore")
         config = encoder.config
     else:
         config = EchoConfig.preset(base)
         encoder = EchoEncoder(model, config, on_truncate="ignore")
+    if words:
+        config = with_words(config)
     transforms = (*config.transforms, Truncate(int(dimension))) if dimension else config.transforms
     return encoder.with_config(config.replace(max_length=max_length, transforms=transforms))
+
+
+def with_words(config: EchoConfig) -> EchoConfig:
+    """The same with the default's lexical part, as long in documents and in queries as it is there."""
+    default = EchoConfig.preset("default")
+    both = zip(config.templates, default.templates, strict=True)
+    document, query = (replace(own, lexical=theirs.lexical) for own, theirs in both)
+    return config.replace(template=document, query_template=query, lexical=default.lexical)
 
 
 def yardstick(name: str, sets: dict[str, Dataset], max_length: int) -> Iterator[Score]:
