@@ -43,7 +43,8 @@ class Lexical(Fitted):
 
     Args:
         weights: ``[buckets]``, from 0: how much the n-grams whose hash ends so say. A power of two.
-        blocks: how many dimensions each block has. An n-gram has one place in each, so early blocks are the denser.
+        blocks: how many dimensions each block has, or a number for one block. An n-gram has one place in each, so early
+            blocks are the denser.
         size: characters of an n-gram.
 
     Raises:
@@ -52,8 +53,8 @@ class Lexical(Fitted):
 
     name = "lexical"
 
-    def __init__(self, weights: Any, blocks: Iterable[int] = _BLOCKS, size: int = 4) -> None:
-        blocks = tuple(blocks)
+    def __init__(self, weights: Any, blocks: int | Iterable[int] = _BLOCKS, size: int = 4) -> None:
+        blocks = tuple(blocks) if isinstance(blocks, Iterable) else (blocks,)
         super().__init__(arrays={"weights": weights}, options={"blocks": blocks, "size": size})
         shape = self.arrays["weights"].shape
         if len(shape) != 1 or shape[0] < 1 or shape[0] & (shape[0] - 1):
@@ -67,7 +68,7 @@ class Lexical(Fitted):
             raise ConfigError(f"size={size!r}: give the number of characters of an n-gram, from 3, such as 4")
 
     @classmethod
-    def fit(cls, texts: Iterable[str], blocks: Iterable[int] = _BLOCKS, size: int = 4) -> Lexical:
+    def fit(cls, texts: Iterable[str], blocks: int | Iterable[int] = _BLOCKS, size: int = 4) -> Lexical:
         """Weigh n-grams by their rarity; nothing is trained.
 
         A weight is the inverse document frequency, ``log((n + 1) / (df + 0.5))``, at least 0.05.

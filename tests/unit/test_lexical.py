@@ -153,7 +153,8 @@ def test_what_cannot_work_is_said(lexical_encoder, tmp_path):
         Lexical([1, -1])
     with pytest.raises(ConfigError, match="weights has NaN or infinity"):
         Lexical([np.nan])
-    for blocks in ((), (0,), (128, True), ("128",)):
+    assert Lexical([1], 256) == Lexical([1], [256])
+    for blocks in ((), (0,), (128, True), ("128",), 1.5):
         with pytest.raises(ConfigError, match=r"blocks=\(.*\): give the number of dimensions of each block"):
             Lexical([1], blocks)
     for size in (2, 4.0, None):
