@@ -8,11 +8,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-__all__ = ["default_budget", "fill", "plan", "run"]
+__all__ = ["default_budget", "fill", "overhead_of", "plan", "run"]
 
 Group = list[int]
-#: What a pass costs beside its tokens, as a part of a full batch: kernels to start, and products too small for them.
-_PASS = 1 / 12
 
 
 def default_budget(device: torch.device) -> int:
@@ -20,7 +18,15 @@ def default_budget(device: torch.device) -> int:
     return 4096 if device.type == "cpu" else 16384
 
 
-def plan(lengths: Sequence[int], budget: int) -> list[Group]:
+def overhead_of(device: torch.device, dtype: torch.dtype, budget: int) -> float:
+    """What a pass costs beside its tokens, in tokens: kernels to start, and products too small for them.
+
+    In float32 a processor's products are as fast in small batches (docs/log.md, 2026-11-26), so padding is worth less.
+    """
+    return 64 if device.type == "cpu" and dtype == torch.float32 else budget / 12
+
+
+def plan(lengths: Sequence[int], budget: int, overhead: float) -> list[Group]:
     """Cut texts into batches of at most ``budget`` padded tokens so that padding and passes together cost least.
 
     Longest first shows at once whether memory is enough, and makes a progress bar pessimistic instead of optimistic.
@@ -28,19 +34,20 @@ def plan(lengths: Sequence[int], budget: int) -> list[Group]:
     Args:
         lengths: tokens of each sequence.
         budget: tokens a batch, padding included; a longer sequence is a batch of its own.
+        overhead: what a pass costs beside its tokens, in tokens.
 
     Returns:
         Lists of indices into ``lengths``; each index occurs once.
     """
     order = np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable")
-    ends = _cuts(np.asarray(lengths, dtype=np.int64)[order], budget, budget * _PASS)
+    ends = _cuts(np.asarray(lengths, dtype=np.int64)[order], budget, overhead)
     return [order[start:end].tolist() for start, end in zip([0, *ends], ends, strict=False)]
 
 
 def fill(lengths: Sequence[int], budget: int) -> list[Group]:
     """Cut texts into batches of at most ``budget`` tokens, for sequences that stand in one row: nothing is padded.
 
-    Longest first, as in ``plan``, whose arguments and result these are.
+    Longest first, as in ``plan``, whose result this is.
     """
     groups: list[Group] = []
     room = 0

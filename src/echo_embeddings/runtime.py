@@ -132,7 +132,8 @@ class Runtime:
         states = np.empty((len(contents), self.backbone.dimension), dtype=np.float32)
         lengths = [layout.total(len(content.ids)) for content in contents]
         budget, packs = self._tokens_a_batch(sum(lengths), layout), len(texts) > 1 and self._packs()
-        groups = batching.fill(lengths, budget) if packs else batching.plan(lengths, budget)
+        overhead = batching.overhead_of(self.backbone.device, self.backbone.model.dtype, budget)
+        groups = batching.fill(lengths, budget) if packs else batching.plan(lengths, budget, overhead)
 
         def compute(group: list[int]) -> torch.Tensor:
             ids = [contents[i].ids for i in group]

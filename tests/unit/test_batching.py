@@ -8,32 +8,38 @@ from echo_embeddings import batching
 
 def test_a_plan_holds_each_text_once_within_the_budget():
     lengths = [5, 1, 9, 9, 2, 30, 5]
-    groups = batching.plan(lengths, budget=18)
+    groups = batching.plan(lengths, budget=18, overhead=1.5)
     assert sorted(i for group in groups for i in group) == list(range(7))
     assert groups == [[5], [2, 3], [0, 6], [4, 1]]
 
 
 def test_padding_ends_where_it_would_cost_more_than_another_pass():
-    # A pass costs 1200 / 12 tokens. Five texts would be padded by 28 each, or by 12.
-    assert batching.plan([40] * 5 + [12] * 5, budget=1200) == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]]
-    assert batching.plan([40] * 5 + [28] * 5, budget=1200) == [list(range(10))]
+    # Five texts would be padded by 28 each, or by 12.
+    assert batching.plan([40] * 5 + [12] * 5, budget=1200, overhead=100) == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]]
+    assert batching.plan([40] * 5 + [28] * 5, budget=1200, overhead=100) == [list(range(10))]
+
+
+def test_a_pass_costs_less_in_float32_on_a_processor():
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    assert batching.overhead_of(cpu, torch.float32, 1200) == 64
+    assert batching.overhead_of(cpu, torch.bfloat16, 1200) == batching.overhead_of(gpu, torch.float32, 1200) == 100
 
 
 def test_no_cut_is_cheaper_than_the_plans():
-    lengths, budget = [31, 29, 28, 17, 16, 9, 8, 8, 3], 64
+    lengths, budget, overhead = [31, 29, 28, 17, 16, 9, 8, 8, 3], 64, 16 / 3
 
     def cost(cuts):
         parts = [lengths[a:b] for a, b in zip([0, *cuts], [*cuts, len(lengths)], strict=True)]
         padded = [part[0] * len(part) for part in parts]
-        return sum(padded) + len(parts) * budget / 12 if max(padded) <= budget else float("inf")
+        return sum(padded) + len(parts) * overhead if max(padded) <= budget else float("inf")
 
     every = [cuts for n in range(len(lengths)) for cuts in combinations(range(1, len(lengths)), n)]
-    found = [group[0] for group in batching.plan(lengths, budget)][1:]
+    found = [group[0] for group in batching.plan(lengths, budget, overhead)][1:]
     assert cost(found) == min(map(cost, every))
 
 
 def test_no_texts_no_groups():
-    assert batching.plan([], budget=10) == []
+    assert batching.plan([], budget=10, overhead=1) == []
 
 
 def test_out_of_memory_halves_and_nothing_is_lost():

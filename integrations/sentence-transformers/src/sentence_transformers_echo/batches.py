@@ -77,15 +77,18 @@ def read(features: Mapping[str, Tensor]) -> Batch:
     return Batch(ids, features["echo_pooled"].bool(), order[:, :kept].contiguous(), expansion)
 
 
-def in_groups(features: Mapping[str, Tensor], run: Callable[[Mapping[str, Tensor]], Tensor]) -> Tensor:
+def in_groups(
+    features: Mapping[str, Tensor], run: Callable[[Mapping[str, Tensor]], Tensor], dtype: torch.dtype
+) -> Tensor:
     """``run`` on rows of like length at a time: as many tokens as ``EchoEncoder`` takes, and fewer if memory runs out.
 
     sentence-transformers makes batches of a fixed count of texts, sorted by characters; that pads more.
+    ``dtype`` is the model's.
     """
     lengths = features["attention_mask"].sum(dim=1)
     # Backwards there is twice the work on each token, so larger groups pay (docs/log.md).
     budget = batching.default_budget(lengths.device) * (2 if torch.is_grad_enabled() else 1)
-    groups = batching.plan(lengths.tolist(), budget)
+    groups = batching.plan(lengths.tolist(), budget, batching.overhead_of(lengths.device, dtype, budget))
     if len(groups) == 1:
         return run(features)
 

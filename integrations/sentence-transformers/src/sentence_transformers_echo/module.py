@@ -127,7 +127,7 @@ class EchoModule(InputModule):
     def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         """``token_embeddings`` of the pooled tokens in float32, and an ``attention_mask`` that fits them."""
         del kwargs  # the instruction is in the token ids
-        states = batches.in_groups(features, self._run)
+        states = batches.in_groups(features, self._run, self.model.dtype)
         mask = batches.pooled_mask(features["echo_pooled"]).to(states.device)
         return {**features, "token_embeddings": states, "attention_mask": mask}
 
