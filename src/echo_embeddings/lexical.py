@@ -114,13 +114,15 @@ class Lexical(Fitted):
 
     def beside(self, echo: _Array, words: _Array) -> list[_Array]:
         """The pieces of a vector in their order, to be joined along the last axis; for arrays and for tensors."""
-        one, other, at, pieces = echo, words, 0, []
+        one: Any = echo
+        other: Any = words
+        at, pieces = 0, []
         for width in self.blocks[:-1]:
             piece = (..., slice(at, at + width))
-            pieces += [one[piece], other[piece]]  # type: ignore[index]
+            pieces += [one[piece], other[piece]]
             at += width
         rest = (..., slice(at, None))
-        return [*pieces, one[rest], other[rest]]  # type: ignore[index]
+        return [*pieces, one[rest], other[rest]]
 
     def _some(self, texts: Sequence[str]) -> Vectors:
         found = ngrams(texts, self.size)

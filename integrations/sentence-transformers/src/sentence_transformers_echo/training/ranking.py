@@ -18,7 +18,7 @@ from torch.nn import functional
 from echo_embeddings.transform import Project
 from echo_embeddings.vectors import Vectors, unit
 
-__all__ = ["divergence", "ranked", "shared_axes"]
+__all__ = ["divergence", "ranked"]
 
 #: Of the softmax over cosines to the other texts of a step, the teacher's and the student's.
 _TEMPERATURE = 0.1
@@ -48,7 +48,7 @@ def ranked(
         A map to ``max(lengths)`` dimensions.
     """
     vectors, targets = start(states), unit(targets)
-    axes = shared_axes(unit(vectors), targets)
+    axes = _shared_axes(unit(vectors), targets)
     wanted = torch.from_numpy(targets)
     inputs = torch.from_numpy((vectors @ axes).astype(np.float32))
     matrix = torch.eye(inputs.shape[1])[:, : max(lengths)].clone().requires_grad_()
@@ -69,7 +69,7 @@ def ranked(
     return Project(start.arrays["weight"] @ turned, start.arrays["bias"] @ turned)
 
 
-def shared_axes(vectors: Vectors, targets: Vectors) -> NDArray[np.float64]:
+def _shared_axes(vectors: Vectors, targets: Vectors) -> NDArray[np.float64]:
     """A rotation of unit ``vectors``: first the axes that say most of the teacher's unit vectors."""
     ours, theirs = vectors.astype(np.float64), targets.astype(np.float64)
     axes: NDArray[np.float64] = np.linalg.svd(ours.T @ (theirs - theirs.mean(axis=0)))[0]
