@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from echo_embeddings import EchoConfig, EchoEncoder, Template, Truncate
+from echo_embeddings import EchoConfig, EchoEncoder, Template
 from echo_embeddings.cli.datasets import Dataset, open_dataset
 from echo_embeddings.runtime import Runtime
 from echo_embeddings.vectors import Vectors, unit
@@ -76,8 +76,8 @@ def open_encoder(name: str, model: str | None, max_length: int) -> EchoEncoder:
         encoder = EchoEncoder(model, config, on_truncate="ignore")
     if words:
         config = with_words(config)
-    transforms = (*config.transforms, Truncate(int(dimension))) if dimension else config.transforms
-    return encoder.with_config(config.replace(max_length=max_length, transforms=transforms))
+    config = config.replace(max_length=max_length).truncated(int(dimension) if dimension else None)
+    return encoder.with_config(config)
 
 
 def with_words(config: EchoConfig) -> EchoConfig:

@@ -24,7 +24,7 @@ from typing import Any
 from echo_vs_classical import RETRIEVAL, STS
 from evaluate import Embedder
 
-from echo_embeddings import EchoConfig, EchoEncoder, Truncate
+from echo_embeddings import EchoConfig, EchoEncoder
 from echo_embeddings.cli.datasets import Dataset, open_dataset
 from sentence_transformers_echo.training import Data, Lora, Recipe, train
 from sentence_transformers_echo.training.data import read
@@ -127,7 +127,7 @@ def trained(arm: Arm, arguments: argparse.Namespace, output: Path) -> EchoEncode
 def judged(encoder: EchoEncoder, sets: dict[str, Dataset]) -> list[float]:
     """STS and retrieval, at full length and at 256 dimensions."""
     embedder = Embedder()
-    short = encoder.with_config(encoder.config.replace(transforms=(*encoder.config.transforms, Truncate(256))))
+    short = encoder.with_config(encoder.config.truncated(256))
     rows = []
     for each in (encoder, short):
         scores = {name: embedder.score("", each, name, dataset).value for name, dataset in sets.items()}

@@ -15,7 +15,7 @@ from .errors import ConfigError
 from .fitted import Fitted
 from .lexical import Lexical
 from .template import TEMPLATES, Template
-from .transform import TRANSFORMS, Transform
+from .transform import TRANSFORMS, Transform, Truncate
 
 __all__ = ["CONFIG_FILE", "EchoConfig", "Layers", "require_whole"]
 
@@ -149,6 +149,17 @@ class EchoConfig:
     def replace(self, **changes: Any) -> EchoConfig:
         """A copy with some fields changed."""
         return replace(self, **changes)
+
+    def truncated(self, dimensions: int | None) -> EchoConfig:
+        """The same, keeping the first ``dimensions`` of each vector and of the words beside it; ``None`` for all.
+
+        Raises:
+            ConfigError: no whole number from 1. More than a vector has is said when the model is loaded.
+        """
+        if dimensions is None:
+            return self
+        require_whole("dimensions", dimensions, at_least=1)
+        return self.replace(transforms=(*self.transforms, Truncate(dimensions)))
 
     @classmethod
     def preset(cls, name: str) -> EchoConfig:

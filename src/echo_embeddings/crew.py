@@ -12,13 +12,14 @@ import threading
 import weakref
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
 
 from .config import EchoConfig
-from .devices import is_cpu
+from .devices import checked_devices, is_cpu
 from .errors import warn
 from .inputs import WINDOW
 from .source import Source
@@ -27,7 +28,7 @@ from .truncation import Cuts
 from .vectors import Vectors
 from .worker import Call, Reading, Worker
 
-__all__ = ["Crew"]
+__all__ = ["Crew", "crewed"]
 
 _Task = tuple[str, tuple[Any, ...]]
 _Tasks = SimpleQueue["tuple[Call, int, _Task] | None"]
@@ -187,6 +188,19 @@ class Crew:
         device, cpus = self._devices[i], sum(map(is_cpu, self._devices))
         threads = max(1, torch.get_num_threads() // cpus) if is_cpu(device) else None
         return Worker(self._source, config, device, threads, shows_bars=i == 0)
+
+
+def crewed(source: Source, devices: Sequence[str] | None) -> tuple[Source, Crew | None]:
+    """The source on the first of ``devices``, and a crew where there are several.
+
+    Raises:
+        ConfigError: a device is not there, or cannot be used with others.
+    """
+    if devices is None:
+        return source, None
+    devices = checked_devices(devices, source)
+    source = replace(source, device=devices[0])
+    return source, Crew(source, devices) if len(devices) > 1 else None
 
 
 def _pieces(costs: Sequence[int], workers: int, *, least: int) -> list[list[int]]:

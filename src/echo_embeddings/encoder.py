@@ -12,7 +12,6 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,9 +19,8 @@ from numpy.typing import NDArray
 
 from . import solo
 from .aio import AsyncMethods
-from .config import EchoConfig
-from .crew import Crew
-from .devices import checked_devices
+from .config import EchoConfig, require_whole
+from .crew import crewed
 from .errors import ConfigError
 from .inputs import WINDOW, Progress, checked, progress, windows
 from .saving import folder_at, save
@@ -62,6 +60,7 @@ class EchoEncoder(AsyncMethods):
         adapter: hub id or folder of a PEFT adapter to merge into the weights; not beside a config that has one.
         on_truncate: what to do with texts over ``max_length``: ``"warn"`` once a call, raise an ``"error"``, or
             ``"ignore"``. :attr:`truncated` counts them in any case.
+        dimensions: keep the first so many of each vector, as the default is made for (512, 256). ``None`` for all.
         compiled: let torch compile the layers: a minute once a machine, then faster; worth it for thousands of texts.
         model_kwargs: for transformers' ``from_pretrained``: ``revision``, ``device_map``, ``quantization_config``, ...
 
@@ -82,22 +81,23 @@ class EchoEncoder(AsyncMethods):
         on_truncate: str = "warn",
         model_kwargs: dict[str, Any] | None = None,
         devices: Sequence[str] | None = None,
+        dimensions: int | None = None,
         compiled: bool = False,
     ) -> None:
         if on_truncate not in ON_TRUNCATE:
             raise ConfigError(f"on_truncate={on_truncate!r} is unknown; choose one of {', '.join(ON_TRUNCATE)}")
         if config is not None and not isinstance(config, EchoConfig | str):
             raise TypeError(f"config must be an EchoConfig or a preset's name, not {type(config).__name__}")
+        if dimensions is not None:
+            require_whole("dimensions", dimensions, at_least=1)
         adapter = None if adapter is None else os.fspath(adapter)
-        self._source = Source(model, tokenizer, adapter, device, dtype, dict(model_kwargs or {}), compiled)
-        self._crew: Crew | None = None
-        if devices is not None:
-            devices = checked_devices(devices, self._source)
-            self._source = replace(self._source, device=devices[0])
-            self._crew = Crew(self._source, devices) if len(devices) > 1 else None
-        self._config = EchoConfig.preset(config) if isinstance(config, str) else config
-        if self._config is not None:
-            self._source.for_config(self._config)  # said now, not at the first text
+        source = Source(model, tokenizer, adapter, device, dtype, dict(model_kwargs or {}), compiled)
+        self._source, self._crew = crewed(source, devices)
+        self._dimensions = dimensions
+        config = EchoConfig.preset(config) if isinstance(config, str) else config
+        self._config = None if config is None else config.truncated(dimensions)
+        if config is not None:
+            self._source.for_config(config)  # said now, not at the first text
         self._on_truncate = on_truncate
         self._truncated = Truncated()
         self._lock = threading.RLock()
@@ -178,7 +178,7 @@ class EchoEncoder(AsyncMethods):
     def config(self) -> EchoConfig:
         """All that defines a vector besides the weights."""
         if self._config is None:
-            self._config = self._source.config()
+            self._config = self._source.config().truncated(self._dimensions)
         return self._config
 
     @property
@@ -251,8 +251,8 @@ class EchoEncoder(AsyncMethods):
         Args:
             texts: documents like those to come, some hundred or more. May be empty if nothing needs fitting.
             transforms: in order: ``"standardize"``, ``"whiten"``, ``"embed-filter"`` (half the dimensions), or a ready
-                ``Transform`` such as ``Truncate(256)``. They replace the ones there are; a lexical part stays, behind
-                them, and a ``Truncate`` at the end cuts it too.
+                ``Transform`` such as ``Truncate(256)``. They replace the ones there are, with ``dimensions``; a lexical
+                part stays, behind them, and a ``Truncate`` at the end cuts it too.
 
         Raises:
             ConfigError: a name is unknown, or there are too few texts.

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-from threading import Lock
 from typing import Any
 
 from . import builtin
 from .batcher import Batcher
 from .encoder import EchoEncoder
 from .protocol import Embedder
-from .transform import Truncate
 
 __all__ = ["MAKING", "Handle"]
 
@@ -39,9 +37,7 @@ class Handle:
     def __init__(self, encoder: Embedder | None, fields: dict[str, Any], query_kwargs: dict[str, Any]) -> None:
         self._arguments = (encoder, fields, query_kwargs)
         self._encoder = _made(fields) if encoder is None else _checked(encoder, fields)
-        self._dimensions: int | None = fields.get("dimensions")
         self._query_kwargs = query_kwargs
-        self._lock = Lock()
         self.aquery, self.adocument = Batcher(self.queries), Batcher(self.documents)
 
     @property
@@ -51,12 +47,12 @@ class Handle:
 
     def documents(self, texts: list[str], **kwargs: Any) -> Vectors:
         """Vectors of what is searched in."""
-        vectors: Vectors = self._embedder().encode_documents(_listed(texts), **kwargs).tolist()
+        vectors: Vectors = self._encoder.encode_documents(_listed(texts), **kwargs).tolist()
         return vectors
 
     def queries(self, texts: list[str]) -> Vectors:
         """Vectors of what is searched for."""
-        vectors: Vectors = self._embedder().encode_queries(_listed(texts), **self._query_kwargs).tolist()
+        vectors: Vectors = self._encoder.encode_queries(_listed(texts), **self._query_kwargs).tolist()
         return vectors
 
     def namespace(self, role: str) -> str:
@@ -65,7 +61,7 @@ class Handle:
         Raises:
             ValueError: nothing is known of the embedder but its class.
         """
-        embedder = self._embedder()
+        embedder = self._encoder
         if isinstance(embedder, EchoEncoder):
             vectors = embedder.fingerprint()
         elif (vectors := repr(embedder)) == object.__repr__(embedder):
@@ -79,20 +75,11 @@ class Handle:
 
     def keeps_roles_apart(self) -> bool:
         """Whether a text may have one vector as a query and another as a document; so too if that is not known."""
-        embedder = self._embedder()
+        embedder = self._encoder
         if not isinstance(embedder, EchoEncoder) or "instruction" in self._query_kwargs:
             return True
         document, query = embedder.config.templates
         return document != query
-
-    def _embedder(self) -> Embedder:
-        with self._lock:
-            # Not before a text comes: the config that is cut short may be saved with a model.
-            if self._dimensions is not None and isinstance(self._encoder, EchoEncoder):
-                config = self._encoder.config
-                config = config.replace(transforms=(*config.transforms, Truncate(self._dimensions)))
-                self._encoder, self._dimensions = self._encoder.with_config(config), None
-            return self._encoder
 
     def __deepcopy__(self, memo: object) -> Handle:
         return self  # it never changes, and the weights need not be there twice
@@ -108,10 +95,8 @@ def _made(fields: dict[str, Any]) -> EchoEncoder:
     model_kwargs = dict(fields.get("model_kwargs", {})) | ({} if folder is None else {"cache_dir": folder})
     if "device" in model_kwargs:
         raise ValueError("model_kwargs are for from_pretrained; device is a field of its own: device='cpu'")
-    settings = {key: fields[key] for key in ("adapter", "device", "dtype", "on_truncate") if key in fields}
-    return EchoEncoder(
-        None if name == builtin.NAME else name, fields.get("config"), model_kwargs=model_kwargs, **settings
-    )
+    settings = {key: fields[key] for key in MAKING - {"model_name", "model_kwargs", "cache_folder"} if key in fields}
+    return EchoEncoder(None if name == builtin.NAME else name, model_kwargs=model_kwargs, **settings)
 
 
 def _checked(encoder: Any, fields: dict[str, Any]) -> Embedder:

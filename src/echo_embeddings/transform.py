@@ -197,7 +197,7 @@ class Project(Transform):
 
 
 class Truncate(Transform):
-    """Keep the first dimensions, for models trained with a Matryoshka loss (arXiv 2205.13147).
+    """Keep the first dimensions, for models trained with a Matryoshka loss (arXiv 2205.13147), as the default is.
 
     Without such training a shorter vector costs quality; ``EmbedFilter`` is then the better way to shrink.
 

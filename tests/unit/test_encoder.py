@@ -352,6 +352,21 @@ def test_a_saved_folder_gives_bit_equal_vectors(builtin_encoder, texts, tmp_path
     assert loaded.config.transforms == builtin_encoder.config.transforms
 
 
+def test_dimensions_are_the_first_of_a_vector(builtin_encoder, texts, tmp_path):
+    config = builtin_encoder.config.replace(max_length=256)
+    whole = builtin_encoder.with_config(config).encode_queries(texts)
+    config.save(tmp_path)
+    (tmp_path / "adapter_config.json").touch()  # nothing of it is read here; it makes the folder one of a model
+    for short in (EchoEncoder(config=config, dimensions=300), EchoEncoder(tmp_path, dimensions=300)):
+        assert short.config == config.truncated(300)
+        assert short.config.fingerprint() != config.fingerprint()
+        assert pickle.loads(pickle.dumps(short)).config == short.config
+    vectors = builtin_encoder.with_config(short.config).encode_queries(texts)
+    np.testing.assert_allclose(vectors, unit(whole[:, :300].copy()), atol=1e-6)
+    assert EchoEncoder(dimensions=300).config == EchoConfig.preset("default").truncated(300)
+    assert config.truncated(None) is config
+
+
 def test_float32_comes_back_as_float32(late_encoder, texts, tmp_path):
     late_encoder.save_pretrained(tmp_path)
     np.testing.assert_array_equal(EchoEncoder(tmp_path).encode_documents(texts), late_encoder.encode_documents(texts))
@@ -454,6 +469,7 @@ def test_a_fingerprint_tells_apart_what_gives_other_vectors(builtin_folder):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
+        ({"dimensions": 0}, ConfigError, "dimensions=0: give a whole number of at least 1"),
         ({"on_truncate": "cut"}, ConfigError, "on_truncate='cut' is unknown; choose one of warn, error, ignore"),
         ({"config": "ecko"}, ConfigError, "there is no preset 'ecko'"),
         ({"config": 3}, TypeError, "config must be an EchoConfig or a preset's name, not int"),

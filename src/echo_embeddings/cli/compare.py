@@ -6,18 +6,17 @@ import math
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.table import Table
+
+from echo_embeddings import EchoConfig, EchoEncoder
 
 from . import options, output
 from .datasets import Dataset, open_dataset
 from .errors import InputError
 from .options import Role
-
-if TYPE_CHECKING:
-    from echo_embeddings import EchoEncoder
 
 __all__ = ["compare"]
 
@@ -37,7 +36,9 @@ class _Result:
 def compare(
     data: Annotated[Path, typer.Argument(help="A .tsv or .csv with score, sentence1, sentence2; or a BEIR folder.")],
     *,
-    presets: Annotated[str | None, typer.Option(help="Names with commas between; see EchoConfig.preset.")] = None,
+    presets: Annotated[
+        str | None, typer.Option(help="Names with commas between; default@256 keeps 256 dimensions.")
+    ] = None,
     limit: Annotated[int | None, typer.Option(help="This many pairs or queries only, for a quick look.", min=2)] = None,
     model: options.Model = None,
     device: options.Device = None,
@@ -46,14 +47,12 @@ def compare(
     json: options.Json = False,
 ) -> None:
     """Compare presets on your own data: quality and time for each text."""
-    from echo_embeddings import EchoConfig, EchoEncoder
-
     # What is fitted or trained in "default" and "zero-shot" is the built-in model's.
     usual = "default,zero-shot,echo,classical,prompt-eol" if model is None else "echo,late-echo,classical,prompt-eol"
     names = list(dict.fromkeys(name.strip() for name in (presets or usual).split(",") if name.strip()))
     if not names:
         raise InputError(f"--presets {presets!r} names none; try --presets {usual}")
-    configs = [EchoConfig.preset(name) for name in names]
+    configs = [_config(name) for name in names]
     if max_length is not None:
         configs = [config.replace(max_length=max_length) for config in configs]
     for config in configs:
@@ -69,6 +68,14 @@ def compare(
         output.print_json({"data": str(data), "size": dataset.size, "results": [asdict(result) for result in results]})
     else:
         _show(dataset, results, encoder.model_name)
+
+
+def _config(name: str) -> EchoConfig:
+    """The preset before the ``@``, with as many dimensions as stand behind it."""
+    preset, at, dimensions = name.partition("@")
+    if at and not dimensions.isdecimal():
+        raise InputError(f"--presets {name}: behind @ goes a number of dimensions, such as {preset}@256")
+    return EchoConfig.preset(preset).truncated(int(dimensions) if at else None)
 
 
 def _run(name: str, encoder: EchoEncoder, dataset: Dataset) -> _Result:

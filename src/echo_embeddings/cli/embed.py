@@ -44,6 +44,7 @@ def embed(  # noqa: PLR0913 - typer wants a parameter for each option
     device: options.Device = None,
     dtype: options.DType = "auto",
     max_length: options.MaxLength = None,
+    dimensions: options.Dimensions = None,
     window: Annotated[int, typer.Option(help="Rows computed, and saved, together.", min=1)] = 1024,
     restart: Annotated[bool, typer.Option("--restart", help="Begin anew, and overwrite OUTPUT.")] = False,
     json: options.Json = False,
@@ -58,7 +59,9 @@ def embed(  # noqa: PLR0913 - typer wants a parameter for each option
     table = open_table(source, column)
     rows = table.count()
     schema = _schema(table, target)
-    encoder = options.open_encoder(model, config, device=device, dtype=dtype, max_length=max_length)
+    encoder = options.open_encoder(
+        model, config, device=device, dtype=dtype, max_length=max_length, dimensions=dimensions
+    )
     manifest = {
         "input": digest(source),
         "column": column,

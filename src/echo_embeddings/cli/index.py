@@ -35,6 +35,7 @@ def index(
     device: options.Device = None,
     dtype: options.DType = "auto",
     max_length: options.MaxLength = None,
+    dimensions: options.Dimensions = None,
     json: options.Json = False,
 ) -> None:
     """Index files for [bold]search[/bold]: paragraphs of prose, docstrings of Python."""
@@ -45,7 +46,9 @@ def index(
     passages, skipped = read_passages(source)
     for reason in skipped:
         output.note(f"skipped: {reason}")
-    encoder = options.open_encoder(model, config, device=device, dtype=dtype, max_length=max_length)
+    encoder = options.open_encoder(
+        model, config, device=device, dtype=dtype, max_length=max_length, dimensions=dimensions
+    )
     name = (options.where(model), encoder.model_name)
     manifest = save_index(target, passages, embed_passages(encoder, passages), encoder.config, name)
     options.report_truncated(encoder)

@@ -21,6 +21,7 @@ __all__ = [
     "Config",
     "DType",
     "Device",
+    "Dimensions",
     "Json",
     "MaxLength",
     "Model",
@@ -48,6 +49,9 @@ Config = Annotated[
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; without it, the best there is.")]
 DType = Annotated[str, typer.Option(help="auto, float32, bfloat16, float16 or int8.")]
 MaxLength = Annotated[int | None, typer.Option(help="Tokens of a text that are read.", min=1)]
+Dimensions = Annotated[
+    int | None, typer.Option(help="Keep the first so many of a vector: 512 or 256 of the default's 1,024.", min=1)
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 
 
@@ -81,6 +85,7 @@ def open_encoder(
     device: str | None = None,
     dtype: str = "auto",
     max_length: int | None = None,
+    dimensions: int | None = None,
 ) -> EchoEncoder:
     """An encoder with its weights loaded, so that what is wrong with them is said before the work begins.
 
@@ -93,7 +98,7 @@ def open_encoder(
         folder = Path(config).expanduser()
         config = EchoConfig.load(folder) if folder.is_dir() else EchoConfig.preset(config)
     quiet()
-    encoder = EchoEncoder(where(model), config, device=device, dtype=dtype, on_truncate="ignore")
+    encoder = EchoEncoder(where(model), config, device=device, dtype=dtype, on_truncate="ignore", dimensions=dimensions)
     if max_length is not None:
         encoder = encoder.with_config(encoder.config.replace(max_length=max_length))
     fetch = model is None and not builtin.is_cached()

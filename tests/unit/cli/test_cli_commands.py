@@ -53,13 +53,14 @@ def test_embed_keeps_all_columns_and_the_order(run, tmp_path, builtin_encoder):
 
 def test_embed_queries_to_npy_with_options(run, tmp_path):
     (tmp_path / "in.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS))
-    options = ("--role", "query", "--config", "echo-finetuned", "--max-length", 3, "--window", 2, "--json")
+    config = ("--config", "echo-finetuned", "--max-length", 3, "--dimensions", 9)
+    options = ("--role", "query", *config, "--window", 2, "--json")
     told = json.loads(run("embed", "in.jsonl", "out.npy", *options))
     assert told["truncated"]["texts"] == 4
-    assert (told["rows"], told["dimension"], told["resumed_from"]) == (5, 576, 0)
-    assert told["config"] == EchoConfig.preset("echo-finetuned").replace(max_length=3).fingerprint()
+    assert (told["rows"], told["dimension"], told["resumed_from"]) == (5, 9, 0)
+    assert told["config"] == EchoConfig.preset("echo-finetuned").replace(max_length=3).truncated(9).fingerprint()
     vectors = np.load("out.npy")
-    assert (vectors.shape, vectors.dtype) == ((5, 576), np.float32)
+    assert (vectors.shape, vectors.dtype) == ((5, 9), np.float32)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
     assert vectors[0] @ vectors[3] == pytest.approx(1, abs=1e-2)
 
@@ -111,16 +112,16 @@ def notes(tmp_path):
 
 
 def test_index_then_search(run, notes, float32_encoder):
-    options = ("--config", "classical", "--max-length", 64, "--dtype", "float32", "--json")
+    options = ("--config", "classical", "--max-length", 64, "--dimensions", 500, "--dtype", "float32", "--json")
     made = json.loads(run("index", notes, "idx", *options))
-    assert (made["passages"], made["dimension"]) == (4, 576)
+    assert (made["passages"], made["dimension"]) == (4, 500)
     assert len(made["skipped"]) == 1
     assert "bad.py is not Python that this Python can read (invalid syntax (bad.py, line 1))" in made["skipped"][0]
 
     hits = json.loads(run("search", "idx", "Can I bring my dog?", "-k", 2, "--dtype", "float32", "--json"))
     assert [hit["rank"] for hit in hits] == [1, 2]
     assert hits[0]["score"] > hits[1]["score"]
-    classical = float32_encoder.with_config(EchoConfig.preset("classical").replace(max_length=64))
+    classical = float32_encoder.with_config(EchoConfig.preset("classical").replace(max_length=64).truncated(500))
     passage = classical.encode_documents(hits[0]["passage"])
     assert hits[0]["score"] == pytest.approx(float(classical.encode_queries("Can I bring my dog?") @ passage), abs=1e-5)
 
@@ -156,11 +157,12 @@ def test_compare_pairs(run, tmp_path):
         "3\tA cat.\tA dog.",
     ]
     (tmp_path / "pairs.tsv").write_text("\n".join(rows))
-    told = json.loads(run("compare", "pairs.tsv", "--presets", "echo, classical,echo", "--json"))
+    told = json.loads(run("compare", "pairs.tsv", "--presets", "echo, classical@64,echo", "--json"))
     assert told["size"] == "3 pairs"
-    assert [result["preset"] for result in told["results"]] == ["echo", "classical"]
+    made = [(result["preset"], result["dimension"]) for result in told["results"]]
+    assert made == [("echo", 576), ("classical@64", 64)]
     for result in told["results"]:
-        assert (result["metric"], result["dimension"], result["truncated"]) == ("Spearman x100", 576, 0)
+        assert (result["metric"], result["truncated"]) == ("Spearman x100", 0)
         assert -100 <= result["score"] <= 100
         assert result["ms_per_text"] > 0
 
@@ -180,6 +182,9 @@ def test_compare_on_a_beir_folder_shows_a_table(run, tmp_path):
 
 def test_compare_says_a_wrong_preset_at_once(run, tmp_path):
     assert run("compare", ".", "--presets", "echo,nope", code=1).startswith("error: there is no preset 'nope'")
+    assert run("compare", ".", "--presets", "echo@half", code=1) == (
+        "error: --presets echo@half: behind @ goes a number of dimensions, such as echo@256"
+    )
     assert run("compare", ".", "--presets", ",", code=1).startswith("error: --presets ',' names none; try --presets")
 
 

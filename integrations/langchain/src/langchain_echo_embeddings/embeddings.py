@@ -34,7 +34,7 @@ class EchoEmbeddings(BaseModel, Embeddings):
         model_name: or ``model``: a hub id, a folder, or a ``.gguf`` file; the built-in model if not given.
         encoder: an ``EchoEncoder``, or anything with the ``Embedder`` protocol, in place of a model.
         config, adapter, device, dtype, on_truncate, model_kwargs: as for ``EchoEncoder``.
-        dimensions: keep the first so many, for models trained with a Matryoshka loss.
+        dimensions: keep the first so many, as the default is made for (512, 256).
         query_instruction: the task, for a query template with ``{instruction}``.
         cache_folder: where models from a hub are kept.
         encode_kwargs: for documents and queries: ``show_progress``.

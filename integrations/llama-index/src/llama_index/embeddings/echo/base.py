@@ -26,7 +26,7 @@ class EchoEmbedding(BaseEmbedding):
         model_name: a hub id, a folder, or a ``.gguf`` file; the built-in model if not given.
         encoder: an ``EchoEncoder``, or anything with the ``Embedder`` protocol, in place of a model.
         config, adapter, device, dtype, on_truncate, model_kwargs: as for ``EchoEncoder``.
-        dimensions: keep the first so many, for models trained with a Matryoshka loss.
+        dimensions: keep the first so many, as the default is made for (512, 256).
         query_instruction: the task, for a query template with ``{instruction}``.
         cache_folder: where models from a hub are kept.
         embed_batch_size: texts handed over at once. The encoder makes batches of like length of them, so the more the
