@@ -46,12 +46,12 @@ def wanted_from(first: int) -> Iterator[None]:
 
 
 def use_on(model: PreTrainedModel) -> None:
-    """Let a model on a processor attend this way, if it would use torch's fused attention in half precision.
+    """Let a model on a processor attend this way, if it would use torch's fused attention.
 
-    In float32 a model stays as it is: there an encoder is exactly the model's own forward pass.
+    In float32, where that is as fast, only behind a prefix: an encoder without one is the model's own forward pass.
     """
     config = model.config
-    if model.device.type == "cpu" and model.dtype != torch.float32 and config._attn_implementation == "sdpa":
+    if model.device.type == "cpu" and config._attn_implementation == "sdpa":
         AttentionInterface.register(NAME, _forward)
         AttentionMaskInterface.register(NAME, _mask_for)
         model.set_attn_implementation(NAME)
@@ -164,7 +164,8 @@ def _forward(
     """As transformers calls it. Whatever is not plain causal attention goes to torch's own."""
     causal = options.get("is_causal") is not False and getattr(module, "is_causal", True)
     plain = attention_mask is None and not dropout and options.get("position_bias") is None
-    if not causal or not plain:
+    torchs = query.dtype == torch.float32 and query.shape[2] == key.shape[2]
+    if not causal or not plain or torchs:
         found: tuple[Tensor, None]
         found = sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **options)
         return found

@@ -133,7 +133,9 @@ def load(source: Source) -> tuple[PreTrainedModel, Any]:
         model = model.to(device)
     body = prepare(model)
     if "attn_implementation" not in kwargs:
-        attention.use_on(body)
+        # Compiled in float32, torch's own is one piece with what stands around it.
+        if not (source.compiled and body.dtype == torch.float32):
+            attention.use_on(body)
         packing.use_on(body)
     if source.compiled:
         from .compiling import compile_layers

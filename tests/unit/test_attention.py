@@ -1,12 +1,13 @@
 """Block-wise causal attention against torch's own, and when a model uses it."""
 
+import numpy as np
 import pytest
 import torch
 from tests.architectures import tiny
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AutoTokenizer
 
-from echo_embeddings import EchoEncoder, attention
+from echo_embeddings import EchoConfig, EchoEncoder, attention
 
 TEXT = "the ferry leaves at dawn, and the train does not wait"
 
@@ -96,10 +97,19 @@ def test_a_row_whose_scores_are_all_far_below_zero_is_not_lost():
     torch.testing.assert_close(found, mean.transpose(1, 2))
 
 
-def test_a_loaded_model_attends_in_blocks_in_half_precision_only(builtin_encoder, float32_encoder):
-    implementation = "sdpa" if builtin_encoder.runtime.backbone.model.dtype == torch.float32 else attention.NAME
-    assert builtin_encoder.runtime.backbone.model.config._attn_implementation == implementation
-    assert float32_encoder.runtime.backbone.model.config._attn_implementation == "sdpa"
+def test_in_float32_a_loaded_model_attends_in_blocks_behind_a_prefix_only(float32_encoder, monkeypatch):
+    assert float32_encoder.runtime.backbone.takes_prefix
+    attended = []
+    block = attention._block
+    monkeypatch.setattr(attention, "_block", lambda *a: attended.append(a[3]) or block(*a))
+    torchs = EchoEncoder(dtype="float32", model_kwargs={"attn_implementation": "sdpa"})
+    assert not torchs.runtime.backbone.takes_prefix
+    np.testing.assert_array_equal(float32_encoder.encode_documents(TEXT), torchs.encode_documents(TEXT))
+    assert not attended
+    echo = EchoConfig.preset("zero-shot")
+    found, expected = (encoder.with_config(echo).encode_documents(TEXT) for encoder in (float32_encoder, torchs))
+    assert attended
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_a_choice_of_the_user_is_kept(builtin_folder):

@@ -194,7 +194,7 @@ def test_late_echo_with_a_tail_and_with_masks(attention):
 @pytest.mark.parametrize("start", [0, 3])
 @pytest.mark.parametrize("name", [name for name in CONFIGS if name not in WINDOWED])
 def test_a_prefix_that_is_run_once_changes_nothing(name, start):
-    model = tiny(name).double()  # exact enough to compare, and not float32
+    model = tiny(name).double()  # exact enough to compare
     attention.use_on(model)
     backbone = Backbone(model, Layers(start, 5, 6, final_norm=False))
     assert backbone.takes_prefix

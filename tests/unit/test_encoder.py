@@ -394,7 +394,8 @@ def test_a_loaded_model_works_and_is_shared_with_generation(builtin_folder, late
     prompt = tokenizer("The capital of France is", return_tensors="pt")
     before = model.generate(**prompt, max_new_tokens=4, do_sample=False)
     encoder = EchoEncoder(model, late_encoder.config, tokenizer=tokenizer)
-    np.testing.assert_array_equal(encoder.encode_documents(texts), late_encoder.encode_documents(texts))
+    # In float32 but for rounding: a model that was brought attends in its own way.
+    np.testing.assert_allclose(encoder.encode_documents(texts), late_encoder.encode_documents(texts), atol=1e-6)
     assert (model.generate(**prompt, max_new_tokens=4, do_sample=False) == before).all()
     with pytest.raises(pickle.PicklingError, match="use save_pretrained"):
         pickle.dumps(encoder)
