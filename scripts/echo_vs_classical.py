@@ -70,28 +70,31 @@ def judged(judge: Judge, folder: Path | EchoEncoder) -> tuple[float, float]:
 
 
 def runs(arguments: argparse.Namespace, judge: Judge) -> Iterator[tuple[str, int, int, float, float]]:
-    for config in (CLASSICAL, LATE, ECHO):
-        start = standardised(config, arguments.train)
-        untrained = judged(judge, EchoEncoder(config=start, on_truncate="ignore"))
-        for arm in (arm for arm in ARMS if arm.config is config):
-            yield arm.name, -1, 0, *untrained
-            for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
-                with tempfile.TemporaryDirectory() as folder:
-                    steps = round(arm.share * arguments.steps)
-                    recipe = Recipe(
-                        DATA,
-                        f"{folder}/model",
-                        config=start,
-                        steps=steps,
-                        batch_size=32,
-                        learning_rate=5e-4,
-                        lora=Lora(rank=16, alpha=32, first_layer=12),
-                        max_length=64,
-                        seed=seed,
-                        data_folder=str(arguments.train),
-                        save_every=10_000,
-                    )
-                    yield arm.name, seed, steps, *judged(judge, train(recipe, show_progress=False).folder)
+    """Each arm before training, as seed -1, then seed by seed: a run that is cut short has compared all arms."""
+    starts = {}
+    for arm in ARMS:
+        if arm.config not in starts:
+            start = standardised(arm.config, arguments.train)
+            starts[arm.config] = start, judged(judge, EchoEncoder(config=start, on_truncate="ignore"))
+        yield arm.name, -1, 0, *starts[arm.config][1]
+    for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
+        for arm in ARMS:
+            with tempfile.TemporaryDirectory() as folder:
+                steps = round(arm.share * arguments.steps)
+                recipe = Recipe(
+                    DATA,
+                    f"{folder}/model",
+                    config=starts[arm.config][0],
+                    steps=steps,
+                    batch_size=32,
+                    learning_rate=5e-4,
+                    lora=Lora(rank=16, alpha=32, first_layer=12),
+                    max_length=64,
+                    seed=seed,
+                    data_folder=str(arguments.train),
+                    save_every=10_000,
+                )
+                yield arm.name, seed, steps, *judged(judge, train(recipe, show_progress=False).folder)
 
 
 def table(results: list[tuple[str, int, int, float, float]]) -> str:
