@@ -158,7 +158,6 @@ class EchoConfig:
         """
         if dimensions is None:
             return self
-        require_whole("dimensions", dimensions, at_least=1)
         return self.replace(transforms=(*self.transforms, Truncate(dimensions)))
 
     @classmethod
