@@ -29,6 +29,7 @@ from .config import Layers
 from .late_echo import Plan, wrap
 from .narrow import pooled_only
 from .tokenization import Ids, Layout
+from .transfer import sent
 from .views import compiled, cut, has_layers, with_layers
 
 __all__ = ["Backbone", "Batch"]
@@ -49,6 +50,8 @@ class Batch:
         first_pass: ``[batch or 1, kept]`` positions that run below ``start_layer``; one row where all rows agree.
         expansion: ``[batch or 1, tokens]`` indices into ``first_pass``.
         lengths: of the sequences that stand behind each other in one row; empty where each has a row of its own.
+        counts: of pooled tokens of each of these sequences.
+        places: ``[pooled tokens]`` indices into all tokens of the batch; if ``None``, they are looked for.
     """
 
     ids: Int[Tensor, "batch tokens"]
@@ -56,26 +59,30 @@ class Batch:
     first_pass: Int[Tensor, "rows kept"]
     expansion: Int[Tensor, "rows tokens"]
     lengths: tuple[int, ...] = ()
+    counts: tuple[int, ...] = ()
+    places: Int[Tensor, " places"] | None = None
 
     @classmethod
     def packed(cls, contents: Sequence[Ids], layout: Layout, device: torch.device | str) -> Batch:
         """Lay texts' content ids into a compiled template, one behind the other in a single row."""
         counts = [len(content) for content in contents]
+        plans = {n: (layout.first_pass(n), layout.expansion(n)) for n in set(counts)}
         lengths = tuple(layout.total(n) for n in counts)
         pooled = np.zeros((1, sum(lengths)), dtype=bool)
         starts = np.cumsum([0, *lengths[:-1]])
         for start, n in zip(starts, counts, strict=True):
             pooled[0, start:][layout.pooled(n)] = True
-        first = [layout.first_pass(n) for n in counts]
-        kept = np.cumsum([0, *(len(part) for part in first[:-1])])
+        kept = np.cumsum([0, *(len(plans[n][0]) for n in counts[:-1])])
         arrays = (
             np.concatenate([layout.assemble(content) for content in contents])[None],
             pooled,
-            np.concatenate([part + start for part, start in zip(first, starts, strict=True)])[None],
-            np.concatenate([layout.expansion(n) + start for n, start in zip(counts, kept, strict=True)])[None],
+            np.concatenate([plans[n][0] + start for n, start in zip(counts, starts, strict=True)])[None],
+            np.concatenate([plans[n][1] + start for n, start in zip(counts, kept, strict=True)])[None],
+            np.flatnonzero(pooled),
         )
-        ids, where, first_pass, expansion = (torch.from_numpy(array).to(device) for array in arrays)
-        return cls(ids, where, first_pass, expansion, lengths)
+        ids, where, first_pass, expansion, places = (sent(array, device) for array in arrays)
+        of_each = tuple(place.stop - place.start for place in map(layout.pooled, counts))
+        return cls(ids, where, first_pass, expansion, lengths, of_each, places)
 
     @classmethod
     def of(cls, contents: Sequence[Ids], layout: Layout, device: torch.device | str) -> Batch:
@@ -96,9 +103,14 @@ class Batch:
             pooled,
             np.stack(first),
             _padded([layout.expansion(n) for n in planned], tokens),
+            np.flatnonzero(pooled),
         )
-        ids, where, first_pass, expansion = (torch.from_numpy(array).to(device) for array in arrays)
-        return cls(ids, where, first_pass, expansion)
+        ids, where, first_pass, expansion, places = (sent(array, device) for array in arrays)
+        return cls(ids, where, first_pass, expansion, places=places)
+
+    def pooled_places(self) -> Int[Tensor, " places"]:
+        """Where, of all tokens of the batch, those stand that are pooled."""
+        return self.pooled.flatten().nonzero().squeeze(1) if self.places is None else self.places
 
 
 def _padded(rows: Sequence[Ids], width: int) -> Ids:
@@ -175,7 +187,7 @@ class Backbone:
         layout, contents = Layout(((), (1,), ())), [np.arange(3, 7), np.arange(5, 16)]
         batch = Batch.packed(contents, layout, self.device)
         try:
-            states, mask = packing.unpack(self(batch), batch.pooled, batch.lengths)
+            states, mask = packing.unpack(self(batch), batch.pooled_places(), batch.counts)
         except (ImportError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
             _log.info("sequences are padded, not packed: %s", error)
             return False

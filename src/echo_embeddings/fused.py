@@ -1,4 +1,4 @@
-"""Decoder layers with fewer passes over memory between matrix products, for processors in half precision.
+"""Decoder layers with fewer passes over memory between matrix products, in half precision.
 
 A profile of the default on a processor with tiles gave matrix products 37 % of the time, attention 24 %, and norms,
 activations and angles most of the rest (docs/log.md). What is here saves the part of it that needs no compiler.
@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers import PreTrainedModel
 
 from .views import compiled
@@ -27,7 +28,7 @@ _SILU = ("SiLU", "SiLUActivation")
 
 def pays_on(model: PreTrainedModel) -> bool:
     """Whether it is used: not in float32, where an encoder is the model's own pass, nor where a compiler does it."""
-    return model.device.type == "cpu" and model.dtype != torch.float32 and not compiled(model)
+    return model.device.type in ("cpu", "cuda") and model.dtype != torch.float32 and not compiled(model)
 
 
 def layer(own: nn.Module) -> nn.Module:
@@ -45,10 +46,13 @@ def layer(own: nn.Module) -> nn.Module:
 def _fused_part(part: nn.Module) -> nn.Module | None:
     kind = type(part).__name__
     candidate: nn.Module | None = None
+    on_gpu = next(part.parameters(), torch.empty(0)).is_cuda
     if kind.endswith("RMSNorm") and isinstance(getattr(part, "weight", None), Tensor):
-        candidate = _FusedRMSNorm(part)
-    elif type(getattr(part, "act_fn", None)).__name__ in _SILU and all(
-        type(getattr(part, name, None)) is nn.Linear for name in _GATED
+        candidate = _TorchRMSNorm(part) if on_gpu else _FusedRMSNorm(part)
+    elif (
+        not on_gpu
+        and type(getattr(part, "act_fn", None)).__name__ in _SILU
+        and all(type(getattr(part, name, None)) is nn.Linear for name in _GATED)
     ):
         candidate = _FusedMLP(part)
     return candidate if candidate is not None and _gives_the_same(candidate, part) else None
@@ -85,6 +89,21 @@ class _FusedRMSNorm(nn.Module):
         scale = length.square_().div_(hidden.shape[-1]).add_(self._eps).rsqrt_()
         scaled: Tensor = (hidden * scale.to(hidden.dtype)).mul_(self.norm.weight)
         return scaled
+
+
+class _TorchRMSNorm(nn.Module):
+    """A norm that is one kernel on a GPU, forwards and backwards; transformers' own are seven."""
+
+    def __init__(self, norm: Any) -> None:
+        super().__init__()
+        self.norm = norm
+        self._eps = float(getattr(norm, "variance_epsilon", getattr(norm, "eps", 0.0)) or 0.0)
+
+    def forward(self, hidden: Float[Tensor, "*tokens dim"]) -> Float[Tensor, "*tokens dim"]:
+        if hidden.dtype != self.norm.weight.dtype:
+            states: Tensor = self.norm(hidden)
+            return states
+        return functional.rms_norm(hidden, self.norm.weight.shape, self.norm.weight, self._eps)
 
 
 class _FusedMLP(nn.Module):

@@ -59,10 +59,10 @@ class _PooledOnly(nn.Module):
         self._plan = plan
 
     def forward(self, hidden: Tensor) -> Tensor:
-        pooled = self._plan.batch.pooled.to(hidden.device)
-        if pooled.sum() > _MOST * pooled.numel():
+        places, tokens = self._plan.batch.pooled_places().to(hidden.device), hidden.flatten(0, 1)
+        if len(places) > _MOST * len(tokens):
             out: Tensor = self.block(hidden)
             return out
-        states: Tensor = self.block(hidden[pooled].unsqueeze(0)).squeeze(0)
+        states: Tensor = self.block(tokens.index_select(0, places).unsqueeze(0)).squeeze(0)
         # Not in place: in training the gradient goes through here.
-        return torch.zeros_like(hidden).masked_scatter(pooled.unsqueeze(-1), states)
+        return torch.zeros_like(tokens).index_copy(0, places, states).view_as(hidden)

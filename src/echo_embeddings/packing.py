@@ -8,13 +8,15 @@ on (:func:`agrees`): an architecture that drops the arguments would let texts se
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 from transformers import AttentionInterface, PreTrainedModel
@@ -22,6 +24,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from . import attention
+from .transfer import sent
 
 __all__ = ["NAME", "agrees", "arguments", "is_used_on", "register", "running", "unpack", "use_on"]
 
@@ -69,11 +72,10 @@ def running(*, packed: bool) -> Iterator[None]:
 
 def arguments(lengths: Sequence[int], device: torch.device) -> dict[str, Any]:
     """What transformers wants beside the ids of one row that holds sequences of these lengths."""
-    ends = torch.tensor([0, *lengths]).cumsum(0).to(device, torch.int32)
-    positions = torch.cat([torch.arange(length) for length in lengths]).to(device)
+    ends = sent(np.cumsum([0, *lengths], dtype=np.int32), device)
     longest = max(lengths)
     return {
-        "position_ids": positions[None],
+        "position_ids": sent(np.concatenate([np.arange(length) for length in lengths])[None], device),
         "cu_seq_lens_q": ends,
         "cu_seq_lens_k": ends,
         "max_length_q": longest,
@@ -82,15 +84,20 @@ def arguments(lengths: Sequence[int], device: torch.device) -> dict[str, Any]:
 
 
 def unpack(
-    hidden: Float[Tensor, "one tokens dim"], pooled: Bool[Tensor, "one tokens"], lengths: Sequence[int]
+    hidden: Float[Tensor, "one tokens dim"], places: Int[Tensor, " places"], counts: Sequence[int]
 ) -> tuple[Float[Tensor, "batch most dim"], Bool[Tensor, "batch most"]]:
-    """The pooled states of a row, a padded row for each of its sequences, and which of them are real."""
-    ends = torch.tensor(lengths, device=hidden.device).cumsum(0)
-    counts = torch.diff(pooled[0].cumsum(0)[ends - 1], prepend=ends.new_zeros(1))
-    mask = torch.arange(int(counts.max()), device=hidden.device) < counts[:, None]
-    states = hidden.new_zeros(*mask.shape, hidden.shape[-1])
-    states[mask] = hidden[pooled]
-    return states, mask
+    """The pooled states of a row, a padded row for each of its sequences, and which of them are its own.
+
+    Args:
+        hidden: states of the row.
+        places: where in it pooled tokens stand.
+        counts: how many of them each sequence has; known to the host, which need not wait for the device.
+    """
+    own = np.array(counts)[:, None]
+    columns, ends = np.arange(max(counts)), np.cumsum(counts)[:, None]
+    index = np.minimum(ends - own + columns, ends[-1] - 1)
+    states = hidden[0].index_select(0, places)[sent(index, hidden.device)]
+    return states, sent(columns < own, hidden.device)
 
 
 def _mask_for(**options: Any) -> Tensor | None:
@@ -126,13 +133,21 @@ def _forward(
 def _kernel(
     query: Tensor, key: Tensor, value: Tensor, ends: Tensor, longest: int, scaling: float | None
 ) -> Float[Tensor, "tokens heads dim"]:
-    """On ``[tokens, heads, dim]``. The window keeps each token from those behind it."""
+    """On ``[tokens, heads, dim]``. The window keeps each token from those behind it; torch 2.10 knows less of this."""
     from torch.nn.attention.varlen import varlen_attn  # since torch 2.10
 
-    shared = query.shape[1] != key.shape[1]
-    states: Any = varlen_attn(
-        query, key, value, ends, ends, longest, longest, scale=scaling, window_size=(-1, 0), enable_gqa=shared
-    )
+    known = inspect.signature(varlen_attn).parameters
+    options: dict[str, Any] = {"window_size": (-1, 0)} if "window_size" in known else {"is_causal": True}
+    if query.shape[1] != key.shape[1]:
+        if "enable_gqa" in known:
+            options["enable_gqa"] = True
+        else:
+            key, value = (part.repeat_interleave(query.shape[1] // part.shape[1], dim=1) for part in (key, value))
+    if "scale" in known:
+        options["scale"] = scaling
+    elif scaling is not None:
+        query = query * (scaling * query.shape[-1] ** 0.5)
+    states: Any = varlen_attn(query, key, value, ends, ends, longest, longest, **options)
     done: Tensor = states
     return done
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any
@@ -20,6 +22,7 @@ from .errors import ConfigError, NumericalError, WindowWarning, warn
 from .pooling import POOLINGS
 from .template import Template
 from .tokenization import Content, EchoTokenizer, Ids, Layout
+from .transfer import Arriving
 from .transform import Transform, parted
 from .vectors import Vectors
 
@@ -28,6 +31,8 @@ __all__ = ["Runtime"]
 # Jobs of at least so many ordinary batches are worth a probe of the machine, which takes as long as some ten of them.
 _PROBED_FROM = 64
 _PROBE_LENGTH = 100
+# Batches that a GPU has been given before the result of the first is asked for.
+_AHEAD = 2
 # A prefix of at least one token in so many is worth its copies of keys and values.
 _PREFIX_PAYS = 24
 
@@ -116,8 +121,12 @@ class Runtime:
             layout: the compiled template.
             on_done: told how many texts each batch held.
         """
-        states = self.states(texts, contents, layout, on_done)
-        return self.finished(states, self.words([content.ids for content in contents], layout))
+        ids = [content.ids for content in contents]
+        if not self._is_remote or self.config.lexical is None:
+            return self.finished(self.states(texts, contents, layout, on_done), self.words(ids, layout))
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="echo-embeddings-words") as reader:
+            words = reader.submit(self.words, ids, layout)  # the host has little else to do
+            return self.finished(self.states(texts, contents, layout, on_done), words.result())
 
     def states(
         self,
@@ -139,13 +148,13 @@ class Runtime:
             ids = [contents[i].ids for i in group]
             if packs:
                 batch = Batch.packed(ids, layout, self.backbone.device)
-                return pooling(*packing.unpack(self._run(batch), batch.pooled, batch.lengths)).cpu()
+                return pooling(*packing.unpack(self._run(batch), batch.pooled_places(), batch.counts))
             prefix, rest = self._split(layout, lengths[group[0]])
             batch = Batch.of(ids, rest, self.backbone.device)
             hidden = self._run(batch, prefix)
-            return pooling(hidden, batch.pooled.to(hidden.device)).cpu()
+            return pooling(hidden, batch.pooled.to(hidden.device))
 
-        for group, rows in batching.run(groups, compute):
+        for group, rows in _behind(batching.run(groups, compute), _AHEAD if self._is_remote else 0):
             states[group] = rows.numpy()
             on_done(len(group))
         self._require_finite(states, texts)
@@ -184,7 +193,7 @@ class Runtime:
 
     def _tokens_a_batch(self, tokens: int, layout: Layout) -> int:
         """The token budget of a batch: what suits most machines, or in a job of many ``tokens`` what suits this one."""
-        usual = batching.default_budget(self.backbone.device)
+        usual = batching.default_budget(self.backbone.device, self.backbone.dimension)
         if self._budget is None and tokens >= _PROBED_FROM * usual:
             layers, model = self.backbone.layers, self.backbone.model
             where = tuning.machine(self.backbone.device)
@@ -197,6 +206,11 @@ class Runtime:
         content = np.arange(1, _PROBE_LENGTH + 1)
         rows = max(1, tokens // layout.total(_PROBE_LENGTH))
         self._run(Batch.of([content] * rows, layout, self.backbone.device))[:1, :1].cpu()
+
+    @property
+    def _is_remote(self) -> bool:
+        """Whether the model runs on a GPU, beside which the host can work."""
+        return self.backbone.device.type == "cuda"
 
     def _packs(self) -> bool:
         with self._lock:
@@ -239,6 +253,16 @@ class Runtime:
                 f"the model gave NaN or infinity for {len(broken)} of {len(texts)} texts, among them {named}; "
                 f"it ran in {self.backbone.model.dtype}: try dtype='float32' (or 'bfloat16' instead of 'float16')"
             )
+
+
+def _behind(batches: Iterator[tuple[list[int], torch.Tensor]], count: int) -> Iterator[tuple[list[int], Arriving]]:
+    """Results of batches when so many later ones have been started: a device need not wait for the next."""
+    coming: deque[tuple[list[int], Arriving]] = deque()
+    for group, rows in batches:
+        coming.append((group, Arriving(rows)))
+        if len(coming) > count:
+            yield coming.popleft()
+    yield from coming
 
 
 def _mapped(vectors: Vectors, transforms: Sequence[Transform]) -> Vectors:

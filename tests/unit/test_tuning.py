@@ -71,7 +71,7 @@ def test_only_a_large_job_probes_and_its_vectors_are_the_same(cache, builtin_fol
     texts = [f"text number {i}" for i in range(300)]
     usual = encoder.encode_documents(texts)
     assert not cache.exists()
-    monkeypatch.setattr("echo_embeddings.batching.default_budget", lambda _: 64)
+    monkeypatch.setattr("echo_embeddings.batching.default_budget", lambda *_: 64)
     probed = encoder.encode_documents(texts)
     ((key, budget),) = json.loads(cache.read_text()).items()
     assert "LlamaModel" in key

@@ -1,0 +1,249 @@
+"""Short texts and passages written by the built-in model itself: what the training data has few of.
+
+    python scripts/default_sampled.py recipes/sampled.jsonl --part 0.001
+
+Captions, headlines, statements, questions, remarks and requests, each drawn after some examples of ours, and passages
+that go on from statements. What they say is often wrong, which does not matter: a student learns where such texts stand
+in its teacher's space, not what is true. Some 200,000 texts take two minutes on a GPU; ``--part`` draws fewer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from echo_embeddings import builtin
+
+CHAT = (
+    "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"
+    "<|im_start|>user\n"
+)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What is drawn: prompts to choose from, the most tokens of a text, and how many."""
+
+    name: str
+    prompts: tuple[str, ...]
+    tokens: int
+    count: int
+
+
+KINDS = (
+    Kind(
+        "caption",
+        (
+            (
+                "What the photographs show:\n- Two dogs run along a wet beach.\n- A man in a red coat repairs a bicycle.\n"
+                "- Several people are waiting for a train.\n-"
+            ),
+            (
+                "One sentence about each video:\n- A woman is slicing an onion.\n- Someone plays the drums in a garage.\n"
+                "- A cat jumps off a chair.\n-"
+            ),
+            (
+                "Scenes:\n- Children in costumes are climbing over a fence.\n- An old man reads a newspaper on a bench.\n"
+                "- Nobody is standing near the lake.\n-"
+            ),
+        ),
+        26,
+        44000,
+    ),
+    Kind(
+        "headline",
+        (
+            (
+                "Headlines of the day:\n- Court rejects appeal in fraud case\n- Storm leaves thousands without power in the "
+                "north\n- Central bank keeps rates unchanged\n-"
+            ),
+            (
+                "From the news agencies:\n- Two killed in bus crash near the border\n- President signs trade agreement with "
+                "neighbours\n- Police arrest three men after robbery\n-"
+            ),
+            (
+                "First sentences of news reports:\n- Shares of the airline fell 4 percent on Tuesday after it cut its "
+                "forecast.\n- Rescue workers searched for survivors after a ferry sank.\n-"
+            ),
+        ),
+        36,
+        36000,
+    ),
+    Kind(
+        "statement",
+        (
+            (
+                "Facts from an encyclopedia, one sentence each:\n- The Rhine rises in the Swiss Alps and flows into the "
+                "North Sea.\n- Copper was among the first metals that people learned to work.\n-"
+            ),
+            (
+                "Sentences from articles about people and places:\n- Ada Lovelace wrote notes on the Analytical Engine in "
+                "1843.\n- The town has a harbour, two churches and a market.\n-"
+            ),
+            (
+                "Findings of science and medicine, one sentence each:\n- Sleep loss slows reaction times in adults.\n"
+                "- Rising sea temperatures bleach coral reefs.\n- The drug lowered blood pressure in most patients.\n-"
+            ),
+            (
+                "Claims that people argue about:\n- Wind turbines need more energy than they give.\n- Vitamin C prevents "
+                "colds.\n- The glaciers have grown since 1990.\n-"
+            ),
+        ),
+        40,
+        48000,
+    ),
+    Kind(
+        "question",
+        (
+            (
+                "Questions that people ask a search engine:\n- how long does it take to boil an egg\n- who was the first "
+                "woman to climb K2\n- difference between a virus and a bacterium\n-"
+            ),
+            (
+                "Quiz questions:\n- What is the capital of Peru?\n- When did the first railway open?\n- How many strings "
+                "does a violin have?\n-"
+            ),
+            "Questions to a doctor:\n- What causes a rash on the elbows?\n- Is it safe to take aspirin with ibuprofen?\n-",
+            (
+                "Questions of programmers:\n- How to sort a list of dictionaries by a key?\n- Why does my loop never end?\n"
+                "- Convert a string to a date in SQL\n-"
+            ),
+        ),
+        26,
+        44000,
+    ),
+    Kind(
+        "remark",
+        (
+            (
+                "Comments on a forum:\n- I would try restarting the router first, that fixed it for me.\n- You don't need a "
+                "permit for that unless you live in the city.\n-"
+            ),
+            (
+                "From reviews:\n- The battery lasts two days, but the screen scratches easily.\n- Friendly staff, cold "
+                "soup.\n-"
+            ),
+        ),
+        40,
+        24000,
+    ),
+    Kind("request", (CHAT,), 48, 20000),
+)
+#: After each a statement goes on.
+OPENINGS = ("From an encyclopedia:\n\n", "From a textbook:\n\n", "A newspaper reports:\n\n", "")
+PASSAGES, PASSAGE_TOKENS = 30000, 110
+ASK = """\
+Passage: The old bridge over the Tarn was closed in 1952, after a barge had struck its second pier.
+Question: What struck the pier of the bridge?
+
+Passage: Mr. Hale sold the mill in 1871 to his cousin, a banker, who turned it into a school for the workers' children.
+Question: Who bought the mill from Mr. Hale?
+
+Passage: {}
+Question:"""
+_BULLET = re.compile(r"^[-*•\s\d.)]+")
+
+
+class Writer:
+    """The built-in model, writing many texts at once."""
+
+    def __init__(self) -> None:
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.at_once = 4096 if self.device == "cuda" else 32
+        self.tokenizer: Any = AutoTokenizer.from_pretrained(builtin.folder(), padding_side="left")
+        self.tokenizer.pad_token = self.tokenizer.eos_token
+        model = AutoModelForCausalLM.from_pretrained(builtin.folder(), dtype=torch.bfloat16)
+        self.model: Any = model.eval().to(self.device)
+
+    @torch.inference_mode()
+    def __call__(self, prompts: list[str], tokens: int) -> list[str]:
+        """What follows each prompt, as many tokens at most."""
+        batch = self.tokenizer(prompts, return_tensors="pt", padding=True, add_special_tokens=False).to(self.device)
+        ids = self.model.generate(**batch, max_new_tokens=tokens, do_sample=True, temperature=0.9, top_p=0.95, top_k=0)
+        new = ids[:, batch["input_ids"].shape[1] :]
+        found: list[str] = self.tokenizer.batch_decode(new, skip_special_tokens=True)
+        return found
+
+
+def short(write: Writer, kind: Kind, part: float, rng: random.Random) -> Iterator[str]:
+    """Distinct texts of a kind: the line that follows the prompt, where it came to an end."""
+    wanted = max(1, int(kind.count * part))
+    seen: set[str] = set()
+    for _ in range(-(-wanted // write.at_once)):
+        prompt = rng.choice(kind.prompts)
+        for text in write([prompt] * min(write.at_once, wanted), kind.tokens):
+            line, ended, _ = text.strip().partition("\n")
+            line = " ".join(_BULLET.sub("", line).split())
+            if (ended or line.endswith((".", "?", "!"))) and 12 <= len(line) <= 300 and line not in seen:
+                seen.add(line)
+                yield line
+
+
+def passages(write: Writer, beginnings: list[str], rng: random.Random) -> Iterator[str]:
+    """What the model writes after each beginning, which is part of it, up to the last full stop."""
+    some = write.at_once // 2
+    for start in range(0, len(beginnings), some):
+        batch = sorted(beginnings[start : start + some], key=len)
+        found = write([rng.choice(OPENINGS) + beginning for beginning in batch], PASSAGE_TOKENS)
+        for beginning, text in zip(batch, found, strict=True):
+            whole = " ".join(f"{beginning}{text}".split("\n\n\n")[0].split())
+            whole = whole[: whole.rfind(".") + 1]
+            if len(whole) > 160:
+                yield whole
+
+
+def asked(write: Writer, texts: list[str]) -> Iterator[str]:
+    """What the model asks about each text."""
+    some = write.at_once // 4
+    texts = sorted(texts, key=len)
+    for start in range(0, len(texts), some):
+        for text in write([ASK.format(text) for text in texts[start : start + some]], 22):
+            question, mark, _ = text.strip().split("\n")[0].partition("?")
+            if mark and 12 < len(question) < 160:
+                yield question + mark
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--part", type=float, default=1.0, help="of the usual number of texts")
+    parser.add_argument("--ask-about", type=Path, help="a file of texts; questions about passages in it are written")
+    parser.add_argument("--questions", type=int, default=30000)
+    arguments = parser.parse_args()
+    torch.manual_seed(0)
+    rng = random.Random(0)  # noqa: S311 - no secret
+    started, write, statements = time.time(), Writer(), list[str]()
+
+    def keep(kind: str, texts: Iterator[str]) -> list[str]:
+        kept = list(texts)
+        with arguments.output.open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps({"kind": kind, "text": text}) + "\n" for text in kept)
+        print(f"{time.time() - started:5.0f} s: {len(kept)} of {kind}", flush=True)
+        return kept
+
+    arguments.output.write_text("", encoding="utf-8")
+    for kind in KINDS:
+        kept = keep(kind.name, short(write, kind, arguments.part, rng))
+        statements += kept if kind.name in ("statement", "headline") else []
+    rng.shuffle(statements)
+    written = keep("passage", passages(write, statements[: int(PASSAGES * arguments.part)], rng))
+    about = [text for text in written if len(text) < 620]
+    if arguments.ask_about is not None:
+        lines = arguments.ask_about.read_text(encoding="utf-8").splitlines()
+        about += [text for line in lines if 160 < len(text := json.loads(line)["text"]) < 620]
+    rng.shuffle(about)
+    keep("asked", asked(write, about[: int(arguments.questions * arguments.part)]))
+
+
+if __name__ == "__main__":
+    main()
