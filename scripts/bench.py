@@ -38,8 +38,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--texts", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--device", help="cpu or cuda (the best there is; a GPU wants thousands of texts)")
     arguments = parser.parse_args()
-    encoders = {name: EchoEncoder(config=EchoConfig.preset(name), on_truncate="ignore") for name in PRESETS}
+    device = arguments.device
+    encoders = {name: EchoEncoder(None, EchoConfig.preset(name), device, on_truncate="ignore") for name in PRESETS}
     mixes = texts(arguments.texts)
     print("| texts | preset | layer-tokens | time | texts/s |\n| --- | --- | --: | --: | --: |")
     for mix, documents in mixes.items():

@@ -2,6 +2,7 @@
 
     make bench                                     # everything; needs the machine for itself
     python -m scripts.benchmark --quick            # about three minutes
+    python -m scripts.benchmark --gpu --out FOLDER # two and a half minutes of a GPU; so, with --shape mistral-7b, too
     python -m scripts.benchmark --only st-echo-best,ours-echo --no-memory --sizes ""
 
 Writes results.json (with every round), results.md and, with matplotlib, two plots. What is fair about it and what is
@@ -28,60 +29,55 @@ from transformers import AutoTokenizer
 
 from echo_embeddings import builtin
 
-from . import curves, measure, plots, report, shapes
+from . import gpu, measure, plots, report, shapes, stages
+from .clock import Clock
 from .contender import Place
 from .contenders import DEFAULT, Field, factories
-from .mixes import Mix, Prose, mixes
+from .mixes import Prose, mixes
 from .settings import Settings, parse
+
+#: Variables that throughput may depend on.
+ENVIRONMENT = ("OMP_", "MKL_", "KMP_", "TOKENIZERS_", "PYTORCH_", "CUDA_", "NVIDIA_TF32")
 
 
 def main(argv: list[str] | None = None) -> None:
     settings = parse(argv, __doc__)
-    names = settings.only or list(shapes.CONTENDERS if settings.shape else DEFAULT)
+    names = list(settings.only or (shapes.CONTENDERS if settings.shape else DEFAULT))
     if unknown := sorted(set(names) - set(factories())):
         sys.exit(f"no contender {unknown[0]!r}; there are {', '.join(factories())}")
+    gpu.exact_float32()
     settings.out.mkdir(parents=True, exist_ok=True)
     result: dict[str, Any] = {"mixes": [], "latency": [], "corpora": [], "lengths": [], "memory": {}}
+    text = ""
     for stage in run(settings, names, result):
         # Written again at each stage: what has been measured is kept if a later stage is interrupted.
         (settings.out / "results.json").write_text(json.dumps(result, indent=1) + "\n")
+        text = report.markdown(result)
+        (settings.out / "results.md").write_text(text)
         print(f"done: {stage}", flush=True)
-    text = report.markdown(result)
-    (settings.out / "results.md").write_text(text)
-    plots.draw(result, settings.out)
+    if settings.plots:
+        plots.draw(result, settings.out)
     print(f"\n{text}\n{result['minutes']:.1f} minutes; written to {settings.out}")
 
 
 def run(settings: Settings, names: list[str], result: dict[str, Any]) -> Iterator[str]:
     """Measure everything into ``result``, and say what is done after each stage."""
-    folder = builtin.folder() if settings.shape is None else shapes.folder(settings.shape, settings.device)
-    with closing(Field(Place(str(folder), settings.device, settings.shape is None))) as field:
-        yield from _stages(settings, names, field, result)
-
-
-def _stages(settings: Settings, names: list[str], field: Field, result: dict[str, Any]) -> Iterator[str]:
-    started = time.perf_counter()
-    prose = Prose(AutoTokenizer.from_pretrained(field.place.folder))
-    texts = mixes(prose, settings.short, settings.passages, settings.tail, settings.longest)
-    result |= about(settings) | {"failures": field.failures}
-    field.load(names)
-    for mix in texts:
-        result["mixes"].append(measure.table(field, mix, settings.rounds, settings.cap, settings.cosines))
-        yield mix.name
-    short, passages, _ = result["mixes"]
-    curves.use_batch_sizes(field, passages)
-    spread = (settings.lengths, settings.length_tokens, settings.length_rounds)
-    result["lengths"] = curves.by_length(field, prose, *spread)
-    yield "lengths"
-    curves.use_batch_sizes(field, short)
-    result["latency"] = curves.latency(field, settings.queries) if settings.queries else []
-    yield "latency"
-    if settings.memory:
-        result["memory"] = _memory(field, texts, result["mixes"])
-        yield "memory"
-    result["corpora"] = curves.by_corpus(field, settings.sizes, settings.size_cap) if settings.sizes else []
-    result["minutes"] = (time.perf_counter() - started) / 60
-    yield "corpora"
+    clock = Clock(settings.budget)
+    shape, device = settings.shape, settings.device
+    folder = builtin.folder() if shape is None else shapes.folder(shape, settings.tokenizer)
+    kept = float("inf") if settings.one_by_one else gpu.kept(device, len(names))
+    with closing(Field(Place(str(folder), device, shape, kept), clock=clock)) as field:
+        if field.is_parallel:
+            field.start(names)
+        prose = Prose(AutoTokenizer.from_pretrained(field.place.folder))
+        even = (settings.even, settings.even_tokens)
+        texts = mixes(prose, settings.short, settings.passages, settings.tail, settings.longest, even)
+        result |= about(settings) | {"failures": field.failures, "minutes": 0.0}
+        started = time.perf_counter()
+        measured = stages.one_by_one if settings.one_by_one else stages.together
+        for stage in measured(settings, names, field, prose, texts, result):
+            result["minutes"] = (time.perf_counter() - started) / 60
+            yield stage
 
 
 def about(settings: Settings) -> dict[str, Any]:
@@ -103,12 +99,13 @@ def machine(device: str) -> dict[str, Any]:
         "cpu": _cpu(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "device": torch.cuda.get_device_name() if device.startswith("cuda") else device,
+        "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else device,
         "load": load,
-        "environment": {name: value for name, value in os.environ.items() if name.startswith(("OMP_", "MKL_", "KMP_"))},
+        "environment": {name: value for name, value in os.environ.items() if name.startswith(ENVIRONMENT)},
         "python": platform.python_version(),
         "bf16_peak": measure.peak(device, torch.bfloat16),
         "float32_peak": measure.peak(device, torch.float32),
+        **gpu.about(device),
     }
 
 
@@ -127,29 +124,6 @@ def _commit() -> str:
     except OSError:
         return "unknown"
     return found.stdout.strip() or "unknown"
-
-
-def _memory(field: Field, texts: list[Mix], tables: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Peak memory of each contender on the texts that it ran."""
-    marks: dict[str, dict[str, float]] = {}
-    for name in field.loaded:
-        entries = [entry for table in tables for entry in table["entries"] if entry["contender"] == name]
-        print(f"memory: {name}", flush=True)
-        if (found := field.attempt(name, "memory", partial(_marks, field, name, texts, entries))) is not None:
-            marks[name] = found
-    return marks
-
-
-def _marks(field: Field, name: str, texts: list[Mix], entries: list[dict[str, Any]]) -> dict[str, float]:
-    """MiB at the high-water mark after each mix, in a fresh process; a mark once reached stays."""
-    by_name = {mix.name: mix for mix in texts}
-    with closing(field.fresh(name)) as guest:
-        marks = {"loaded": guest.high_water()}
-        for entry in entries:
-            guest.batch_size = entry["batch_size"]
-            guest.seconds([by_name[entry["mix"]].texts[i] for i in entry["chosen"]])
-            marks[entry["mix"]] = guest.high_water()
-    return marks
 
 
 if __name__ == "__main__":

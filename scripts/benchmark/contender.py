@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from torch import nn
 from echo_embeddings import EchoConfig, EchoEncoder
 from echo_embeddings.loading import pick_dtype
 
+from . import gpu
 from .memory import high_water
 
 Vectors = np.ndarray[Any, np.dtype[np.float32]]
@@ -26,11 +28,17 @@ Runs = list[tuple[int, list[int]]]
 
 @dataclass(frozen=True)
 class Place:
-    """Where the model lies, and the device that all contenders run on."""
+    """Where the model lies, and the device that all contenders run on.
+
+    Attributes:
+        shape: of random weights (shapes.py); ``None`` for the built-in model.
+        kept: bytes of unused GPU memory that a contender may keep while others run.
+    """
 
     folder: str
     device: str = "cpu"
-    is_builtin: bool = True
+    shape: str | None = None
+    kept: float = float("inf")
 
     @property
     def fast(self) -> torch.dtype:
@@ -48,10 +56,12 @@ class Contender(ABC):
         tunable: ``batch_size`` is searched in each mix; otherwise it is left as it is.
         countable: what its linear layers run can be counted by hooks.
         longest: tokens of a text that it reads at most; ``None`` where every text of the benchmark fits.
+        note: what the tables say beside it.
+        is_cold: its memory was given back, so that it should run once before the clock does.
     """
 
-    label = ""
-    whole = curves = tunable = False
+    label = note = ""
+    whole = curves = tunable = is_cold = False
     countable = True
     batch_size: int | None = None
     longest: int | None = None
@@ -68,25 +78,47 @@ class Contender(ABC):
     def reference(self) -> Embed:
         """The same configuration in float32; called with one text at a time, so nothing is padded."""
 
+    @classmethod  # noqa: B027 - most need nothing
+    def imports(cls) -> None:
+        """Import what loading needs, so that this is done while others load."""
+
     def seconds(self, texts: list[str]) -> float:
-        """What embedding takes."""
+        """What embedding takes, until a GPU has done it all."""
+        if self.is_cold:
+            self.embed(texts)
+            self.is_cold = False
+        gpu.wait()
         started = time.perf_counter()
         self.embed(texts)
+        gpu.wait()
         return time.perf_counter() - started
 
-    def ran(self, texts: list[str]) -> float | None:
-        """Operations that the linear layers run for these texts, padding included; ``None`` if not countable."""
+    def ran(self, texts: list[str]) -> tuple[float | None, float | None]:
+        """Operations that the linear layers run for these texts, padding included, and MiB of the GPU's memory.
+
+        Either is ``None`` where there is nothing to be counted.
+        """
+        self.is_cold = False
+        gpu.reset_peak()
         if not self.countable:
             self.embed(texts)
-            return None
+            return None, gpu.peak()
         with _counted(self.body) as total:
             self.embed(texts)
-            return total() or None
+            return total() or None, gpu.peak()
 
-    def cosine(self, texts: list[str]) -> float:
-        """The smallest cosine of a batch's vectors to those of the reference."""
-        vectors, reference = self.embed(texts), self.reference()
-        return min(float(np.dot(row, reference([text])[0])) for row, text in zip(vectors, texts, strict=True))
+    def cosines(self, samples: list[list[str]]) -> list[float]:
+        """The smallest cosine of a batch's vectors to those of the reference, for each of several batches."""
+        found = [self.embed(texts) for texts in samples]
+        gpu.trim(0)
+        reference = self.reference()
+        lowest = [
+            min(float(np.dot(row, reference([text])[0])) for row, text in zip(vectors, texts, strict=True))
+            for vectors, texts in zip(found, samples, strict=True)
+        ]
+        del reference
+        gc.collect()  # a second set of weights is a burden, and encoders may hold themselves
+        return lowest
 
     def high_water(self) -> float:
         """MiB of memory of this process at most until now."""
@@ -98,7 +130,13 @@ class Contender(ABC):
         """The transformers model inside, to count what really runs."""
 
     def flops(self, texts: list[str]) -> tuple[float, float]:
-        """Floating-point operations that the configuration needs: linear layers, attention."""
+        """Floating-point operations that the configuration needs: linear layers, attention.
+
+        Counted: two for each parameter of the decoder layers' matrices and each token that has to go through the layer
+        (prompts and the second copy among them; late echo's lower layers have one copy, and layers above its exit do
+        not run), and the two products of attention under its causal mask. Not counted: padding, embeddings, norms,
+        rotary angles, activations, softmax, pooling, and masked-out halves of attention, though kernels may run them.
+        """
         config = self.body.config.get_text_config()
         parameters, width = _layer(config)
         # Under a causal mask half of the attention matrix is needed; a product counts two operations.
@@ -157,7 +195,9 @@ class Ours(Contender):
         self.curves = self.countable = not compiled
         self._place, self._config = place, EchoConfig.preset(preset).replace(max_length=4096)
         self._encoder = self._load("auto", compiled=compiled)
-        _ = self._encoder.runtime
+        # Where a GPU's kernels allow it sequences stand in one row; if that failed on this machine, tables must say so.
+        packs = getattr(self._encoder.runtime.backbone, "packs", False)
+        self.note = "packed" if packs else "padded" if place.device.startswith("cuda") else ""
 
     def embed(self, texts: list[str]) -> Vectors:
         return self._encoder.encode_documents(texts)
@@ -178,5 +218,5 @@ class Ours(Contender):
 
     def _load(self, dtype: str, *, compiled: bool = False) -> EchoEncoder:
         device = self._place.device
-        model = None if self._place.is_builtin else self._place.folder
+        model = None if self._place.shape is None else self._place.folder
         return EchoEncoder(model, self._config, device, dtype=dtype, on_truncate="ignore", compiled=compiled)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from echo_embeddings import EchoConfig
 
+from .clock import Clock
 from .contender import Contender, Ours, Place
 from .guest import Guest
 from .rivals import CLASSICAL, ECHO, MiniLM, PlainLoop, SentenceTransformers
@@ -49,32 +50,100 @@ def factories() -> dict[str, Callable[[Place], Contender]]:
 DEFAULT = tuple(name for name in factories() if name != "ours-late-echo")
 
 
+#: The same without compiled ones, which pad on a GPU and compile for a minute; those that matter most come first, in
+#: case time runs out.
+ON_GPU = (
+    BASE,
+    "ours-default",
+    "ours-echo",
+    "ours-classical",
+    "st-classical-best",
+    "ours-zero-shot",
+    "st-echo-stock",
+    "minilm-bf16",
+    "st-classical-stock",
+    "st-echo-float32",
+    "minilm-float32",
+    "plain-loop",
+)
+
+
 @dataclass
 class Field:
-    """The contenders that are loaded, each in its process, and why others are not or have stopped."""
+    """The contenders that are loaded, each in its process, and why others are not or have stopped.
+
+    Attributes:
+        clock: behind its end nothing is attempted any more.
+    """
 
     place: Place
     loaded: dict[str, Guest] = field(default_factory=dict)
     failures: list[dict[str, str]] = field(default_factory=list)
+    clock: Clock = field(default_factory=Clock)
+    _started: dict[str, Guest] = field(default_factory=dict)
+
+    @property
+    def is_parallel(self) -> bool:
+        """Whether several may work at once while no clock runs: on a GPU, whose processor has cores to spare."""
+        return self.place.device != "cpu"
+
+    def start(self, names: Iterable[str]) -> None:
+        """Start processes, which import their libraries while something else is done."""
+        for name in names:
+            self._started[name] = Guest(factories()[name], self.place, self.clock)
 
     def load(self, names: Iterable[str]) -> None:
         """Load contenders by name; one that fails is noted and left out."""
-        for name in names:
-            print(f"loading {name}", flush=True)
-            if (contender := self.attempt(name, "load", partial(self.fresh, name))) is not None:
-                self.loaded[name] = contender
+        groups = [list(names)] if self.is_parallel else [[name] for name in names]
+        for group in groups:
+            print(f"loading {', '.join(group)}", flush=True)
+            self.start(name for name in group if name not in self._started)
+            guests = {name: self._started.pop(name) for name in group}
+            for guest in guests.values():
+                guest.send("load")
+            for name, guest in guests.items():
+                if self.attempt(name, "load", guest.loaded) is None:
+                    guest.close()
+                else:
+                    self.loaded[name] = guest
 
     def fresh(self, name: str) -> Guest:
         """A contender in a process that has done nothing yet."""
-        return Guest(factories()[name], self.place)
+        return Guest(factories()[name], self.place, self.clock).load()
+
+    def unload(self, name: str) -> None:
+        """End the process of one contender, so that its memory is free."""
+        if (guest := self.loaded.pop(name, None)) is not None:
+            guest.close()
 
     def close(self) -> None:
         """End their processes."""
-        for contender in self.loaded.values():
-            contender.close()
+        guests = [*self.loaded.values(), *self._started.values()]
+        for guest in guests:
+            guest.hang_up()
+        for guest in guests:
+            guest.close()
+
+    def gather(self, stage: str, method: str, *arguments: Any) -> dict[str, Any]:
+        """What all contenders say; those that fail are noted and left out."""
+        asked = []
+        for name, guest in self.loaded.items():
+            if self.is_parallel:
+                guest.send(method, *arguments)
+            asked.append((name, guest.answer if self.is_parallel else partial(getattr(guest, method), *arguments)))
+        said = {name: self.attempt(name, stage, action) for name, action in asked}
+        return {name: value for name, value in said.items() if value is not None}
+
+    def out_of_time(self, stage: str) -> None:
+        """Note that a stage was left before its end."""
+        note = {"contender": "all that follow", "stage": stage, "reason": "no time was left"}
+        self.failures += [] if note in self.failures else [note]
 
     def attempt(self, name: str, stage: str, action: Callable[[], Result]) -> Result | None:
         """Do something for one contender; if it fails, note by whom, where and why, and go on."""
+        if self.clock.is_over:
+            self.out_of_time(stage)
+            return None
         try:
             return action()
         except Exception as error:  # noqa: BLE001 - whatever breaks one must not stop the others

@@ -39,8 +39,13 @@ def latency(field_: Field, queries: int) -> list[dict[str, Any]]:
     return rows
 
 
-def by_length(field_: Field, prose: Prose, lengths: list[int], tokens: int, rounds: int) -> list[dict[str, Any]]:
-    """Seconds for texts of each length, about ``tokens`` content tokens in all, interleaved, after one warm run."""
+def by_length(
+    field_: Field, prose: Prose, lengths: list[int], tokens: int, rounds: int, largest: int = 128
+) -> list[dict[str, Any]]:
+    """Seconds for texts of each length, about ``tokens`` content tokens in all, interleaved, after one warm run.
+
+    Batches that hold as many tokens at any length have at most ``largest`` texts.
+    """
     points: list[dict[str, Any]] = []
     sizes = {name: contender.batch_size for name, contender in field_.loaded.items()}
     for length in lengths:
@@ -51,7 +56,7 @@ def by_length(field_: Field, prose: Prose, lengths: list[int], tokens: int, roun
             for name in [name for name in runners if name in seconds]:
                 contender = field_.loaded[name]
                 if contender.tunable:
-                    contender.batch_size = max(1, min(128, round((sizes[name] or 32) * 200 / length)))
+                    contender.batch_size = max(1, min(largest, round((sizes[name] or 32) * 200 / length)))
                 action = partial(contender.seconds, mix.texts)
                 if (taken := field_.attempt(name, mix.name, action)) is None:
                     del seconds[name]
@@ -104,7 +109,8 @@ def by_corpus(field_: Field, sizes: list[int], cap: float) -> list[dict[str, Any
     return points
 
 
-def use_batch_sizes(field_: Field, mix: dict[str, Any]) -> None:
-    """Give every contender the batch size that was found for this mix."""
-    for entry in mix["entries"]:
-        field_.loaded[entry["contender"]].batch_size = entry["batch_size"]
+def use_batch_sizes(field_: Field, mixes: list[dict[str, Any]], name: str) -> None:
+    """Give every contender the batch size that was found for the mix of this name, if it was measured."""
+    for entry in (entry for mix in mixes if mix["name"] == name for entry in mix["entries"]):
+        if entry["contender"] in field_.loaded:
+            field_.loaded[entry["contender"]].batch_size = entry["batch_size"]

@@ -12,7 +12,7 @@ import random
 import sysconfig
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any
@@ -21,6 +21,7 @@ from echo_embeddings.cli.corpus import passages_of
 from echo_embeddings.cli.errors import InputError
 
 SEED = 20261120
+SHORT, PASSAGES = "short queries", "passages"
 SHORT_WORDS = 8
 PASSAGE_TOKENS = (150, 250)
 TAIL_MEDIAN, TAIL_SIGMA = 150, 1.1
@@ -65,7 +66,10 @@ def docstrings() -> Iterator[str]:
 
 
 class Prose:
-    """An endless-looking stream of documentation that is cut to any length; no two cuts share a passage.
+    """An endless stream of documentation that is cut to any length.
+
+    No two cuts share a passage until all have been read; then they come again without their first words, so that texts
+    stay distinct.
 
     Args:
         tokenizer: the built-in model's, for counting.
@@ -73,7 +77,15 @@ class Prose:
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
-        self._passages = docstrings()
+        self._passages = self._endless()
+
+    @staticmethod
+    def _endless() -> Iterator[str]:
+        for turn in count():
+            for passage in docstrings():
+                words = passage.split(maxsplit=5 * turn) if turn else [passage]
+                if len(words) > 5 * turn:
+                    yield words[-1]
 
     def take(self, tokens: int) -> str:
         """The next text of about ``tokens`` tokens: whole passages in a row, the last one cut."""
@@ -106,15 +118,23 @@ def tail_lengths(count: int, longest: int) -> list[int]:
     return lengths
 
 
-def mixes(prose: Prose, short: int, passages: int, tail: int, longest: int) -> list[Mix]:
-    """The three mixes of the table."""
+def mixes(
+    prose: Prose, short: int, passages: int, tail: int, longest: int, even: tuple[int, int] = (0, 512)
+) -> list[Mix]:
+    """The mixes of the table, but for those of no text; ``even``: how many texts of how many tokens each."""
     chance = random.Random(SEED)  # noqa: S311 - as above
-    queries = list(islice(short_texts(1), short))
-    return [
-        prose.of("short queries", queries),
-        prose.mix("passages", [chance.randint(*PASSAGE_TOKENS) for _ in range(passages)]),
-        prose.mix("long tail", tail_lengths(tail, longest)),
-    ]
+    made = []
+    if short:
+        queries = list(islice(short_texts(1), short))
+        # Where the library has fewer passages: runs of words from within them too.
+        made.append(prose.of(SHORT, queries if len(queries) == short else list(islice(short_texts(), short))))
+    if passages:
+        made.append(prose.mix(PASSAGES, [chance.randint(*PASSAGE_TOKENS) for _ in range(passages)]))
+    if tail:
+        made.append(prose.mix("long tail", tail_lengths(tail, longest)))
+    if even[0]:
+        made.append(prose.mix(f"texts of {even[1]} tokens", [even[1]] * even[0]))
+    return made
 
 
 def short_texts(per_passage: int | None = None) -> Iterator[str]:

@@ -39,6 +39,16 @@ NOTES = """\
 - sentence-transformers reads the paper's echo prompt but averages all tokens (stock: takes the last one): the same work
   as the paper's echo, other vectors. Stock, 6.2 puts the model's chat template around every text and keeps bf16."""
 
+ON_GPU = """\
+- *memory*: MiB that torch had allocated on the GPU at most in that mix, weights included, the CUDA context (about 500)
+  not. *packed*: sequences stand in one row, without padding.
+- Peaks are of products of 8192 x 8192 matrices. *of datasheet*: the same operations over the dense bf16 rate that the
+  card's maker states.
+- Processes share the GPU, one computes at a time; clocks stop when it has done all. Float32 is without TF32."""
+ONE_BY_ONE = """\
+- One contender after the other, because the GPU holds no more: rounds are not interleaved, *ratio* pairs them by
+  number. Weights are random."""
+
 
 def markdown(result: dict[str, Any]) -> str:
     """The whole report."""
@@ -47,15 +57,35 @@ def markdown(result: dict[str, Any]) -> str:
         f"# Throughput, {result['date']}\n\n`{result['command']}`, commit {result['commit']}, {about['cpu']}, "
         f"{about['cores']} cores, {about['threads']} threads, device {about['device']}; torch {version['torch']}, "
         f"transformers {version['transformers']}, sentence-transformers {version['sentence-transformers']}.\n"
-        f"bf16 matrix peak {about['bf16_peak'] / 1e9:.0f} GFLOP/s, float32 {about['float32_peak'] / 1e9:.0f}. "
+        f"bf16 matrix peak {_rates(about)}. "
         f"Interleaved rounds: {result['rounds']}; medians. Load average before: {about['load']}."
     )
-    parts = [head, *(_mix(mix, result["memory"]) for mix in result["mixes"]), NOTES, _bars(result["mixes"])]
+    parts = [head, *(_mix(mix, result) for mix in result["mixes"] if mix["entries"]), _notes(result)]
+    parts.append(_bars(result["mixes"]))
     parts += [_latency(result["latency"]), _lengths(result["lengths"]), _corpora(result["corpora"])]
     # A reason may name a type such as ``str | None``, and that is no new cell.
     failures = [[f["contender"], f["stage"], f["reason"].replace("|", "\\|")] for f in result["failures"]]
     parts.append(_section("Failed", ["contender", "where", "reason"], failures, left=3))
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _rates(about: dict[str, Any]) -> str:
+    bf16, float32, stated = about["bf16_peak"], about["float32_peak"], about.get("datasheet")
+    if bf16 < 1e13:
+        return f"{bf16 / 1e9:.0f} GFLOP/s, float32 {float32 / 1e9:.0f}"
+    of = f" ({bf16 / stated:.0%} of the datasheet's {stated / 1e12:.0f})" if stated else ""
+    return f"{bf16 / 1e12:.0f} TFLOP/s{of}, float32 {float32 / 1e12:.0f}"
+
+
+def _notes(result: dict[str, Any]) -> str:
+    """What the columns mean, where this was measured."""
+    if "gpu_memory" not in result["machine"]:
+        return NOTES
+    start = NOTES.index("- *memory*")
+    end = NOTES.index("*cosine*")
+    notes = f"{NOTES[:start]}{ON_GPU}\n- {NOTES[end:]}"
+    is_alone = any("peaks" in entry for mix in result["mixes"] for entry in mix["entries"])
+    return f"{notes}\n{ONE_BY_ONE}" if is_alone else notes
 
 
 def _table(head: Row, rows: Iterable[Row], left: int = 1) -> str:
@@ -76,20 +106,24 @@ def ratio(mix: dict[str, Any], own: str, base: str) -> float | None:
     seconds = {entry["contender"]: entry["seconds"] for entry in mix["entries"]}
     if own not in seconds or base not in seconds:
         return None
-    return median(b / a for a, b in zip(seconds[own], seconds[base], strict=True))
+    # Measured one by one, they may have different numbers of rounds.
+    return median(b / a for a, b in zip(seconds[own], seconds[base], strict=False))
 
 
 def share(mix: dict[str, Any], entry: dict[str, Any]) -> float:
     """Share of the matrix peak, median over rounds."""
-    pairs = zip(entry["seconds"], mix["peaks"], strict=True)
+    pairs = zip(entry["seconds"], entry.get("peaks", mix["peaks"]), strict=True)
     return median(entry["credited"] / seconds / peak for seconds, peak in pairs)
 
 
-def _mix(mix: dict[str, Any], memory: dict[str, dict[str, float]]) -> str:
+def _mix(mix: dict[str, Any], result: dict[str, Any]) -> str:
     head = ["contender", "texts/s", "tokens/s", "ratio", "share of peak", "padding", "memory", "cosine", "batch", ""]
-    rows = []
+    stated, rows = result["machine"].get("datasheet"), []
+    head[5:5] = ["of datasheet"] if stated else []
     for entry in mix["entries"]:
         seconds, count = median(entry["seconds"]), len(entry["chosen"])
+        memory = entry.get("gpu_memory") or result["memory"].get(entry["contender"], {}).get(mix["name"])
+        remarks = [f"sampled {count}/{entry['of']}"] if count < entry["of"] else []
         rows.append(
             [
                 entry["label"],
@@ -97,11 +131,12 @@ def _mix(mix: dict[str, Any], memory: dict[str, dict[str, float]]) -> str:
                 f"{entry['tokens'] / seconds:.0f}",
                 _number(ratio(mix, entry["contender"], BASE), ".2f"),
                 f"{share(mix, entry):.0%}",
+                *([f"{entry['credited'] / seconds / stated:.0%}"] if stated else []),
                 _number(entry["padding"], ".0%"),
-                _number(memory.get(entry["contender"], {}).get(mix["name"]), ".0f"),
+                _number(memory, ".0f"),
                 _number(entry["cosine"], ".5f"),
                 "own" if entry["batch_size"] is None else str(entry["batch_size"]),
-                f"sampled {count}/{entry['of']}" if count < entry["of"] else "",
+                ", ".join([*remarks, *filter(None, [entry.get("note")])]),
             ]
         )
     lengths = mix["lengths"]

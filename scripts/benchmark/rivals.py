@@ -84,6 +84,10 @@ class _Library(Contender):
 
     _model: Any
 
+    @classmethod
+    def imports(cls) -> None:
+        import sentence_transformers  # noqa: F401
+
     @property
     def body(self) -> Any:
         return self._model[0].model

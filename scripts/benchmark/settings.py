@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from .contenders import ON_GPU
+from .measure import Effort
 from .shapes import SHAPES
 
 LENGTHS = [8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096]
@@ -20,20 +23,33 @@ class Settings:
     passages: int = 32
     tail: int = 32
     longest: int = 4000
+    even: int = 0
+    even_tokens: int = 512
     rounds: int = 5
     cap: float = 20.0
+    batch_sizes: Sequence[int] = Effort.batch_sizes
+    first_batch: int = Effort.first
+    search: float = Effort.search
     cosines: int = 6
     queries: int = 50
-    lengths: list[int] = field(default_factory=lambda: LENGTHS)
+    lengths: Sequence[int] = field(default_factory=lambda: LENGTHS)
     length_tokens: int = 2048
     length_rounds: int = 3
-    sizes: list[int] = field(default_factory=lambda: [100, 1000, 10_000, 100_000])
+    sizes: Sequence[int] = field(default_factory=lambda: [100, 1000, 10_000, 100_000])
     size_cap: float = 180.0
     memory: bool = True
-    only: list[str] | None = None
+    only: Sequence[str] | None = None
+    one_by_one: bool = False
     device: str = "cpu"
     shape: str | None = None
+    tokenizer: Path | None = None
+    budget: float | None = None
+    plots: bool = True
     out: Path = Path("docs/bench")
+
+    @property
+    def effort(self) -> Effort:
+        return Effort(self.rounds, self.cap, self.batch_sizes, self.first_batch, self.search)
 
 
 QUICK = Settings(
@@ -54,6 +70,46 @@ QUICK = Settings(
     out=Path(tempfile.gettempdir()) / "echo-bench",
 )
 
+#: A GPU embeds thousands of texts a second: enough of them for some tenths of a second a run, and all in some minutes.
+GPU = Settings(
+    short=4096,
+    passages=512,
+    tail=192,
+    rounds=3,
+    cap=1.0,
+    batch_sizes=tuple(2**i for i in range(11)),
+    first_batch=64,
+    search=8.0,
+    cosines=8,
+    queries=20,
+    lengths=(16, 64, 256, 1024, 4096),
+    length_tokens=32768,
+    length_rounds=1,
+    sizes=(),
+    memory=False,  # a GPU's is read in the tables
+    only=ON_GPU,
+    device="cuda",
+    budget=140.0,
+    plots=False,
+    out=QUICK.out,
+)
+#: The same for a model of which a GPU holds few at once.
+GPU_LARGE = replace(
+    GPU,
+    short=256,
+    passages=0,
+    tail=0,
+    even=40,
+    batch_sizes=tuple(2**i for i in range(8)),
+    first_batch=16,
+    cosines=2,
+    queries=10,
+    lengths=(),
+    only=None,
+    one_by_one=True,
+    budget=110.0,
+)
+
 
 def _count(text: str) -> int:
     """At least one: of no text and no round there is no median, which would be said at the very end."""
@@ -62,37 +118,70 @@ def _count(text: str) -> int:
     return value
 
 
+def _many(text: str) -> int:
+    return 0 if text == "0" else _count(text)
+
+
 def _numbers(text: str) -> list[int]:
     return sorted(_count(part) for part in text.split(",") if part)
 
 
 def parse(argv: list[str] | None, description: str | None) -> Settings:
-    """Settings from the command line: ``--quick`` or the full run, and single options over either."""
+    """Settings from the command line: a ready set of them or the full run, and single options over it."""
     parser = argparse.ArgumentParser(
         prog="python -m scripts.benchmark",
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         argument_default=argparse.SUPPRESS,
     )
-    add = parser.add_argument
-    add("--quick", action="store_true", help="about three minutes: fewer texts and rounds, no memory; writes to /tmp")
-    add("--rounds", type=_count, help="interleaved rounds of the table (5)")
-    add("--short", type=_count, help="short queries (256)")
-    add("--passages", type=_count, help="passages (32)")
-    add("--tail", type=_count, help="texts of the long tail (32)")
-    add("--longest", type=_count, help="tokens of its longest text (4000)")
-    add("--cap", type=float, help="seconds a round that a contender may take for a mix before it gets a sample (20)")
+    parser.add_argument("--quick", action="store_true", help="about three minutes: less of all, no memory; to /tmp")
+    parser.add_argument("--gpu", action="store_true", help="on a GPU, for some minutes; --shape mistral-7b one by one")
+    _add_texts(parser.add_argument)
+    _add_effort(parser.add_argument)
+    _add_place(parser.add_argument)
+    given = vars(parser.parse_args(argv))
+    preset = QUICK if given.pop("quick", False) else Settings()
+    if given.pop("gpu", False):
+        preset = GPU_LARGE if given.get("shape") else GPU
+    settings = replace(preset, **given)
+    if not (settings.short or settings.passages or settings.tail or settings.even):
+        parser.error("there is no text: one of --short, --passages, --tail and --even must be more than 0")
+    if settings.first_batch not in settings.batch_sizes:
+        parser.error(f"--first-batch {settings.first_batch} is not among --batch-sizes")
+    return settings
+
+
+def _add_texts(add: Callable[..., object]) -> None:
+    add("--short", type=_many, help="short queries (256); 0 leaves the mix out, as for the next three")
+    add("--passages", type=_many, help="passages (32)")
+    add("--tail", type=_many, help="texts of the long tail (32)")
+    add("--even", type=_many, help="texts of one length (0)")
+    add("--longest", type=_count, help="tokens of the longest text of the tail (4000)")
+    add("--even-tokens", type=_count, help="tokens of the texts of one length (512)")
     add("--cosines", type=int, help="texts of each mix that are compared with float32 (6)")
     add("--queries", type=int, help="queries for the latency (50)")
     add("--lengths", type=_numbers, help="lengths of the curve, in tokens, comma-separated (8 to 4096, doubling)")
     add("--length-tokens", type=_count, help="content tokens at each length (2048)")
-    add("--length-rounds", type=_count, help="rounds at each length (3)")
     add("--sizes", type=_numbers, help="sizes of corpora of short texts, comma-separated (1e2,1e3,1e4,1e5)")
+
+
+def _add_effort(add: Callable[..., object]) -> None:
+    add("--rounds", type=_count, help="interleaved rounds of the table (5)")
+    add("--cap", type=float, help="seconds a round that a contender may take for a mix before it gets a sample (20)")
+    add("--batch-sizes", type=_numbers, help="sizes that are searched, comma-separated (1 to 128, doubling)")
+    add("--first-batch", type=_count, help="the one that is tried first (1)")
+    add("--search", type=float, help="seconds that the search for a batch size may take (no end)")
+    add("--length-rounds", type=_count, help="rounds at each length (3)")
     add("--size-cap", type=float, help="skip sizes that would take a contender longer, in seconds (180)")
-    add("--memory", action=argparse.BooleanOptionalAction, help="measure peak memory")
+    add("--memory", action=argparse.BooleanOptionalAction, help="measure peak memory of the host in fresh processes")
+    add("--budget", type=float, help="seconds after which the run ends with what it has (none)")
+
+
+def _add_place(add: Callable[..., object]) -> None:
     add("--only", type=lambda text: text.split(","), help="contenders by name, comma-separated")
-    add("--device", help="cpu (the default) or cuda; for a GPU the batch sizes searched may be too small")
+    add("--one-by-one", action=argparse.BooleanOptionalAction, help="load one at a time, where memory holds no more")
+    add("--device", help="cpu (the default) or cuda; better --gpu, which has the numbers for it too")
     add("--shape", choices=SHAPES, help="random weights of this shape in place of the built-in model")
+    add("--tokenizer", type=Path, help="folder of the tokenizer for --shape (the built-in model's)")
+    add("--plots", action=argparse.BooleanOptionalAction, help="draw plots, if matplotlib is installed")
     add("--out", type=Path, help="folder for results.json, results.md and the plots (docs/bench)")
-    given = vars(parser.parse_args(argv))
-    return replace(QUICK if given.pop("quick", False) else Settings(), **given)
