@@ -6,7 +6,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 # Threads that wait give the core away instead of spinning: on a busy machine that is worth a factor of 50.
 export OMP_WAIT_POLICY := passive
 
-.PHONY: help install demo test slow check fix bench costs clean
+.PHONY: help install demo test slow gpu check fix bench costs clean
 
 help:  ## show this
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -30,7 +30,10 @@ test: install  ## the tests, on the built-in model, in two processes
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 slow: install  ## the tests that take minutes
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m slow
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "slow and not gpu"
+
+gpu:  ## the tests that need a GPU, in the environment that has torch for it
+	HF_HUB_OFFLINE=1 PYTHONPATH=.:src:integrations/sentence-transformers/src:$$PYTHONPATH $(PYTHON) -m pytest -m gpu tests/gpu
 
 check: install  ## linters and types
 	$(BIN)/ruff check .

@@ -37,10 +37,11 @@ def ngrams(texts: Sequence[str], size: int) -> NGrams:
     Case and Unicode's compatibility forms make no difference; a word that is too short is one n-gram of its own.
     """
     found = [_WORD.findall(unicodedata.normalize("NFKC", text).casefold()) for text in texts]
-    words = [f" {word:<{size - 2}} " for own in found for word in own]
+    words = [word.ljust(size - 2) for own in found for word in own]
     # A lone surrogate is a character too; Python encodes it only when told so.
-    characters = np.frombuffer("".join(words).encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.uint64)
-    lengths = np.array([len(word) for word in words], np.int64)
+    joined = f" {'  '.join(words)} " if words else ""
+    characters = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.uint64)
+    lengths = np.fromiter(map(len, words), np.int64, len(words)) + 2
     word_of = np.repeat(np.arange(len(words)), lengths)
     starts = np.flatnonzero(word_of[: len(word_of) - size + 1] == word_of[size - 1 :])
     hashes = np.full(len(starts), size, np.uint64)
@@ -59,7 +60,10 @@ def mixed(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 def _counted(rows: NDArray[np.int64], hashes: NDArray[np.uint64]) -> NGrams:
-    order = np.lexsort((hashes, rows))
+    # By row, then by hash. Numbers of 16 bits are sorted without comparing; rows are few (``lexical``).
+    order = np.argsort(hashes)
+    small = np.uint16 if rows.size == 0 or rows.max() < 2**16 else np.int64
+    order = order[np.argsort(rows[order].astype(small), kind="stable")]
     rows, hashes = rows[order], hashes[order]
     first = np.ones(len(rows), bool)
     first[1:] = (rows[1:] != rows[:-1]) | (hashes[1:] != hashes[:-1])

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any
 
@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
@@ -32,6 +33,9 @@ NAME = "echo_packed"
 _FLASH = ("flash_attention_2", "flash_attention_3")
 #: Cosine between a packed and a plain pass in half precision; texts that see each other are far below.
 _ALIKE = 0.99
+#: Not cuDNN's, which on a Hopper GPU comes first and compiles a kernel for every new shape: batches of texts have
+#: new ones all the time, and a training step took 1.9 s where 0.4 will do (docs/log.md, 2026-11-26).
+_BACKENDS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 _is_packed = ContextVar("echo_embeddings_is_packed", default=False)
 
 
@@ -121,7 +125,8 @@ def _forward(
     """As transformers calls it."""
     if cu_seq_lens_q is None or max_length_q is None:
         found: tuple[Tensor, None]
-        found = sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **options)
+        with sdpa_kernel(_BACKENDS) if query.is_cuda else nullcontext():
+            found = sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **options)
         return found
     attend = _kernel if query.is_cuda else _one_by_one
     states = attend(

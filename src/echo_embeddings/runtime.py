@@ -6,7 +6,6 @@ import copy
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any
@@ -121,12 +120,15 @@ class Runtime:
             layout: the compiled template.
             on_done: told how many texts each batch held.
         """
-        ids = [content.ids for content in contents]
-        if not self._is_remote or self.config.lexical is None:
-            return self.finished(self.states(texts, contents, layout, on_done), self.words(ids, layout))
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="echo-embeddings-words") as reader:
-            words = reader.submit(self.words, ids, layout)  # the host has little else to do
-            return self.finished(self.states(texts, contents, layout, on_done), words.result())
+        if self.config.lexical is None:
+            return self.finished(self.states(texts, contents, layout, on_done), None)
+        words = np.empty((len(contents), self.config.lexical.dimension), dtype=np.float32)
+
+        def read(group: list[int]) -> None:
+            words[group] = self.words([contents[i].ids for i in group], layout)
+
+        # Between batches and not in a thread: it would keep the interpreter from the one that feeds the GPU.
+        return self.finished(self.states(texts, contents, layout, on_done, read), words)
 
     def states(
         self,
@@ -134,8 +136,12 @@ class Runtime:
         contents: Sequence[Content],
         layout: Layout,
         on_done: Callable[[int], object] = lambda _: None,
+        meanwhile: Callable[[list[int]], object] = lambda _: None,
     ) -> Vectors:
-        """Pooled states before any transform, ``[n, hidden]``; arguments as for :meth:`pool`."""
+        """Pooled states before any transform, ``[n, hidden]``; arguments as for :meth:`pool`.
+
+        ``meanwhile`` is called with each batch's places in ``contents`` before its result is waited for.
+        """
         pooling = POOLINGS[self.config.pooling]
         layout = replace(layout, only_last=self.config.pooling == "last")  # the last layer computes no other position
         states = np.empty((len(contents), self.backbone.dimension), dtype=np.float32)
@@ -154,7 +160,8 @@ class Runtime:
             hidden = self._run(batch, prefix)
             return pooling(hidden, batch.pooled.to(hidden.device))
 
-        for group, rows in _behind(batching.run(groups, compute), _AHEAD if self._is_remote else 0):
+        for group, rows in _behind(batching.run(groups, compute), _AHEAD if self.backbone.device.type == "cuda" else 0):
+            meanwhile(group)
             states[group] = rows.numpy()
             on_done(len(group))
         self._require_finite(states, texts)
@@ -206,11 +213,6 @@ class Runtime:
         content = np.arange(1, _PROBE_LENGTH + 1)
         rows = max(1, tokens // layout.total(_PROBE_LENGTH))
         self._run(Batch.of([content] * rows, layout, self.backbone.device))[:1, :1].cpu()
-
-    @property
-    def _is_remote(self) -> bool:
-        """Whether the model runs on a GPU, beside which the host can work."""
-        return self.backbone.device.type == "cuda"
 
     def _packs(self) -> bool:
         with self._lock:

@@ -44,3 +44,10 @@ def test_hashes_are_the_same_on_every_machine():
     # The first outputs of SplitMix64 started at 0 and at 1, as published with the algorithm's reference code.
     wanted = [0xE220A8397B1DCDAF, 0x910A2DEC89025CC1]
     assert mixed(np.array([0, 1], np.uint64)).tolist() == wanted
+
+
+def test_more_texts_than_16_bits_can_number():
+    found = ngrams(["one", *[""] * 2**16, "two one"], 4)
+    assert found.rows.tolist() == [0] * 2 + [2**16 + 1] * 4
+    assert set(found.hashes[:2]) < set(found.hashes[2:])
+    assert (np.diff(found.hashes[2:].astype(object)) > 0).all()

@@ -128,11 +128,3 @@ def test_an_encoder_gives_the_same_vectors_packed(builtin_folder, texts, preset,
     )
     assert packed.runtime.backbone.packs
     np.testing.assert_allclose(packed.encode_documents(texts), plain.encode_documents(texts), atol=1e-5)
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_on_a_gpu_the_kernel_agrees_with_float32(builtin_folder, texts):
-    on_gpu = EchoEncoder(device="cuda")
-    assert on_gpu.runtime.backbone.packs
-    found, expected = on_gpu.encode_documents(texts), EchoEncoder(dtype="float32", device="cpu").encode_documents(texts)
-    assert (np.einsum("nd,nd->n", found, expected) > 0.999).all()
