@@ -20,14 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from echo_embeddings import builtin
-
-CHAT = (
-    "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"
-    "<|im_start|>user\n"
-)
 
 
 @dataclass(frozen=True)
@@ -35,123 +31,19 @@ class Kind:
     """What is drawn: prompts to choose from, the most tokens of a text, and how many."""
 
     name: str
-    prompts: tuple[str, ...]
+    prompts: list[str]
     tokens: int
     count: int
 
 
-KINDS = (
-    Kind(
-        "caption",
-        (
-            (
-                "What the photographs show:\n- Two dogs run along a wet beach.\n- A man in a red coat repairs a bicycle.\n"
-                "- Several people are waiting for a train.\n-"
-            ),
-            (
-                "One sentence about each video:\n- A woman is slicing an onion.\n- Someone plays the drums in a garage.\n"
-                "- A cat jumps off a chair.\n-"
-            ),
-            (
-                "Scenes:\n- Children in costumes are climbing over a fence.\n- An old man reads a newspaper on a bench.\n"
-                "- Nobody is standing near the lake.\n-"
-            ),
-        ),
-        26,
-        44000,
-    ),
-    Kind(
-        "headline",
-        (
-            (
-                "Headlines of the day:\n- Court rejects appeal in fraud case\n- Storm leaves thousands without power in the "
-                "north\n- Central bank keeps rates unchanged\n-"
-            ),
-            (
-                "From the news agencies:\n- Two killed in bus crash near the border\n- President signs trade agreement with "
-                "neighbours\n- Police arrest three men after robbery\n-"
-            ),
-            (
-                "First sentences of news reports:\n- Shares of the airline fell 4 percent on Tuesday after it cut its "
-                "forecast.\n- Rescue workers searched for survivors after a ferry sank.\n-"
-            ),
-        ),
-        36,
-        36000,
-    ),
-    Kind(
-        "statement",
-        (
-            (
-                "Facts from an encyclopedia, one sentence each:\n- The Rhine rises in the Swiss Alps and flows into the "
-                "North Sea.\n- Copper was among the first metals that people learned to work.\n-"
-            ),
-            (
-                "Sentences from articles about people and places:\n- Ada Lovelace wrote notes on the Analytical Engine in "
-                "1843.\n- The town has a harbour, two churches and a market.\n-"
-            ),
-            (
-                "Findings of science and medicine, one sentence each:\n- Sleep loss slows reaction times in adults.\n"
-                "- Rising sea temperatures bleach coral reefs.\n- The drug lowered blood pressure in most patients.\n-"
-            ),
-            (
-                "Claims that people argue about:\n- Wind turbines need more energy than they give.\n- Vitamin C prevents "
-                "colds.\n- The glaciers have grown since 1990.\n-"
-            ),
-        ),
-        40,
-        48000,
-    ),
-    Kind(
-        "question",
-        (
-            (
-                "Questions that people ask a search engine:\n- how long does it take to boil an egg\n- who was the first "
-                "woman to climb K2\n- difference between a virus and a bacterium\n-"
-            ),
-            (
-                "Quiz questions:\n- What is the capital of Peru?\n- When did the first railway open?\n- How many strings "
-                "does a violin have?\n-"
-            ),
-            "Questions to a doctor:\n- What causes a rash on the elbows?\n- Is it safe to take aspirin with ibuprofen?\n-",
-            (
-                "Questions of programmers:\n- How to sort a list of dictionaries by a key?\n- Why does my loop never end?\n"
-                "- Convert a string to a date in SQL\n-"
-            ),
-        ),
-        26,
-        44000,
-    ),
-    Kind(
-        "remark",
-        (
-            (
-                "Comments on a forum:\n- I would try restarting the router first, that fixed it for me.\n- You don't need a "
-                "permit for that unless you live in the city.\n-"
-            ),
-            (
-                "From reviews:\n- The battery lasts two days, but the screen scratches easily.\n- Friendly staff, cold "
-                "soup.\n-"
-            ),
-        ),
-        40,
-        24000,
-    ),
-    Kind("request", (CHAT,), 48, 20000),
-)
-#: After each a statement goes on.
-OPENINGS = ("From an encyclopedia:\n\n", "From a textbook:\n\n", "A newspaper reports:\n\n", "")
 PASSAGES, PASSAGE_TOKENS = 30000, 110
-ASK = """\
-Passage: The old bridge over the Tarn was closed in 1952, after a barge had struck its second pier.
-Question: What struck the pier of the bridge?
-
-Passage: Mr. Hale sold the mill in 1871 to his cousin, a banker, who turned it into a school for the workers' children.
-Question: Who bought the mill from Mr. Hale?
-
-Passage: {}
-Question:"""
 _BULLET = re.compile(r"^[-*•\s\d.)]+")
+
+
+def prompts() -> tuple[list[Kind], list[str], str]:
+    """The kinds of short texts, what stands before a statement that goes on, and how a question is asked for."""
+    content: dict[str, Any] = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
+    return [Kind(**kind) for kind in content["kinds"]], content["openings"], content["ask"]
 
 
 class Writer:
@@ -189,12 +81,12 @@ def short(write: Writer, kind: Kind, part: float, rng: random.Random) -> Iterato
                 yield line
 
 
-def passages(write: Writer, beginnings: list[str], rng: random.Random) -> Iterator[str]:
+def passages(write: Writer, beginnings: list[str], openings: list[str], rng: random.Random) -> Iterator[str]:
     """What the model writes after each beginning, which is part of it, up to the last full stop."""
     some = write.at_once // 2
     for start in range(0, len(beginnings), some):
         batch = sorted(beginnings[start : start + some], key=len)
-        found = write([rng.choice(OPENINGS) + beginning for beginning in batch], PASSAGE_TOKENS)
+        found = write([rng.choice(openings) + beginning for beginning in batch], PASSAGE_TOKENS)
         for beginning, text in zip(batch, found, strict=True):
             whole = " ".join(f"{beginning}{text}".split("\n\n\n")[0].split())
             whole = whole[: whole.rfind(".") + 1]
@@ -202,12 +94,12 @@ def passages(write: Writer, beginnings: list[str], rng: random.Random) -> Iterat
                 yield whole
 
 
-def asked(write: Writer, texts: list[str]) -> Iterator[str]:
+def asked(write: Writer, texts: list[str], ask: str) -> Iterator[str]:
     """What the model asks about each text."""
     some = write.at_once // 4
     texts = sorted(texts, key=len)
     for start in range(0, len(texts), some):
-        for text in write([ASK.format(text) for text in texts[start : start + some]], 22):
+        for text in write([ask.format(text) for text in texts[start : start + some]], 22):
             question, mark, _ = text.strip().split("\n")[0].partition("?")
             if mark and 12 < len(question) < 160:
                 yield question + mark
@@ -222,6 +114,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.manual_seed(0)
     rng = random.Random(0)  # noqa: S311 - no secret
+    kinds, openings, ask = prompts()
     started, write, statements = time.time(), Writer(), list[str]()
 
     def keep(kind: str, texts: Iterator[str]) -> list[str]:
@@ -232,17 +125,17 @@ def main() -> None:
         return kept
 
     arguments.output.write_text("", encoding="utf-8")
-    for kind in KINDS:
+    for kind in kinds:
         kept = keep(kind.name, short(write, kind, arguments.part, rng))
         statements += kept if kind.name in ("statement", "headline") else []
     rng.shuffle(statements)
-    written = keep("passage", passages(write, statements[: int(PASSAGES * arguments.part)], rng))
+    written = keep("passage", passages(write, statements[: int(PASSAGES * arguments.part)], openings, rng))
     about = [text for text in written if len(text) < 620]
     if arguments.ask_about is not None:
         lines = arguments.ask_about.read_text(encoding="utf-8").splitlines()
         about += [text for line in lines if 160 < len(text := json.loads(line)["text"]) < 620]
     rng.shuffle(about)
-    keep("asked", asked(write, about[: int(arguments.questions * arguments.part)]))
+    keep("asked", asked(write, about[: int(arguments.questions * arguments.part)], ask))
 
 
 if __name__ == "__main__":
