@@ -21,8 +21,8 @@ def default_budget(device: torch.device, width: int = 2048) -> int:
     On a processor larger ones are slower: they leave its cache. A GPU wants enough to do while the host starts the next
     layer, so the narrower the model, the more tokens (docs/log.md).
     """
-    if device.type == "cpu":
-        return 4096
+    if device.type != "cuda":
+        return 4096 if device.type == "cpu" else 16384
     return min(max(_GPU_STATES // width, 8192), 65536)
 
 

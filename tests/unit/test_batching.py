@@ -25,6 +25,13 @@ def test_a_pass_costs_less_in_float32_on_a_processor():
     assert batching.overhead_of(cpu, torch.bfloat16, 1200) == batching.overhead_of(gpu, torch.float32, 1200) == 100
 
 
+def test_a_gpu_is_given_more_tokens_of_a_narrower_model():
+    budgets = {width: batching.default_budget(torch.device("cuda"), width) for width in (384, 576, 2048, 4096, 8192)}
+    assert budgets == {384: 65536, 576: 58254, 2048: 16384, 4096: 8192, 8192: 8192}
+    assert batching.default_budget(torch.device("mps"), 576) == 16384
+    assert batching.default_budget(torch.device("cpu"), 576) == 4096
+
+
 def test_no_cut_is_cheaper_than_the_plans():
     lengths, budget, overhead = [31, 29, 28, 17, 16, 9, 8, 8, 3], 64, 16 / 3
 
