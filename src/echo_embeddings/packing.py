@@ -9,9 +9,10 @@ on (:func:`agrees`): an architecture that drops the arguments would let texts se
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -135,13 +136,19 @@ def _forward(
     return states[None], None
 
 
+@lru_cache(maxsize=1)
+def _parameters(function: Callable[..., Any]) -> frozenset[str]:
+    """Names of what a function takes; every layer asks."""
+    return frozenset(inspect.signature(function).parameters)
+
+
 def _kernel(
     query: Tensor, key: Tensor, value: Tensor, ends: Tensor, longest: int, scaling: float | None
 ) -> Float[Tensor, "tokens heads dim"]:
     """On ``[tokens, heads, dim]``. The window keeps each token from those behind it; torch 2.10 knows less of this."""
     from torch.nn.attention.varlen import varlen_attn  # since torch 2.10
 
-    known = inspect.signature(varlen_attn).parameters
+    known = _parameters(varlen_attn)
     options: dict[str, Any] = {"window_size": (-1, 0)} if "window_size" in known else {"is_causal": True}
     if query.shape[1] != key.shape[1]:
         if "enable_gqa" in known:

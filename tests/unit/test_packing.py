@@ -128,3 +128,31 @@ def test_an_encoder_gives_the_same_vectors_packed(builtin_folder, texts, preset,
     )
     assert packed.runtime.backbone.packs
     np.testing.assert_allclose(packed.encode_documents(texts), plain.encode_documents(texts), atol=1e-5)
+
+
+def since_2_13(query, key, value, ends, _, longest, __, *, scale=None, window_size=(-1, -1), enable_gqa=False):
+    assert window_size == (-1, 0)
+    assert enable_gqa
+    return packing._one_by_one(query, key, value, ends, longest, scale)
+
+
+def since_2_11(query, key, value, ends, _, longest, __, *, scale=None, window_size=(-1, -1)):
+    assert window_size == (-1, 0)
+    assert key.shape == query.shape
+    return packing._one_by_one(query, key, value, ends, longest, scale)
+
+
+def since_2_10(query, key, value, ends, _, longest, __, is_causal=False):
+    assert is_causal
+    assert key.shape == query.shape
+    return packing._one_by_one(query, key, value, ends, longest, None)
+
+
+@pytest.mark.parametrize("kernel", [since_2_13, since_2_11, since_2_10])
+def test_each_torch_is_asked_in_its_own_words(monkeypatch, kernel):
+    # torch's kernel itself runs on a GPU only (tests/gpu); these have its signatures and compute the same.
+    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", kernel)
+    query, key, value = (torch.randn(10, heads, 8) for heads in (6, 2, 2))
+    ends = torch.tensor([0, 4, 10], dtype=torch.int32)
+    found = packing._kernel(query, key, value, ends, 6, 0.3)
+    torch.testing.assert_close(found, packing._one_by_one(query, key, value, ends, 6, 0.3))
