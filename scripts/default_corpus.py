@@ -1,4 +1,4 @@
-"""All that the data has for the last run of the default: ``recipes/texts-6.jsonl``, some 480,000 texts.
+"""All that the data has for the last run of the default: ``recipes/texts-6.jsonl``, some 500,000 texts.
 
     python scripts/default_corpus.py TRAIN recipes/texts-6.jsonl
 
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import everyday
 from default_passages import Amounts, passages
-from default_texts import sources
+from default_texts import distinct, sources
 
 LONGEST = 900  # characters
 #: Of kinds that are not named here, all are taken.
@@ -42,9 +42,8 @@ def main() -> None:
     rng = random.Random(9)  # noqa: S311 - no secret
     texts: dict[str, str] = {}
     for kind, (candidates, _) in sources(arguments.train).items():
-        distinct = list(dict.fromkeys(text.strip() for text in candidates if len(text.strip()) >= 12))
-        rng.shuffle(distinct)
-        texts |= dict.fromkeys((text[:LONGEST] for text in distinct[: AMOUNTS.get(kind)]), kind)
+        taken = distinct(candidates, rng)[: AMOUNTS.get(kind)]
+        texts |= dict.fromkeys((text[:LONGEST] for text in taken), kind)
     for kind, text, asked in passages(arguments.train, WHOLE, rng, set()):
         texts |= dict.fromkeys([text, *asked], kind)
     texts |= dict.fromkeys(everyday.sentences(EVERYDAY), "everyday sentences")

@@ -24,7 +24,7 @@ from typing import TypeVar
 
 import everyday
 import torch
-from default_texts import SENTENCE_END, rows
+from default_texts import SENTENCE_END, rows, texts_in
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from echo_embeddings import builtin
@@ -182,7 +182,7 @@ def main() -> None:
     arguments = parser.parse_args()
     known, amounts, seed = set[str](), Amounts(), 4
     if arguments.fresh is not None:
-        known = {json.loads(line)["text"] for line in arguments.fresh.read_text(encoding="utf-8").splitlines()}
+        known = set(texts_in(arguments.fresh))
         amounts, seed = FRESH, 7
     rng = random.Random(seed)  # noqa: S311 - no secret
     found = passages(arguments.train, amounts, rng, known)

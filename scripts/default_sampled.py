@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 import yaml
+from default_texts import texts_in
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from echo_embeddings import builtin
@@ -132,8 +133,7 @@ def main() -> None:
     written = keep("passage", passages(write, statements[: int(PASSAGES * arguments.part)], openings, rng))
     about = [text for text in written if len(text) < 620]
     if arguments.ask_about is not None:
-        lines = arguments.ask_about.read_text(encoding="utf-8").splitlines()
-        about += [text for line in lines if 160 < len(text := json.loads(line)["text"]) < 620]
+        about += [text for text in texts_in(arguments.ask_about) if 160 < len(text) < 620]
     rng.shuffle(about)
     keep("asked", asked(write, about[: int(arguments.questions * arguments.part)], ask))
 

@@ -15,7 +15,6 @@ float16, beside it.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import random
 import time
@@ -27,12 +26,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from scaled_student import Student
+from default_texts import texts_in
+from scaled_student import Student, states_of
 from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 from torch.nn import functional
 
-from echo_embeddings import EchoConfig, EchoEncoder
+from echo_embeddings import EchoConfig
 from echo_embeddings.backbone import Batch
 from echo_embeddings.packaged import PRESETS_FOLDER
 from sentence_transformers_echo.training.ranking import divergence
@@ -204,21 +204,9 @@ def _said(ranks: Tensor, direction: Tensor) -> str:
 
 
 def read_texts(files: list[Path], rng: random.Random) -> list[str]:
-    lines = [line for file in files for line in file.read_text(encoding="utf-8").splitlines()]
-    texts = list(dict.fromkeys(json.loads(line)["text"] for line in lines))
+    texts = list(dict.fromkeys(texts_in(*files)))
     rng.shuffle(texts)
     return texts
-
-
-def write_states(folder: Path, file: Path, device: str) -> None:
-    """Pooled states of a file's texts as the finished model gives them, before the map: float16, beside it."""
-    config = EchoConfig.load(folder).replace(max_length=256, transforms=())
-    encoder = EchoEncoder(folder, config, device, on_truncate="ignore")
-    texts = [json.loads(line)["text"] for line in file.read_text(encoding="utf-8").splitlines()]
-    runtime, template = encoder.runtime, config.templates[0]
-    contents = runtime.contents(texts, template, None)
-    states = runtime.states(texts, contents, runtime.layout(template, None))
-    np.save(folder / f"{file.stem}.npy", states.astype(np.float16))
 
 
 def main() -> None:
@@ -250,7 +238,8 @@ def main() -> None:
     train(student, contents, targets, arguments)
     student.save(arguments.output, arguments.start, EchoConfig.load(arguments.start))
     for file in arguments.states:
-        write_states(arguments.output, file, device)
+        states = states_of(arguments.output, texts_in(file), 256)
+        np.save(arguments.output / f"{file.stem}.npy", states.astype(np.float16))
     print(f"done after {time.time() - started:.0f} s", flush=True)
 
 

@@ -31,6 +31,18 @@ def rows(train: Path, name: str) -> list[dict[str, Any]]:
         return [json.loads(line) for line in file]
 
 
+def texts_in(*files: Path) -> list[str]:
+    """The texts of files of rows, in their order."""
+    return [json.loads(line)["text"] for file in files for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+def distinct(candidates: Iterable[str], rng: random.Random) -> list[str]:
+    """Each text that is long enough once, in random order."""
+    found = list(dict.fromkeys(text.strip() for text in candidates if len(text.strip()) >= 12))
+    rng.shuffle(found)
+    return found
+
+
 def sentences(text: str) -> list[str]:
     return [part.strip() for part in SENTENCE_END.split(text) if 20 < len(part) < 300]
 
@@ -80,9 +92,7 @@ def main() -> None:
     rng = random.Random(0)  # noqa: S311 - no secret
     drawn: list[tuple[str, str]] = []
     for kind, (candidates, count) in sources(arguments.train).items():
-        distinct = list(dict.fromkeys(text.strip() for text in candidates if len(text.strip()) >= 12))
-        rng.shuffle(distinct)
-        drawn += [(kind, text[:LONGEST]) for text in distinct[:count]]
+        drawn += [(kind, text[:LONGEST]) for text in distinct(candidates, rng)[:count]]
     rng.shuffle(drawn)
     drawn = drawn[: arguments.count] + [("everyday sentences", text) for text in everyday.sentences(arguments.everyday)]
     with arguments.output.open("w", encoding="utf-8") as file:

@@ -15,10 +15,8 @@ What is made is written into the package: adapter, map, words, config.
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,16 +24,17 @@ import everyday
 import numpy as np
 import torch
 from default_passages import draw
-from default_texts import rows
+from default_texts import rows, texts_in
 from safetensors.numpy import load_file, save_file
+from scaled_student import states_of
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from echo_embeddings import EchoConfig, EchoEncoder, Lexical, Project
+from echo_embeddings import EchoConfig, Lexical, Project
 from echo_embeddings.config import ARRAYS_FILE
 from echo_embeddings.packaged import ADAPTER_CONFIG, ADAPTER_WEIGHTS, PRESETS_FOLDER
 from echo_embeddings.vectors import Vectors
-from sentence_transformers_echo.training.ranking import divergence
+from sentence_transformers_echo.training.ranking import descend, divergence
 
 COUNTED = 60000
 #: How many pairs of a title, question or summary and its passage, and how many texts alone, the map learns on.
@@ -54,12 +53,12 @@ ECHO, LENGTHS = 320, (0.5, 1.0)
 BOTH = (LENGTHS[0] * LENGTHS[1]) ** 0.5
 #: How much ranking counts in the whole vector and in prefixes.
 PREFIXES = {1024: 1.0, 512: 1.0, 256: 2.0}
-UNHASHED, STEPS, TEXTS, TEMPERATURE, RATE = 4096, 200, 500, 0.05, 1e-3
+UNHASHED, STEPS, TEXTS, TEMPERATURE = 4096, 200, 500, 0.05
 
 
 def rarity(files: list[Path]) -> Lexical:
     """N-grams weighed on texts drawn from all of the files."""
-    texts = [json.loads(line)["text"] for file in files for line in file.read_text(encoding="utf-8").splitlines()]
+    texts = texts_in(*files)
     random.Random(0).shuffle(texts)  # noqa: S311 - no secret
     return Lexical.fit(texts[:COUNTED])
 
@@ -75,14 +74,6 @@ def taught_on(train: Path) -> tuple[list[str], int]:
     return [" ".join(text.split())[:LONGEST] for text in found], len(pairs)
 
 
-def states_of(folder: Path, texts: list[str]) -> Vectors:
-    """Pooled states, before the map."""
-    config = EchoConfig.load(folder).replace(transforms=(), max_length=160)
-    runtime = EchoEncoder(folder, config, on_truncate="ignore").runtime
-    template = config.templates[0]
-    return runtime.states(texts, runtime.contents(texts, template, None), runtime.layout(template, None))
-
-
 def beside_words(project: Project, lexical: Lexical, states: Vectors, texts: list[str], pairs: int) -> Project:
     """The first dimensions of a map, which learn what the words beside them lack."""
     inputs = torch.from_numpy(states)
@@ -95,7 +86,12 @@ def beside_words(project: Project, lexical: Lexical, states: Vectors, texts: lis
     matrix = (weight * std[:, None])[:, :ECHO].clone().requires_grad_()
     offset = (bias + mean @ weight)[:ECHO].clone().requires_grad_()
 
-    def loss(some: Tensor) -> Tensor:
+    generator, count = torch.Generator().manual_seed(0), len(texts)
+
+    def loss() -> Tensor:
+        some = torch.randperm(pairs, generator=generator)[: TEXTS * 4 // 5]
+        others = 2 * pairs + torch.randperm(count - 2 * pairs, generator=generator)[: TEXTS * 2 // 5]
+        some = torch.cat([some, some + pairs, others])  # both sides of some pairs, and some other texts
         echo = normalize(inputs[some] @ matrix + offset, dim=1)
         vectors = torch.cat(lexical.beside(echo, hashed[some]), dim=1)
         wanted = normalize(torch.cat([whole[some], unhashed[some]], dim=1), dim=1)
@@ -103,24 +99,10 @@ def beside_words(project: Project, lexical: Lexical, states: Vectors, texts: lis
         ranks = [weight * divergence(vectors[:, :k], likeness, TEMPERATURE) for k, weight in PREFIXES.items()]
         return torch.stack(ranks).sum()
 
-    descend([matrix, offset], loss, pairs, len(texts))
+    descend([matrix, offset], loss, STEPS)
     with torch.no_grad():
         learned = matrix / std[:, None]
         return Project(learned.numpy(), (offset - mean @ learned).numpy())
-
-
-def descend(parameters: list[Tensor], loss: Callable[[Tensor], Tensor], pairs: int, count: int) -> None:
-    """Adam, on both sides of some pairs and some other texts a step; its learning rate falls to 0."""
-    optimizer = torch.optim.Adam(parameters, RATE)
-    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, STEPS)
-    generator = torch.Generator().manual_seed(0)
-    for _ in range(STEPS):
-        some = torch.randperm(pairs, generator=generator)[: TEXTS * 4 // 5]
-        others = 2 * pairs + torch.randperm(count - 2 * pairs, generator=generator)[: TEXTS * 2 // 5]
-        optimizer.zero_grad()
-        loss(torch.cat([some, some + pairs, others])).backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        schedule.step()
 
 
 def in_half(folder: Path) -> None:
@@ -142,7 +124,7 @@ def main() -> None:
         raise TypeError(f"{arguments.old} has a {type(project).__name__} behind its adapter, not a Project")
     lexical = rarity(arguments.texts)
     texts, pairs = taught_on(arguments.train)
-    learned = beside_words(project, lexical, states_of(arguments.old, texts), texts, pairs)
+    learned = beside_words(project, lexical, states_of(arguments.old, texts, 160), texts, pairs)
     document, query = (replace(old.templates[0], lexical=length) for length in LENGTHS)
     made = old.replace(template=document, query_template=query, transforms=(learned,), lexical=lexical)
     made.save(arguments.output)

@@ -1,4 +1,4 @@
-"""The built-in model as default_scaled.py trains it: one product of matrices a layer, norms of one kernel."""
+"""The built-in model as default_scaled.py trains it, and its states when it is done."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from torch.nn import functional
 from echo_embeddings import EchoConfig, EchoEncoder, Project, batching
 from echo_embeddings.backbone import Backbone, Batch
 from echo_embeddings.packaged import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from echo_embeddings.pooling import mean_pooling
+from echo_embeddings.vectors import Vectors
 
 LONGEST = 160  # content tokens
 HALF = torch.bfloat16
@@ -28,7 +30,6 @@ class Adapted(nn.Module):
         super().__init__()
         self.weight = linear.weight
         self.down, self.up, self.scale = nn.Parameter(down.float()), nn.Parameter(up.float()), scale
-
         self.whole: Tensor | None = None
 
     def merge(self) -> None:
@@ -39,24 +40,14 @@ class Adapted(nn.Module):
         return functional.linear(states, self.whole)
 
 
-class Norm(nn.Module):
-    """The model's RMS norm as one kernel, forwards and backwards."""
-
-    def __init__(self, norm: Any) -> None:
-        super().__init__()
-        self.weight, self.eps = norm.weight, norm.variance_epsilon
-
-    def forward(self, states: Tensor) -> Tensor:
-        return functional.rms_norm(states, self.weight.shape, self.weight, self.eps)
-
-
 class Student:
     """The built-in model with the adapter of ``start``, the map behind it, and a head for the teacher's vectors."""
 
     def __init__(self, start: Path, device: str) -> None:
         preset = EchoConfig.load(start)
-        self.config = preset.replace(lexical=None, transforms=(), query_template=None, packaged_adapter=None)
-        self.config = self.config.replace(max_length=LONGEST)
+        self.config = preset.replace(
+            lexical=None, transforms=(), query_template=None, packaged_adapter=None, max_length=LONGEST
+        )
         options = {"attn_implementation": "sdpa"}
         encoder = EchoEncoder(config=self.config, device=device, dtype=HALF, on_truncate="ignore", model_kwargs=options)
         self.runtime, self.device = encoder.runtime, device
@@ -92,8 +83,7 @@ class Student:
         """Texts of like length together, laid out and on their way to the device."""
         lengths = [self.layout.total(len(content)) for content in contents]
         groups = batching.plan(lengths, budget, 12000 if self.device == "cuda" else 300)
-        laid = [(group, Batch.of([contents[i] for i in group], self.layout, "cpu")) for group in groups]
-        return [(group, _moved(batch, self.device)) for group, batch in laid]
+        return [(group, Batch.of([contents[i] for i in group], self.layout, self.device)) for group in groups]
 
     def states(self, batches: list[tuple[list[int], Batch]]) -> Tensor:
         """Pooled states of the texts of some batches, in the batches' order."""
@@ -101,9 +91,7 @@ class Student:
         for layer in self.adapted.values():
             layer.merge()
         for _, batch in batches:
-            hidden = self.backbone(batch).float()
-            mask = batch.pooled[..., None].float()
-            parts.append((hidden * mask).sum(dim=1) / mask.sum(dim=1))
+            parts.append(mean_pooling(self.backbone(batch), batch.pooled))
         return torch.cat(parts)
 
     @torch.no_grad()
@@ -146,7 +134,7 @@ def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
 
 
 def _adapt(body: nn.Module, start: Path) -> dict[str, Adapted]:
-    """Put the adapter's matrices into the layers, and norms of one kernel."""
+    """Put the adapter's matrices into the layers."""
     tensors = load_file(start / ADAPTER_WEIGHTS)
     settings = json.loads((start / ADAPTER_CONFIG).read_text(encoding="utf-8"))
     scale = settings["lora_alpha"] / settings["r"]
@@ -159,13 +147,11 @@ def _adapt(body: nn.Module, start: Path) -> dict[str, Adapted]:
             pair = (tensors[f"{key}{side}.weight"].to(place) for side in "AB")
             found[name] = Adapted(part, *pair, scale)
             setattr(owner, attribute, found[name])
-        elif type(part).__name__.endswith("RMSNorm"):
-            setattr(owner, attribute, Norm(part))
     return found
 
 
-def _moved(batch: Batch, device: str) -> Batch:
-    if device == "cpu":
-        return batch
-    parts = (batch.ids, batch.pooled, batch.first_pass, batch.expansion)
-    return Batch(*(part.pin_memory().to(device, non_blocking=True) for part in parts))
+def states_of(folder: Path, texts: list[str], longest: int) -> Vectors:
+    """Pooled states of texts, before the map, as a finished model gives them."""
+    config = EchoConfig.load(folder).replace(transforms=(), max_length=longest)
+    runtime, template = EchoEncoder(folder, config, on_truncate="ignore").runtime, config.templates[0]
+    return runtime.states(texts, runtime.contents(texts, template, None), runtime.layout(template, None))

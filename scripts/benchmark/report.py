@@ -32,19 +32,22 @@ NOTES = """\
   matrix products in the same round, in the dtype that is fastest here; all contenders are held against that peak.
 - *padding*: operations of the linear layers beyond those needed, as counted by hooks in a pass without the clock. Below
   zero work is saved; n/a where layers are fused and cannot be counted.
-- *memory*: high-water mark of a fresh process, loading included. *cosine*: the smallest to the same configuration in
+{memory}*cosine*: the smallest to the same configuration in
   float32, one text at a time.
 - *sampled k/n*: too slow for the whole mix; ran k of its n texts, its time is scaled by tokens, in its favour.
 - Each runs in a process of its own, as its users run it; one computes at a time.
 - sentence-transformers reads the paper's echo prompt but averages all tokens (stock: takes the last one): the same work
   as the paper's echo, other vectors. Stock, 6.2 puts the model's chat template around every text and keeps bf16."""
 
+#: What stands at ``{memory}``.
+ON_HOST = "- *memory*: high-water mark of a fresh process, loading included. "
 ON_GPU = """\
 - *memory*: MiB that torch had allocated on the GPU at most in that mix, weights included, the CUDA context (about 500)
   not. *packed*: sequences stand in one row, without padding.
 - Peaks are of products of 8192 x 8192 matrices. *of datasheet*: the same operations over the dense bf16 rate that the
   card's maker states.
-- Processes share the GPU, one computes at a time; clocks stop when it has done all. Float32 is without TF32."""
+- Processes share the GPU, one computes at a time; clocks stop when it has done all. Float32 is without TF32.
+- """
 ONE_BY_ONE = """\
 - One contender after the other, because the GPU holds no more: rounds are not interleaved, *ratio* pairs them by
   number. Weights are random."""
@@ -79,11 +82,7 @@ def _rates(about: dict[str, Any]) -> str:
 
 def _notes(result: dict[str, Any]) -> str:
     """What the columns mean, where this was measured."""
-    if "gpu_memory" not in result["machine"]:
-        return NOTES
-    start = NOTES.index("- *memory*")
-    end = NOTES.index("*cosine*")
-    notes = f"{NOTES[:start]}{ON_GPU}\n- {NOTES[end:]}"
+    notes = NOTES.format(memory=ON_GPU if "gpu_memory" in result["machine"] else ON_HOST)
     is_alone = any("peaks" in entry for mix in result["mixes"] for entry in mix["entries"])
     return f"{notes}\n{ONE_BY_ONE}" if is_alone else notes
 

@@ -91,13 +91,8 @@ class _FusedRMSNorm(nn.Module):
         return scaled
 
 
-class _TorchRMSNorm(nn.Module):
+class _TorchRMSNorm(_FusedRMSNorm):
     """A norm that is one kernel on a GPU, forwards and backwards; transformers' own are seven."""
-
-    def __init__(self, norm: Any) -> None:
-        super().__init__()
-        self.norm = norm
-        self._eps = float(getattr(norm, "variance_epsilon", getattr(norm, "eps", 0.0)) or 0.0)
 
     def forward(self, hidden: Float[Tensor, "*tokens dim"]) -> Float[Tensor, "*tokens dim"]:
         if hidden.dtype != self.norm.weight.dtype:

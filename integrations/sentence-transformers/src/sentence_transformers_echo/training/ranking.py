@@ -7,7 +7,7 @@ computed once before, so a step costs a few products of matrices.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from torch.nn import functional
 from echo_embeddings.transform import Project
 from echo_embeddings.vectors import Vectors, unit
 
-__all__ = ["divergence", "ranked"]
+__all__ = ["descend", "divergence", "ranked"]
 
 #: Of the softmax over cosines to the other texts of a step, the teacher's and the student's.
 _TEMPERATURE = 0.1
@@ -54,19 +54,27 @@ def ranked(
     matrix = torch.eye(inputs.shape[1])[:, : max(lengths)].clone().requires_grad_()
     generator = torch.Generator().manual_seed(seed)
     steps = steps if len(inputs) >= _ENOUGH else 0
-    optimizer = torch.optim.Adam([matrix], _LEARNING_RATE)
+
+    def loss() -> Tensor:
+        some = torch.randperm(len(inputs), generator=generator)[:_TEXTS]
+        outputs, likeness = inputs[some] @ matrix, wanted[some] @ wanted[some].T
+        return torch.stack([divergence(outputs[:, :length], likeness, _TEMPERATURE) for length in lengths]).sum()
+
+    descend([matrix], loss, steps)
+    turned = axes @ matrix.detach().numpy().astype(np.float64)
+    return Project(start.arrays["weight"] @ turned, start.arrays["bias"] @ turned)
+
+
+def descend(parameters: Sequence[Tensor], loss: Callable[[], Tensor], steps: int) -> None:
+    """So many steps of Adam on ``loss``, whose learning rate falls to 0."""
+    optimizer = torch.optim.Adam(parameters, _LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, max(steps, 1))
     with torch.enable_grad():
         for _ in range(steps):
-            some = torch.randperm(len(inputs), generator=generator)[:_TEXTS]
-            outputs, likeness = inputs[some] @ matrix, wanted[some] @ wanted[some].T
             optimizer.zero_grad()
-            loss = torch.stack([divergence(outputs[:, :length], likeness, _TEMPERATURE) for length in lengths]).sum()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss().backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
-    turned = axes @ matrix.detach().numpy().astype(np.float64)
-    return Project(start.arrays["weight"] @ turned, start.arrays["bias"] @ turned)
 
 
 def _shared_axes(vectors: Vectors, targets: Vectors) -> NDArray[np.float64]:
