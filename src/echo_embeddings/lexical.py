@@ -44,7 +44,8 @@ class Lexical(Fitted):
     Args:
         weights: ``[buckets]``, from 0: how much the n-grams whose hash ends so say. A power of two.
         blocks: how many dimensions each block has, or a number for one block. An n-gram has one place in each, so early
-            blocks are the denser.
+            blocks are the denser. A block's share of the squared length goes by the root of its width: in wide ones
+            less collides (docs/log.md, 2026-11-26).
         size: characters of an n-gram.
 
     Raises:
@@ -138,7 +139,7 @@ class Lexical(Fitted):
         places = found.rows * width + (hashes % np.uint64(width)).astype(np.int64)
         signed = np.where(hashes >> np.uint64(63), says, -says)
         sums: Any = np.bincount(places, signed, minlength=texts * width)
-        return np.asarray(sums.reshape(texts, width), np.float64)
+        return np.asarray(sums.reshape(texts, width) * width**0.25, np.float64)
 
     def _buckets(self, hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
         return (hashes & np.uint64(len(self.arrays["weights"]) - 1)).astype(np.int64)

@@ -45,7 +45,7 @@ class Layout:
     literals: tuple[tuple[int, ...], ...]
     pool_tail: bool = False
     only_last: bool = False
-    lexical: float = 0.5
+    lexical: float = Template.lexical
 
     @property
     def copies(self) -> int:

@@ -24,11 +24,12 @@ def test_an_ngram_has_one_place_in_each_block_and_its_weight_there():
     (found,) = ngrams(["a"], 4).hashes
     (vector,) = lexical.vectors(["a a a"])  # saturation makes no difference to one n-gram alone
     blocks = vector[:3], vector[3:]
-    for index, block in enumerate(blocks):
+    shares = np.sqrt([3, 5]) / np.sqrt([3, 5]).sum()  # of the squared length: by the root of a block's width
+    for index, (block, share) in enumerate(zip(blocks, shares, strict=True)):
         (hashed,) = mixed(np.array([found + np.uint64(index + 1)], np.uint64)).tolist()
         (place,) = block.nonzero()[0]
         assert place == hashed % len(block)
-        np.testing.assert_allclose(block[place], np.sqrt(0.5) * (1 if hashed >> 63 else -1), rtol=1e-6)
+        np.testing.assert_allclose(block[place], np.sqrt(share) * (1 if hashed >> 63 else -1), rtol=1e-6)
     weights[int(found) % 8] = 1
     assert Lexical(weights).vectors(["a"]).any()
     assert not Lexical(np.roll(weights, 1)).vectors(["a", "", "?!"]).any()  # nothing that counts
