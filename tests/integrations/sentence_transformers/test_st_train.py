@@ -77,6 +77,9 @@ def recipe(base, tmp_path):
     return make
 
 
+ENDS = ("tax law", "church", "sea", "lake", "river")
+
+
 def run(recipe, **options):
     return train(recipe, show_progress=False, **options)
 
@@ -287,6 +290,15 @@ def test_development_sets_are_judged_before_and_after(recipe, pairs, tmp_path):
     done = run(recipe(Data(pairs), evaluate=(str(tmp_path / "dev.tsv"),), evaluate_every=2))
     assert done.before.keys() == done.after.keys() == {"dev", "average"}
     assert -100 <= done.after["dev"] == done.after["average"] <= 100
+
+
+def test_scores_are_those_of_whole_texts_however_few_tokens_training_reads(recipe, pairs, tmp_path):
+    rows = [f"{i}\tthe small old mill by the river\tthe small old mill by the {end}" for i, end in enumerate(ENDS)]
+    (tmp_path / "dev.tsv").write_text("\n".join(["score\tsentence1\tsentence2", *rows]) + "\n")
+    still = {"steps": 1, "learning_rate": 1e-12, "max_length": 3, "evaluate": (str(tmp_path / "dev.tsv"),)}
+    done = run(recipe(Data(pairs), **still))
+    assert done.before["dev"] == pytest.approx(done.after["dev"])
+    assert done.before["dev"] != 0  # as it is where three tokens are read: then all pairs are alike
 
 
 def test_the_output_folder_must_be_empty(recipe, pairs, tmp_path):

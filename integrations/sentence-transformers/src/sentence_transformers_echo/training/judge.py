@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -20,15 +21,16 @@ class Judge(SentenceEvaluator):
 
     Args:
         sets: by name.
+        max_length: content tokens of a text that are read, also while a training reads fewer: all scores compare.
     """
 
-    def __init__(self, sets: Mapping[str, Dataset]) -> None:
+    def __init__(self, sets: Mapping[str, Dataset], max_length: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # the base class has no types
-        self.sets = dict(sets)
+        self.sets, self.max_length = dict(sets), max_length
         self.primary_metric = "average"
 
     @classmethod
-    def open(cls, paths: tuple[str, ...], folder: Path, limit: int | None) -> Judge | None:
+    def open(cls, paths: tuple[str, ...], folder: Path, limit: int | None, max_length: int) -> Judge | None:
         """Read files of pairs and BEIR folders; ``None`` if there are none.
 
         Raises:
@@ -39,14 +41,15 @@ class Judge(SentenceEvaluator):
         sets = {path.stem: open_dataset(path, limit) for path in found}
         if len(sets) < len(found):
             raise ConfigError(f"evaluate: two sets have the same name among {', '.join(path.stem for path in found)}")
-        return cls(sets) if sets else None
+        return cls(sets, max_length) if sets else None
 
     def __call__(  # type: ignore[override]  # narrower than any BaseModel: roles are SentenceTransformer's
         self, model: SentenceTransformer, output_path: str | None = None, epoch: int = -1, steps: int = -1
     ) -> dict[str, float]:
         """The scores; nothing is written."""
         del output_path, epoch, steps
-        scores = {name: dataset.score(*self._vectors(model, dataset)) for name, dataset in self.sets.items()}
+        with _reading(model, self.max_length):
+            scores = {name: dataset.score(*self._vectors(model, dataset)) for name, dataset in self.sets.items()}
         return scores | {"average": float(np.mean(list(scores.values())))}
 
     @staticmethod
@@ -59,3 +62,13 @@ class Judge(SentenceEvaluator):
             for encode, texts in ((model.encode_document, documents), (model.encode_query, queries))
         ]
         return embedded[0], embedded[1]
+
+
+@contextmanager
+def _reading(model: SentenceTransformer, tokens: int) -> Iterator[None]:
+    """The model reads so many tokens of a text meanwhile."""
+    usual, model.max_seq_length = model.max_seq_length, tokens
+    try:
+        yield
+    finally:
+        model.max_seq_length = usual

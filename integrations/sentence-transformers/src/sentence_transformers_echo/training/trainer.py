@@ -91,7 +91,7 @@ def _train(recipe: Recipe, output: Path, *, resume: bool, show_progress: bool) -
     _require_output(output, resume=resume)
     folder = Path(recipe.data_folder)
     data = {entry.title: read(entry, folder, recipe.seed) for entry in recipe.data}
-    judge = Judge.open(recipe.evaluate, folder, recipe.evaluate_limit)
+    judge = Judge.open(recipe.evaluate, folder, recipe.evaluate_limit, recipe.echo_config.max_length)
     set_seed(recipe.seed)
     model = student.make(recipe)
     taught = _teach(recipe, model, data, output / "teacher", show_progress=show_progress)
