@@ -77,9 +77,6 @@ def recipe(base, tmp_path):
     return make
 
 
-ENDS = ("tax law", "church", "sea", "lake", "river")
-
-
 def run(recipe, **options):
     return train(recipe, show_progress=False, **options)
 
@@ -293,7 +290,8 @@ def test_development_sets_are_judged_before_and_after(recipe, pairs, tmp_path):
 
 
 def test_scores_are_those_of_whole_texts_however_few_tokens_training_reads(recipe, pairs, tmp_path):
-    rows = [f"{i}\tthe small old mill by the river\tthe small old mill by the {end}" for i, end in enumerate(ENDS)]
+    ends = enumerate(("tax law", "church", "sea", "lake", "river"))
+    rows = [f"{i}\tthe small old mill by the river\tthe small old mill by the {end}" for i, end in ends]
     (tmp_path / "dev.tsv").write_text("\n".join(["score\tsentence1\tsentence2", *rows]) + "\n")
     still = {"steps": 1, "learning_rate": 1e-12, "max_length": 3, "evaluate": (str(tmp_path / "dev.tsv"),)}
     done = run(recipe(Data(pairs), **still))
