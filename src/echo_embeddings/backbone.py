@@ -65,24 +65,27 @@ class Batch:
     @classmethod
     def packed(cls, contents: Sequence[Ids], layout: Layout, device: torch.device | str) -> Batch:
         """Lay texts' content ids into a compiled template, one behind the other in a single row."""
-        counts = [len(content) for content in contents]
-        plans = {n: (layout.first_pass(n), layout.expansion(n)) for n in set(counts)}
-        lengths = tuple(layout.total(n) for n in counts)
-        pooled = np.zeros((1, sum(lengths)), dtype=bool)
-        starts = np.cumsum([0, *lengths[:-1]])
-        for start, n in zip(starts, counts, strict=True):
-            pooled[0, start:][layout.pooled(n)] = True
-        kept = np.cumsum([0, *(len(plans[n][0]) for n in counts[:-1])])
-        arrays = (
-            np.concatenate([layout.assemble(content) for content in contents])[None],
-            pooled,
-            np.concatenate([plans[n][0] + start for n, start in zip(counts, starts, strict=True)])[None],
-            np.concatenate([plans[n][1] + start for n, start in zip(counts, kept, strict=True)])[None],
-            np.flatnonzero(pooled),
-        )
+        counts = np.array([len(content) for content in contents])
+        lengths, pooled = layout.total(counts), layout.pooled(counts)
+        starts = np.cumsum(lengths) - lengths
+        first, *others = [packing.spans(starts + layout.copy(i, counts).start, counts) for i in range(layout.copies)]
+        row = np.empty(lengths.sum(), dtype=np.int64)
+        pools, kept = np.zeros(len(row), dtype=bool), np.ones(len(row), dtype=bool)
+        for i, literal in enumerate(layout.literals):
+            begins = starts + (layout.copy(i - 1, counts).stop if i else 0)
+            row[begins[:, None] + np.arange(len(literal))] = literal
+        row[first] = np.concatenate(contents)
+        for copy in others:
+            row[copy], kept[copy] = row[first], False
+        sources = np.cumsum(kept) - 1
+        for copy in others:
+            sources[copy] = sources[first]
+        of_each = pooled.stop - pooled.start
+        at = packing.spans(starts + pooled.start, of_each)
+        pools[at] = True
+        arrays = (row[None], pools[None], kept.nonzero()[0][None], sources[None], at)
         ids, where, first_pass, expansion, places = (sent(array, device) for array in arrays)
-        of_each = tuple(place.stop - place.start for place in map(layout.pooled, counts))
-        return cls(ids, where, first_pass, expansion, lengths, of_each, places)
+        return cls(ids, where, first_pass, expansion, tuple(lengths.tolist()), tuple(of_each.tolist()), places)
 
     @classmethod
     def of(cls, contents: Sequence[Ids], layout: Layout, device: torch.device | str) -> Batch:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -55,14 +56,16 @@ def plan(lengths: Sequence[int], budget: int, overhead: float) -> list[Group]:
 def fill(lengths: Sequence[int], budget: int) -> list[Group]:
     """Cut texts into batches of at most ``budget`` tokens, for sequences that stand in one row: nothing is padded.
 
-    Longest first, as in ``plan``, whose result this is.
+    As few as can be, and of like size. Longest first, as in ``plan``, whose result this is.
     """
     groups: list[Group] = []
-    room = 0
+    total = sum(lengths)
+    most = min(budget, total / max(math.ceil(total / budget), 1) + max(lengths, default=0))
+    room = 0.0
     for i in np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable").tolist():
         if lengths[i] > room or not groups:
             groups.append([])
-            room = budget
+            room = most
         groups[-1].append(i)
         room -= lengths[i]
     return groups

@@ -26,9 +26,10 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from . import attention
+from .tokenization import Ids
 from .transfer import sent
 
-__all__ = ["NAME", "agrees", "arguments", "is_used_on", "register", "running", "unpack", "use_on"]
+__all__ = ["NAME", "agrees", "arguments", "is_used_on", "register", "running", "spans", "unpack", "use_on"]
 
 NAME = "echo_packed"
 _FLASH = ("flash_attention_2", "flash_attention_3")
@@ -80,12 +81,18 @@ def arguments(lengths: Sequence[int], device: torch.device) -> dict[str, Any]:
     ends = sent(np.cumsum([0, *lengths], dtype=np.int32), device)
     longest = max(lengths)
     return {
-        "position_ids": sent(np.concatenate([np.arange(length) for length in lengths])[None], device),
+        "position_ids": sent(spans(np.zeros_like(lengths), np.array(lengths))[None], device),
         "cu_seq_lens_q": ends,
         "cu_seq_lens_k": ends,
         "max_length_q": longest,
         "max_length_k": longest,
     }
+
+
+def spans(starts: Ids, counts: Ids) -> Ids:
+    """Of runs of so many numbers that begin at these ones, all numbers in a row: of 3, 8 and 2, 3, 3 4 8 9 10."""
+    ends = np.cumsum(counts)
+    return np.repeat(starts - (ends - counts), counts) + np.arange(ends[-1])
 
 
 def unpack(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["Content", "EchoTokenizer", "Ids", "Layout"]
 
 Ids = NDArray[np.int64]
+#: How many content tokens a text has, or each of several.
+Counts = TypeVar("Counts", int, Ids)
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 # Between a newline and what follows no tokenizer in use merges, so text behind one is tokenised as a continuation.
@@ -61,7 +63,7 @@ class Layout:
         """The same without the ids before the first copy."""
         return replace(self, literals=((), *self.literals[1:]))
 
-    def total(self, n: int) -> int:
+    def total(self, n: Counts) -> Counts:
         """Tokens of the whole sequence for a text of ``n`` tokens."""
         return self.overhead + self.copies * n
 
@@ -72,13 +74,13 @@ class Layout:
             parts += [content, literal]
         return np.concatenate([np.asarray(part, dtype=np.int64) for part in parts])
 
-    def copy(self, index: int, n: int) -> slice:
+    def copy(self, index: int, n: Counts) -> slice:
         """Where copy ``index`` (0 is the first, -1 the last) stands in the sequence."""
         index %= self.copies
         start = sum(map(len, self.literals[: index + 1])) + index * n
         return slice(start, start + n)
 
-    def pooled(self, n: int) -> slice:
+    def pooled(self, n: Counts) -> slice:
         """Which tokens are pooled: the last copy, and with ``pool_tail`` what stands behind it; or its last token."""
         last = self.copy(-1, n)
         stop = self.total(n) if self.pool_tail else last.stop
@@ -155,7 +157,7 @@ class EchoTokenizer:
 
     def offsets(self, text: str, *, spaced: bool) -> Ids:
         """Where each content token stands in the text, in characters: ``[n, 2]``, uncut."""
-        (encoding,) = self._encode([text], spaced=spaced)
+        (encoding,) = self._encode([text], spaced=spaced, offsets=True)
         offsets = np.array(encoding.offsets or [(0, 0)], dtype=np.int64)
         return np.maximum(offsets - len(self._lead(spaced=spaced)), 0)
 
@@ -215,10 +217,11 @@ class EchoTokenizer:
         """The vocabulary entries of ``ids``."""
         return [str(self._rust.id_to_token(int(i))) for i in ids]
 
-    def _encode(self, texts: Sequence[str], *, spaced: bool) -> list[Encoding]:
+    def _encode(self, texts: Sequence[str], *, spaced: bool, offsets: bool = False) -> list[Encoding]:
         lead = self._lead(spaced=spaced)
         plain = [lead + _SURROGATE.sub("\ufffd", text) for text in texts]
-        encodings: list[Encoding] = self._rust.encode_batch(plain, add_special_tokens=False)
+        encode = self._rust.encode_batch if offsets else self._rust.encode_batch_fast
+        encodings: list[Encoding] = encode(plain, add_special_tokens=False)
         return encodings
 
     def _lead(self, *, spaced: bool) -> str:
@@ -226,9 +229,9 @@ class EchoTokenizer:
         return " " if spaced and not self._adds_space else ""
 
     def _content(self, encoding: Encoding, limit: int | None) -> Content:
-        ids = np.array(encoding.ids or [self._empty], dtype=np.int64)
-        limit = len(ids) if limit is None else limit
-        return Content(ids[:limit].copy(), cut=max(len(ids) - limit, 0))
+        ids = encoding.ids or [self._empty]
+        kept = ids[:limit]
+        return Content(np.array(kept, dtype=np.int64), cut=len(ids) - len(kept))
 
     def _isolated(self, piece: str) -> list[int]:
         return list(self._rust.encode(piece, add_special_tokens=False).ids)
