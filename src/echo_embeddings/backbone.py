@@ -162,7 +162,7 @@ class Backbone:
     @cached_property
     def packs(self) -> bool:
         """Whether sequences can stand in one row: tried once, because not every architecture keeps them apart."""
-        return packing.is_used_on(self.model) and not compiled(self.model) and self._keeps_apart()
+        return packing.is_used_on(self.model) and self._keeps_apart()
 
     def __call__(self, batch: Batch, prefix: tuple[int, ...] = ()) -> Float[Tensor, "batch tokens dim"]:
         """Hidden states at the exit, ``[batch, tokens, dim]``, in the model's dtype. Not to be called concurrently.

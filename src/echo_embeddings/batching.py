@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -56,16 +55,14 @@ def plan(lengths: Sequence[int], budget: int, overhead: float) -> list[Group]:
 def fill(lengths: Sequence[int], budget: int) -> list[Group]:
     """Cut texts into batches of at most ``budget`` tokens, for sequences that stand in one row: nothing is padded.
 
-    As few as can be, and of like size. Longest first, as in ``plan``, whose result this is.
+    Longest first, as in ``plan``, whose result this is.
     """
     groups: list[Group] = []
-    total = sum(lengths)
-    most = min(budget, total / max(math.ceil(total / budget), 1) + max(lengths, default=0))
-    room = 0.0
+    room = 0
     for i in np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable").tolist():
         if lengths[i] > room or not groups:
             groups.append([])
-            room = most
+            room = budget
         groups[-1].append(i)
         room -= lengths[i]
     return groups

@@ -136,11 +136,17 @@ def _forward(
         with sdpa_kernel(_BACKENDS) if query.is_cuda else nullcontext():
             found = sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **options)
         return found
+    return _apart(query, key, value, cu_seq_lens_q, max_length_q, scaling), None
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # how to call the kernel is found out by looking at it
+def _apart(
+    query: Tensor, key: Tensor, value: Tensor, ends: Tensor, longest: int, scaling: float | None
+) -> Float[Tensor, "one tokens heads dim"]:
+    """Attention within each sequence of a row."""
     attend = _kernel if query.is_cuda else _one_by_one
-    states = attend(
-        query[0].transpose(0, 1), key[0].transpose(0, 1), value[0].transpose(0, 1), cu_seq_lens_q, max_length_q, scaling
-    )
-    return states[None], None
+    query, key, value = (part[0].transpose(0, 1) for part in (query, key, value))
+    return attend(query, key, value, ends, longest, scaling)[None]
 
 
 @lru_cache(maxsize=1)

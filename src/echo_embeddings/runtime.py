@@ -5,11 +5,10 @@ from __future__ import annotations
 import copy
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache, partial
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,25 +34,6 @@ _PROBE_LENGTH = 100
 _AHEAD = 2
 # A prefix of at least one token in so many is worth its copies of keys and values.
 _PREFIX_PAYS = 24
-
-#: Texts and their ids, in the same order.
-Window = tuple[Sequence[str], Sequence[Content]]
-#: Told how many texts a batch held.
-Done = Callable[[int], object]
-_Key = TypeVar("_Key")
-
-
-def _nobody(_: int) -> None:
-    """Is told, and does nothing."""
-
-
-@dataclass
-class _Part:
-    """A window at work: its states so far, and how many are still to come."""
-
-    texts: Sequence[str]
-    states: Vectors
-    left: int
 
 
 class Runtime:
@@ -81,7 +61,6 @@ class Runtime:
         self._window = _narrowest_view(text_config, self.backbone.layers.start, self.backbone.layers.exit)
         self._budget: int | None = None
         self._takes_prefix = self.backbone.takes_prefix
-        self._is_on_gpu = self.backbone.device.type == "cuda"
         if self.backbone.device.type == "cpu":
             memory.keep_freed()
         # One pass at a time: more would only fight for the same cores or the same memory.
@@ -109,17 +88,6 @@ class Runtime:
         other._configure(config)
         return other
 
-    @property
-    def packs(self) -> bool:
-        """Whether sequences stand in one row, without padding; the first to ask waits for a trial."""
-        with self._lock:
-            return self.backbone.packs
-
-    @property
-    def budget(self) -> int:
-        """Tokens of a batch: what suits most machines, or what was found to suit this one."""
-        return self._budget or batching.default_budget(self.backbone.device, self.backbone.dimension)
-
     def limit(self, layout: Layout) -> int:
         """The most content tokens of a text: ``max_length``, or less where the copies would not fit the context."""
         if self._context is None:
@@ -138,79 +106,66 @@ class Runtime:
         return self.tokenizer.contents(texts, spaced=template.spaced, limit=limit)
 
     def pool(
-        self, texts: Sequence[str], contents: Sequence[Content], layout: Layout, on_done: Done = _nobody
+        self,
+        texts: Sequence[str],
+        contents: Sequence[Content],
+        layout: Layout,
+        on_done: Callable[[int], object] = lambda _: None,
     ) -> Vectors:
         """Vectors of texts, transforms applied and words beside them, not of unit length: float32 ``[n, dim]``.
 
         Args:
-            texts: at least one, only to name one that the model cannot digest.
+            texts: only to name one that the model cannot digest.
             contents: their ids, in the same order.
             layout: the compiled template.
             on_done: told how many texts each batch held.
         """
-        (vectors,) = self.stream([(texts, contents)], layout, on_done)
-        return vectors
+        if self.config.lexical is None:
+            return self.finished(self.states(texts, contents, layout, on_done), None)
+        words = np.empty((len(contents), self.config.lexical.dimension), dtype=np.float32)
 
-    def stream(self, windows: Iterable[Window], layout: Layout, on_done: Done = _nobody) -> Iterator[Vectors]:
-        """:meth:`pool` of one window of texts after another; a GPU is given the next before the last has come back.
+        def read(group: list[int]) -> None:
+            words[group] = self.words([contents[i].ids for i in group], layout)
 
-        Words beside the echo are read meanwhile: most of that is array work, which leaves the interpreter to the thread
-        that starts the GPU's kernels. A processor has no time to spare, and reads them when they are wanted.
+        # Between batches and not in a thread: it would keep the interpreter from the one that feeds the GPU.
+        return self.finished(self.states(texts, contents, layout, on_done, read), words)
+
+    def states(
+        self,
+        texts: Sequence[str],
+        contents: Sequence[Content],
+        layout: Layout,
+        on_done: Callable[[int], object] = lambda _: None,
+        meanwhile: Callable[[list[int]], object] = lambda _: None,
+    ) -> Vectors:
+        """Pooled states before any transform, ``[n, hidden]``; arguments as for :meth:`pool`.
+
+        ``meanwhile`` is called with each batch's places in ``contents`` before its result is waited for.
         """
-        words: deque[Callable[[], Vectors | None]] = deque()
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="echo-embeddings-words") as reader:
-
-            def begun() -> Iterator[Window]:
-                for texts, contents in windows:
-                    read = partial(self.words, [content.ids for content in contents], layout)
-                    words.append(reader.submit(read).result if self._is_on_gpu and self.config.lexical else read)
-                    yield texts, contents
-
-            for states in self._states(begun(), layout, on_done):
-                yield self.finished(states, words.popleft()())
-
-    def states(self, texts: Sequence[str], contents: Sequence[Content], layout: Layout) -> Vectors:
-        """Pooled states before any transform, ``[n, hidden]``; arguments as for :meth:`pool`."""
-        (states,) = self._states([(texts, contents)], layout)
-        return states
-
-    def _states(self, windows: Iterable[Window], layout: Layout, on_done: Done = _nobody) -> Iterator[Vectors]:
-        """:meth:`states` of one window after another."""
-        for (part, group), rows in _behind(self._batches(windows, layout), _AHEAD if self._is_on_gpu else 0):
-            part.states[group] = rows.numpy()
-            part.left -= len(group)
-            on_done(len(group))
-            if not part.left:
-                self._require_finite(part.states, part.texts)
-                yield part.states
-
-    def _batches(
-        self, windows: Iterable[Window], layout: Layout
-    ) -> Iterator[tuple[tuple[_Part, batching.Group], torch.Tensor]]:
-        """Start one batch after another: the window it is of, its places there, and its states on the device."""
+        pooling = POOLINGS[self.config.pooling]
         layout = replace(layout, only_last=self.config.pooling == "last")  # the last layer computes no other position
-        tokens = 0
-        for texts, contents in windows:
-            lengths = [layout.total(len(content.ids)) for content in contents]
-            tokens += sum(lengths)
-            budget, packs = self._tokens_a_batch(tokens, layout), len(texts) > 1 and self.packs
-            overhead = batching.overhead_of(self.backbone.device, self.backbone.model.dtype, budget)
-            groups = batching.fill(lengths, budget) if packs else batching.plan(lengths, budget, overhead)
-            ids = [content.ids for content in contents]
-            part = _Part(texts, np.empty((len(texts), self.backbone.dimension), dtype=np.float32), len(texts))
-            for group, rows in batching.run(groups, partial(self._pooled, ids, layout, packs)):
-                yield (part, group), rows
+        states = np.empty((len(contents), self.backbone.dimension), dtype=np.float32)
+        lengths = [layout.total(len(content.ids)) for content in contents]
+        budget, packs = self._tokens_a_batch(sum(lengths), layout), len(texts) > 1 and self._packs()
+        overhead = batching.overhead_of(self.backbone.device, self.backbone.model.dtype, budget)
+        groups = batching.fill(lengths, budget) if packs else batching.plan(lengths, budget, overhead)
 
-    def _pooled(self, contents: Sequence[Ids], layout: Layout, packs: bool, group: batching.Group) -> torch.Tensor:  # noqa: FBT001
-        """Pooled states of a group of texts, on the device."""
-        pooling, ids = POOLINGS[self.config.pooling], [contents[i] for i in group]
-        if packs:
-            batch = Batch.packed(ids, layout, self.backbone.device)
-            return pooling(*packing.unpack(self._run(batch), batch.pooled_places(), batch.counts))
-        prefix, rest = self._split(layout, layout.total(len(ids[0])))
-        batch = Batch.of(ids, rest, self.backbone.device)
-        hidden = self._run(batch, prefix)
-        return pooling(hidden, batch.pooled.to(hidden.device))
+        def compute(group: list[int]) -> torch.Tensor:
+            ids = [contents[i].ids for i in group]
+            if packs:
+                batch = Batch.packed(ids, layout, self.backbone.device)
+                return pooling(*packing.unpack(self._run(batch), batch.pooled_places(), batch.counts))
+            prefix, rest = self._split(layout, lengths[group[0]])
+            batch = Batch.of(ids, rest, self.backbone.device)
+            hidden = self._run(batch, prefix)
+            return pooling(hidden, batch.pooled.to(hidden.device))
+
+        for group, rows in _behind(batching.run(groups, compute), _AHEAD if self.backbone.device.type == "cuda" else 0):
+            meanwhile(group)
+            states[group] = rows.numpy()
+            on_done(len(group))
+        self._require_finite(states, texts)
+        return states
 
     def tokens(self, content: Content, layout: Layout) -> Vectors:
         """The last copy's vectors of one text, transforms applied: float32 ``[n, dim]``."""
@@ -244,19 +199,24 @@ class Runtime:
         return _mapped(echo, self.cuts)
 
     def _tokens_a_batch(self, tokens: int, layout: Layout) -> int:
-        """:attr:`budget`, but in a job of many ``tokens`` what suits this machine."""
-        if self._budget is None and tokens >= _PROBED_FROM * self.budget:
+        """The token budget of a batch: what suits most machines, or in a job of many ``tokens`` what suits this one."""
+        usual = batching.default_budget(self.backbone.device, self.backbone.dimension)
+        if self._budget is None and tokens >= _PROBED_FROM * usual:
             layers, model = self.backbone.layers, self.backbone.model
             where = tuning.machine(self.backbone.device)
             key = f"{where}, {type(model).__name__}, {self.backbone.dimension}, {layers}, {model.dtype}"
-            self._budget = tuning.remembered(key, lambda: tuning.best_budget(self.budget, partial(self._probe, layout)))
-        return self.budget
+            self._budget = tuning.remembered(key, lambda: tuning.best_budget(usual, partial(self._probe, layout)))
+        return self._budget or usual
 
     def _probe(self, layout: Layout, tokens: int) -> None:
         """Run one batch of about so many tokens, in texts of middling length, and wait for it."""
         content = np.arange(1, _PROBE_LENGTH + 1)
         rows = max(1, tokens // layout.total(_PROBE_LENGTH))
         self._run(Batch.of([content] * rows, layout, self.backbone.device))[:1, :1].cpu()
+
+    def _packs(self) -> bool:
+        with self._lock:
+            return self.backbone.packs
 
     def _split(self, layout: Layout, tokens: int) -> tuple[tuple[int, ...], Layout]:
         """The template's prefix and what follows it, where running it once pays for sequences of so many tokens."""
@@ -297,11 +257,11 @@ class Runtime:
             )
 
 
-def _behind(batches: Iterable[tuple[_Key, torch.Tensor]], count: int) -> Iterator[tuple[_Key, Arriving]]:
+def _behind(batches: Iterator[tuple[list[int], torch.Tensor]], count: int) -> Iterator[tuple[list[int], Arriving]]:
     """Results of batches when so many later ones have been started: a device need not wait for the next."""
-    coming: deque[tuple[_Key, Arriving]] = deque()
-    for key, rows in batches:
-        coming.append((key, Arriving(rows)))
+    coming: deque[tuple[list[int], Arriving]] = deque()
+    for group, rows in batches:
+        coming.append((group, Arriving(rows)))
         if len(coming) > count:
             yield coming.popleft()
     yield from coming

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,12 +16,9 @@ from .vectors import Vectors
 
 if TYPE_CHECKING:
     from .runtime import Runtime
-    from .tokenization import Content, Layout
+    from .tokenization import Content
 
 __all__ = ["pool"]
-
-# Of prose, in a token.
-_CHARACTERS = 4
 
 
 def pool(
@@ -45,32 +41,12 @@ def pool(
     """
     layout = runtime.layout(template, instruction)
     vectors = np.empty((len(texts), runtime.dimension), dtype=np.float32)
-    windows = _windows(texts, runtime, layout)
+    windows = [texts[start : start + WINDOW] for start in range(0, len(texts), WINDOW)]
     read = partial(runtime.contents, template=template, instruction=instruction)
-
-    def seen() -> Iterator[tuple[Sequence[str], list[Content]]]:
-        for window, contents in zip(windows, _ahead(read, windows), strict=True):
-            cuts.add(window, contents, runtime.limit(layout))
-            yield window, contents
-
-    start = 0
-    for part in runtime.stream(seen(), layout, advance):
-        vectors[start : start + len(part)] = part
-        start += len(part)
+    for i, (window, contents) in enumerate(zip(windows, _ahead(read, windows), strict=True)):
+        cuts.add(window, contents, runtime.limit(layout))
+        vectors[i * WINDOW : (i + 1) * WINDOW] = runtime.pool(window, contents, layout, advance)
     return vectors
-
-
-def _windows(texts: Sequence[str], runtime: Runtime, layout: Layout) -> list[Sequence[str]]:
-    """Texts that are tokenised together: many, so that batches are of like lengths, where they are padded.
-
-    Otherwise about a batch of them, so that a GPU need not wait until all have been read.
-    """
-    if len(texts) < 2 or not runtime.packs:
-        return [texts[start : start + WINDOW] for start in range(0, len(texts), WINDOW)]
-    tokens = np.cumsum([layout.total(len(text) // _CHARACTERS) for text in texts])
-    number = np.maximum(tokens // runtime.budget, np.arange(len(texts)) // WINDOW)
-    starts = [0, *(np.flatnonzero(np.diff(number)) + 1).tolist(), len(texts)]
-    return [texts[start:end] for start, end in pairwise(starts)]
 
 
 def _ahead(read: Callable[[Sequence[str]], list[Content]], windows: Sequence[Sequence[str]]) -> Iterator[list[Content]]:
