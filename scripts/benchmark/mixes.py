@@ -138,13 +138,17 @@ def mixes(
 
 
 def short_texts(per_passage: int | None = None) -> Iterator[str]:
-    """Runs of eight words, each text once: the first of every passage, or runs that begin at every other word."""
+    """Runs of eight words, each text once: the first of every passage, or runs that begin at every other word.
+
+    When those have ended, runs that begin at the words between: not every Python's library has 100,000 of the former.
+    """
     seen: set[str] = set()
-    for passage in docstrings():
-        words = passage.split()
-        starts = range(0, max(len(words) - SHORT_WORDS + 1, 0), 2)
-        for start in starts[:per_passage]:
-            text = " ".join(words[start : start + SHORT_WORDS])
-            if text not in seen:
-                seen.add(text)
-                yield text
+    for first in (0, 1) if per_passage is None else (0,):
+        for passage in docstrings():
+            words = passage.split()
+            starts = range(first, max(len(words) - SHORT_WORDS + 1, 0), 2)
+            for start in starts[:per_passage]:
+                text = " ".join(words[start : start + SHORT_WORDS])
+                if text not in seen:
+                    seen.add(text)
+                    yield text

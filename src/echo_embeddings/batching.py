@@ -11,19 +11,19 @@ from numpy.typing import NDArray
 __all__ = ["default_budget", "fill", "overhead_of", "plan", "run"]
 
 Group = list[int]
-#: Numbers in the states of a batch on a GPU.
-_GPU_STATES = 2**25
+#: Tokens of a batch on a GPU, times the square of a model's width.
+_GPU_WORK = 2**36
 
 
 def default_budget(device: torch.device, width: int = 2048) -> int:
     """Padded tokens a batch, for states of so many dimensions.
 
     On a processor larger ones are slower: they leave its cache. A GPU wants enough to do while the host starts the next
-    layer, so the narrower the model, the more tokens (docs/log.md).
+    layer, which takes time by the square of the model's width: the narrower, the more tokens (docs/log.md).
     """
     if device.type != "cuda":
         return 4096 if device.type == "cpu" else 16384
-    return min(max(_GPU_STATES // width, 8192), 65536)
+    return min(max(_GPU_WORK // width**2, 8192), 2**17)
 
 
 def overhead_of(device: torch.device, dtype: torch.dtype, budget: int) -> float:

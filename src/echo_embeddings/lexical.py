@@ -16,7 +16,7 @@ from .errors import ConfigError
 from .fitted import Fitted
 from .inputs import windows
 from .ngrams import NGrams, mixed, ngrams
-from .vectors import Vectors
+from .vectors import Vectors, norms
 
 __all__ = ["Lexical"]
 
@@ -25,7 +25,7 @@ _BLOCKS = (128, 128, 448)
 _BUCKETS = 2**15
 #: How soon an n-gram that recurs adds little: BM25's k1 at its usual value (Robertson and Zaragoza, 2009, section 3.4).
 _SATURATION = 1.2
-_AT_A_TIME = 256
+_AT_A_TIME = 128
 
 _Array = TypeVar("_Array")
 
@@ -131,8 +131,7 @@ class Lexical(Fitted):
         says *= found.counts * (1 + _SATURATION) / (found.counts + _SATURATION)
         blocks = [self._block(found, says, len(texts), index) for index in range(len(self.blocks))]
         vectors = np.concatenate(blocks, axis=1)
-        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-        return (vectors / np.where(lengths > 0, lengths, 1)).astype(np.float32)
+        return (vectors / norms(vectors)).astype(np.float32)
 
     def _block(self, found: NGrams, says: NDArray[np.float64], texts: int, index: int) -> NDArray[np.float64]:
         width, hashes = self.blocks[index], mixed(found.hashes + np.uint64(index + 1))

@@ -23,7 +23,7 @@ from .template import Template
 from .tokenization import Content, EchoTokenizer, Ids, Layout
 from .transfer import Arriving
 from .transform import Transform, parted
-from .vectors import Vectors
+from .vectors import Vectors, norms
 
 __all__ = ["Runtime"]
 
@@ -192,8 +192,8 @@ class Runtime:
         """
         echo = _mapped(states, self.maps)
         if self.config.lexical is not None and words is not None:
-            lengths = np.linalg.norm(echo if pooled is None else _mapped(pooled, self.maps), axis=1, keepdims=True)
-            echo = (echo / np.where(lengths > 0, lengths, 1)).astype(np.float32)
+            lengths = norms(echo if pooled is None else _mapped(pooled, self.maps))
+            echo = np.divide(echo, lengths, dtype=np.float32, casting="same_kind")
             words = np.broadcast_to(words, (len(echo), words.shape[1]))
             echo = np.concatenate(self.config.lexical.beside(echo, words), axis=1)
         return _mapped(echo, self.cuts)

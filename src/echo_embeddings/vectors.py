@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["TokenEmbeddings", "Vectors", "unit"]
+__all__ = ["TokenEmbeddings", "Vectors", "norms", "unit"]
 
 Vectors = NDArray[np.float32]
 
@@ -27,9 +28,15 @@ class TokenEmbeddings:
     vectors: Vectors
 
 
+def norms(vectors: NDArray[Any]) -> NDArray[np.float64]:
+    """Lengths of rows, ``[..., 1]``, and 1 for a row of zeros, which can be divided by it."""
+    squares = np.einsum("...i,...i->...", vectors, vectors, dtype=np.float64)[..., None]
+    lengths: NDArray[np.float64] = np.sqrt(np.where(squares > 0, squares, 1.0))
+    return lengths
+
+
 def unit(vectors: Vectors) -> Vectors:
     """Rows of unit length. A row of zeros, which has no direction, becomes the first axis."""
-    norms = np.linalg.norm(vectors.astype(np.float64), axis=-1, keepdims=True)
-    scaled: Vectors = (vectors / np.where(norms > 0, norms, 1.0)).astype(np.float32)
-    scaled[..., 0] = np.where(norms[..., 0] > 0, scaled[..., 0], 1.0)
+    scaled: Vectors = np.divide(vectors, norms(vectors), dtype=np.float32, casting="same_kind")
+    scaled[..., 0] = np.where(scaled.any(axis=-1), scaled[..., 0], 1.0)
     return scaled

@@ -26,8 +26,8 @@ def test_a_pass_costs_less_in_float32_on_a_processor():
 
 
 def test_a_gpu_is_given_more_tokens_of_a_narrower_model():
-    budgets = {width: batching.default_budget(torch.device("cuda"), width) for width in (384, 576, 2048, 4096, 8192)}
-    assert budgets == {384: 65536, 576: 58254, 2048: 16384, 4096: 8192, 8192: 8192}
+    budgets = {width: batching.default_budget(torch.device("cuda"), width) for width in (576, 1024, 2048, 4096, 8192)}
+    assert budgets == {576: 131072, 1024: 65536, 2048: 16384, 4096: 8192, 8192: 8192}
     assert batching.default_budget(torch.device("mps"), 576) == 16384
     assert batching.default_budget(torch.device("cpu"), 576) == 4096
 
