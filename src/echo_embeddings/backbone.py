@@ -77,6 +77,7 @@ class Batch:
         row[first] = np.concatenate(contents)
         for copy in others:
             row[copy], kept[copy] = row[first], False
+        # Of each token, which of those kept its state comes from where the copies appear.
         sources = np.cumsum(kept) - 1
         for copy in others:
             sources[copy] = sources[first]

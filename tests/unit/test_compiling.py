@@ -10,7 +10,11 @@ from tests.architectures import tiny
 from tests.conftest import cosines
 from transformers import AutoTokenizer
 
-from echo_embeddings import EchoEncoder
+from echo_embeddings import EchoEncoder, packing
+from echo_embeddings.backbone import Backbone
+from echo_embeddings.compiling import compile_layers
+from echo_embeddings.config import Layers
+from echo_embeddings.views import compiled
 
 
 @pytest.fixture
@@ -54,6 +58,16 @@ def test_vectors_are_the_same_with_and_without_a_compiler(folder, tmp_path, monk
     plain = EchoEncoder(folder, "late-echo", dtype="float32", device="cpu")
     expected = plain.encode_documents(["one text", "another one, and longer", "one text " * 50])
     assert cosines(np.load(tmp_path / "vectors.npy"), expected).min() > 0.99999
+
+
+@needs_compiler
+def test_compiled_layers_take_packed_sequences(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    model = tiny("llama")
+    packing.register(model)
+    compile_layers(model)
+    assert compiled(model)
+    assert Backbone(model, Layers(3, 5, 6, final_norm=False)).packs  # which compares states, packed and alone
 
 
 def test_a_loaded_model_is_not_compiled(builtin_folder):
