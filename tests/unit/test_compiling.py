@@ -61,6 +61,7 @@ def test_vectors_are_the_same_with_and_without_a_compiler(folder, tmp_path, monk
 
 
 @needs_compiler
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # torch's compiler uses it itself
 def test_compiled_layers_take_packed_sequences(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     model = tiny("llama")
