@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ from . import attention
 from .tokenization import Ids
 from .transfer import sent
 
-__all__ = ["NAME", "agrees", "arguments", "is_used_on", "register", "running", "spans", "unpack", "use_on"]
+__all__ = ["NAME", "agrees", "arguments", "is_used_on", "pooled", "register", "running", "spans", "unpack", "use_on"]
 
 NAME = "echo_packed"
 _FLASH = ("flash_attention_2", "flash_attention_3")
@@ -110,6 +111,35 @@ def unpack(
     index = np.minimum(ends - own + columns, ends[-1] - 1)
     states = hidden[0].index_select(0, places)[sent(index, hidden.device)]
     return states, sent(columns < own, hidden.device)
+
+
+def pooled(
+    pooling: Callable[[Tensor, Tensor], Tensor],
+    hidden: Float[Tensor, "one tokens dim"],
+    places: Int[Tensor, " places"],
+    counts: Sequence[int],
+) -> Float[Tensor, "batch dim"]:
+    """Pool each sequence of a row; arguments as for :func:`unpack`.
+
+    In portions: a long text and a thousand short ones would need a thousand times the long one's memory.
+    """
+    vectors, place = [], 0
+    for start, end in pairwise(_portions(counts, hidden.shape[1])):
+        own = counts[start:end]
+        vectors.append(pooling(*unpack(hidden, places[place : place + sum(own)], own)))
+        place += sum(own)
+    return torch.cat(vectors)
+
+
+def _portions(counts: Sequence[int], most: int) -> list[int]:
+    """Where to cut sequences so that those between two cuts, padded, are at most so many tokens, or are one."""
+    cuts, longest = [0], 0
+    for i, count in enumerate(counts):
+        longest = max(longest, count)
+        if (i - cuts[-1] + 1) * longest > most and i > cuts[-1]:
+            cuts.append(i)
+            longest = count
+    return [*cuts, len(counts)]
 
 
 def _mask_for(**options: Any) -> Tensor | None:

@@ -154,7 +154,7 @@ class Runtime:
             ids = [contents[i].ids for i in group]
             if packs:
                 batch = Batch.packed(ids, layout, self.backbone.device)
-                return pooling(*packing.unpack(self._run(batch), batch.pooled_places(), batch.counts))
+                return packing.pooled(pooling, self._run(batch), batch.pooled_places(), batch.counts)
             prefix, rest = self._split(layout, lengths[group[0]])
             batch = Batch.of(ids, rest, self.backbone.device)
             hidden = self._run(batch, prefix)

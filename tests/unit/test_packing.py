@@ -53,6 +53,20 @@ def test_rows_are_unpacked():
     assert states[mask].flatten().tolist() == [0, 1, 2, 5]
 
 
+def test_a_long_text_does_not_pad_short_ones():
+    counts, shapes = (9, 1, 1, 2, 5), []
+
+    def pooling(states, mask):
+        shapes.append(tuple(mask.shape))
+        return POOLINGS["mean"](states, mask)
+
+    hidden = torch.arange(20.0).view(1, 20, 1)
+    found = packing.pooled(pooling, hidden, torch.arange(1, 19), counts)
+    assert found.flatten().tolist() == [5, 10, 11, 12.5, 16]
+    assert shapes == [(2, 9), (3, 5)]  # of at most 20 tokens
+    assert packing._portions([30, 1, 30], 20) == [0, 1, 2, 3]
+
+
 @pytest.mark.parametrize("layers", [WHOLE, LATE, Layers(0, 4, 6, final_norm=False)], ids=str)
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
 @pytest.mark.parametrize("name", sorted(set(CONFIGS) - set(WINDOWED)))
