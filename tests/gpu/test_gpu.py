@@ -15,8 +15,8 @@ pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"),
 ]
-# Of many lengths, so that batches differ. One begins with half a word, whose state bf16 rounds badly: its cosine to
-# float32 is 0.995 (docs/performance.md, "In half precision"). A text in another's place has far less than 0.99.
+# Of many lengths, so that batches differ. One begins with half a word, of which bf16 loses more than the bounds allow
+# (docs/performance.md, "In half precision"): what is no matter of rounding is asked of float16.
 MANY = [" ".join(TEXTS[:4])[i : i + 3 + 7 * (i % 40)] for i in range(120)]
 
 
@@ -55,9 +55,9 @@ def test_queries_have_their_words_twice_as_long(on_gpu):
 def test_many_batches_on_their_way_keep_their_order(on_gpu, expected, monkeypatch, implementation):
     options = {} if implementation == "echo_packed" else {"attn_implementation": implementation}
     monkeypatch.setattr("echo_embeddings.batching.default_budget", lambda *_: 300)
-    encoder = EchoEncoder(model_kwargs=options)
+    encoder = EchoEncoder(dtype="float16", model_kwargs=options)
     assert encoder.runtime.backbone.packs == (implementation == "echo_packed")
-    assert cosines(encoder.encode_documents(TEXTS + MANY), expected).min() > 0.99
+    assert cosines(encoder.encode_documents(TEXTS + MANY), expected).min() > 0.998
 
 
 def test_memory_that_runs_out_halves_batches_and_loses_nothing(builtin_folder, monkeypatch):
@@ -107,9 +107,9 @@ async def test_single_queries_together(on_gpu):
 
 @pytest.mark.slow
 def test_compiled_layers_give_the_same_vectors(expected):
-    encoder = EchoEncoder(compiled=True)
+    encoder = EchoEncoder(dtype="float16", compiled=True)
     assert encoder.runtime.backbone.packs
-    assert cosines(encoder.encode_documents(TEXTS + MANY), expected).min() > 0.99
+    assert cosines(encoder.encode_documents(TEXTS + MANY), expected).min() > 0.998
 
 
 @pytest.mark.parametrize("loss", ["contrastive", "simcse", "distill", "rank"])
