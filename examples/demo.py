@@ -15,10 +15,10 @@ from rich.console import Console
 from rich.table import Table
 
 from echo_embeddings import EchoEncoder
-from echo_embeddings.cli.corpus import Passage, passages_of
 from echo_embeddings.cli.index import embed_passages
 from echo_embeddings.cli.options import open_encoder
-from echo_embeddings.cli.store import Hit, Index, save_index
+from echo_embeddings.data.passages import Passage, passages_of
+from echo_embeddings.search.index import Hit, Index, save_index
 
 MODULES = (
     "argparse base64 bisect calendar configparser contextlib csv datetime difflib email/message fractions "

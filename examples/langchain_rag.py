@@ -15,7 +15,8 @@ from langchain_core.runnables import RunnableLambda, RunnablePassthrough
 from langchain_core.vectorstores import InMemoryVectorStore
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from echo_embeddings import EchoEncoder, builtin
+from echo_embeddings import EchoEncoder
+from echo_embeddings.model import builtin
 from langchain_echo_embeddings import EchoEmbeddings
 
 QUESTIONS = ["How can I parse command line options?", "How do I find the median of some numbers?"]

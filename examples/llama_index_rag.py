@@ -14,7 +14,8 @@ from llama_index.core import Document, PromptTemplate, VectorStoreIndex
 from llama_index.core.llms import CompletionResponse, CompletionResponseGen, CustomLLM, LLMMetadata
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from echo_embeddings import EchoEncoder, builtin
+from echo_embeddings import EchoEncoder
+from echo_embeddings.model import builtin
 from llama_index.embeddings.echo import EchoEmbedding
 
 QUESTIONS = ["Which module makes temporary files?", "How do I find the median of some numbers?"]

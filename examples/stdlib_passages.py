@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from echo_embeddings.cli.corpus import docstrings
+from echo_embeddings.data.passages import docstrings
 
 MODULES = (
     "argparse base64 bisect calendar configparser contextlib csv datetime difflib fractions glob gzip heapq "

@@ -18,7 +18,7 @@ from pathlib import Path
 from evaluate import layer_tokens
 
 from echo_embeddings import EchoConfig, EchoEncoder
-from echo_embeddings.cli.corpus import passages_of
+from echo_embeddings.data.passages import passages_of
 
 PRESETS = ("classical", "default", "late-echo", "echo")
 

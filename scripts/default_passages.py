@@ -27,7 +27,7 @@ import torch
 from default_texts import SENTENCE_END, rows, texts_in
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from echo_embeddings import builtin
+from echo_embeddings.model import builtin
 
 LONGEST = 620  # characters of a passage
 REQUESTS = (

@@ -24,7 +24,7 @@ import yaml
 from default_texts import texts_in
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from echo_embeddings import builtin
+from echo_embeddings.model import builtin
 
 
 @dataclass(frozen=True)

@@ -33,8 +33,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from echo_embeddings import EchoConfig
-from echo_embeddings.backbone import Batch
-from echo_embeddings.packaged import PRESETS_FOLDER
+from echo_embeddings.config.presets import PRESETS_FOLDER
+from echo_embeddings.forward.backbone import Batch
 from sentence_transformers_echo.training.ranking import divergence
 
 LENGTHS = (512, 320, 256, 128)

@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 
 from echo_embeddings import EchoConfig, EchoEncoder
-from echo_embeddings.cli.datasets import open_dataset
+from echo_embeddings.evaluation.datasets import open_dataset
 from sentence_transformers_echo import from_encoder
 from sentence_transformers_echo.training import Data, Lora, Recipe, train
 from sentence_transformers_echo.training.data import read

@@ -19,9 +19,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from echo_embeddings import EchoConfig, EchoEncoder, Template
-from echo_embeddings.cli.datasets import Dataset, open_dataset
-from echo_embeddings.runtime import Runtime
-from echo_embeddings.vectors import Vectors, unit
+from echo_embeddings.engine.runtime import Runtime
+from echo_embeddings.evaluation.datasets import Dataset, open_dataset
+from echo_embeddings.types import Vectors
+from echo_embeddings.vectors.normalize import unit
 
 #: Pooled states, and the words beside them if there is a lexical part.
 Parts = tuple[Vectors, Vectors | None]

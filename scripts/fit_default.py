@@ -18,7 +18,7 @@ import re
 from pathlib import Path
 
 from echo_embeddings import EchoConfig, EchoEncoder
-from echo_embeddings.packaged import PRESETS_FOLDER
+from echo_embeddings.config.presets import PRESETS_FOLDER
 
 SEED = 3
 SENTENCES, PARAGRAPHS = 60, 60

@@ -13,11 +13,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from echo_embeddings import EchoConfig, EchoEncoder, Project, batching
-from echo_embeddings.backbone import Backbone, Batch
-from echo_embeddings.packaged import ADAPTER_CONFIG, ADAPTER_WEIGHTS
-from echo_embeddings.pooling import mean_pooling
-from echo_embeddings.vectors import Vectors
+from echo_embeddings import EchoConfig, EchoEncoder, Project
+from echo_embeddings.config.presets import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from echo_embeddings.engine import batching
+from echo_embeddings.forward.backbone import Backbone, Batch
+from echo_embeddings.forward.pooling import mean_pooling
+from echo_embeddings.types import Vectors
 
 LONGEST = 160  # content tokens
 HALF = torch.bfloat16

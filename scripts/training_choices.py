@@ -25,7 +25,7 @@ from echo_vs_classical import RETRIEVAL, STS
 from evaluate import Embedder
 
 from echo_embeddings import EchoConfig, EchoEncoder
-from echo_embeddings.cli.datasets import Dataset, open_dataset
+from echo_embeddings.evaluation.datasets import Dataset, open_dataset
 from sentence_transformers_echo.training import Data, Lora, Recipe, train
 from sentence_transformers_echo.training.data import read
 

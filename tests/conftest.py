@@ -9,7 +9,9 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import pytest
 import torch
 
-from echo_embeddings import EchoConfig, EchoEncoder, builtin, packaged
+from echo_embeddings import EchoConfig, EchoEncoder
+from echo_embeddings.config import presets
+from echo_embeddings.model import builtin
 
 # Written for these tests; no row of any data set.
 TEXTS = [
@@ -53,7 +55,7 @@ def adapter_of_default(builtin_folder: Path, tmp_path_factory) -> Path:
     import peft
     from transformers import AutoModel
 
-    from echo_embeddings.views import cut
+    from echo_embeddings.model.architecture import cut
 
     body = cut(AutoModel.from_pretrained(builtin_folder), 24)
     config = peft.LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "down_proj"])
@@ -71,13 +73,13 @@ def adapter_of_default(builtin_folder: Path, tmp_path_factory) -> Path:
 @pytest.fixture
 def packaged_adapter(adapter_of_default: Path, tmp_path_factory, monkeypatch) -> Path:
     """A package whose default preset is zero-shot with that adapter; its ``presets/default``."""
-    presets = tmp_path_factory.mktemp("presets")
-    for name in packaged.NAMES:
-        shutil.copytree(packaged.PRESETS_FOLDER / "zero-shot", presets / name)
-    for name in (packaged.ADAPTER_CONFIG, packaged.ADAPTER_WEIGHTS):
-        shutil.copy(adapter_of_default / name, presets / "default")
-    monkeypatch.setattr(packaged, "PRESETS_FOLDER", presets)
-    return presets / "default"
+    shipped = tmp_path_factory.mktemp("presets")
+    for name in presets.NAMES:
+        shutil.copytree(presets.PRESETS_FOLDER / "zero-shot", shipped / name)
+    for name in (presets.ADAPTER_CONFIG, presets.ADAPTER_WEIGHTS):
+        shutil.copy(adapter_of_default / name, shipped / "default")
+    monkeypatch.setattr(presets, "PRESETS_FOLDER", shipped)
+    return shipped / "default"
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from typing import Any
 import torch
 from transformers import AutoTokenizer
 
-from echo_embeddings import builtin
+from echo_embeddings.model import builtin
 
 from . import gpu, measure, plots, report, shapes, stages
 from .clock import Clock

@@ -17,8 +17,8 @@ from pathlib import Path
 from statistics import NormalDist
 from typing import Any
 
-from echo_embeddings.cli.corpus import passages_of
-from echo_embeddings.cli.errors import InputError
+from echo_embeddings.data.passages import passages_of
+from echo_embeddings.errors import InputError
 
 SEED = 20261120
 SHORT, PASSAGES = "short queries", "passages"

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModel, AutoTokenizer, MistralConfig
 
-from echo_embeddings import builtin
+from echo_embeddings.model import builtin
 
 #: Mistral-7B-v0.3's, from its published config (no sliding window); the built-in model's; and one to try the command.
 SHAPES = {

@@ -5,9 +5,9 @@
 >>> vectors = encoder.encode_documents(["The ferry leaves at dawn."])     # float32 [1, 1024], unit length
 """
 
-from .config import EchoConfig
-from .encoder import EchoEncoder
-from .errors import (
+from echo_embeddings.config.config import EchoConfig
+from echo_embeddings.encoder import EchoEncoder
+from echo_embeddings.errors import (
     ConfigError,
     EchoError,
     ModelError,
@@ -18,11 +18,10 @@ from .errors import (
     WindowWarning,
     WorkerError,
 )
-from .lexical import Lexical
-from .protocol import Embedder
-from .template import Template
-from .transform import EmbedFilter, Project, Standardize, Truncate
-from .vectors import TokenEmbeddings
+from echo_embeddings.text.template import Template
+from echo_embeddings.types import Embedder, TokenEmbeddings
+from echo_embeddings.vectors.lexical import Lexical
+from echo_embeddings.vectors.transforms import EmbedFilter, Project, Standardize, Truncate
 
 __all__ = [
     "ConfigError",

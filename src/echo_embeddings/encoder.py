@@ -17,23 +17,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import solo
-from .aio import AsyncMethods
-from .config import EchoConfig, require_whole
-from .crew import crewed
+from echo_embeddings.config.config import EchoConfig, require_whole
+from echo_embeddings.engine.aio import AsyncMethods
+from echo_embeddings.engine.worker_pool import crewed
+from echo_embeddings.model.spec import Source
+from echo_embeddings.text.inputs import WINDOW, Progress, checked, progress, windows
+from echo_embeddings.text.template import Template
+from echo_embeddings.text.truncation import ON_TRUNCATE, Cuts, Truncated
+from echo_embeddings.vectors.normalize import unit
+from echo_embeddings.vectors.transforms import Transform, fit
+
+from .engine import solo
 from .errors import ConfigError
-from .inputs import WINDOW, Progress, checked, progress, windows
 from .saving import folder_at, save
-from .source import Source
-from .template import Template
-from .transform import Transform, fit
-from .truncation import ON_TRUNCATE, Cuts, Truncated
-from .vectors import TokenEmbeddings, Vectors, unit
+from .types import TokenEmbeddings, Vectors
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from .runtime import Runtime
+    from echo_embeddings.engine.runtime import Runtime
 
 __all__ = ["EchoEncoder"]
 
@@ -217,7 +219,7 @@ class EchoEncoder(AsyncMethods):
         """The loaded model at work (tokenizer, backbone, layouts), for adapters and experiments; loads it if needed."""
         with self._lock:
             if self._loaded is None:
-                from .runtime import Runtime
+                from echo_embeddings.engine.runtime import Runtime
 
                 config = self.config
                 self._loaded = Runtime(*self._source.for_config(config).load(), config)
@@ -257,7 +259,7 @@ class EchoEncoder(AsyncMethods):
         Raises:
             ConfigError: a name is unknown, or there are too few texts.
         """
-        from .loading import unembedding
+        from echo_embeddings.model.loading import unembedding
 
         _ = self._crew or self.runtime  # one set of weights for all three encoders
         plain = self.with_config(self.config.replace(transforms=(), lexical=None))

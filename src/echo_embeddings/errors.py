@@ -4,6 +4,7 @@
     ├── ConfigError         a template, layer, pooling, preset or saved config that cannot work   (ValueError)
     ├── ModelError          a model or tokenizer that cannot be used for echo                     (ValueError)
     │   └── ModelUnavailableError   the built-in model cannot be had on this machine              (OSError)
+    ├── InputError          a file, a row or an option of the command line that cannot be used    (ValueError)
     ├── TruncationError     a text is longer than ``max_length`` and ``on_truncate="error"``      (ValueError)
     ├── NumericalError      the model produced NaN or infinity                                    (ArithmeticError)
     └── WorkerError         a worker process of ``devices`` could not do its work                 (RuntimeError)
@@ -25,6 +26,7 @@ from types import FrameType
 __all__ = [
     "ConfigError",
     "EchoError",
+    "InputError",
     "ModelError",
     "ModelUnavailableError",
     "NumericalError",
@@ -42,6 +44,10 @@ class EchoError(Exception):
 
 class ConfigError(EchoError, ValueError):
     """A template, layer choice, pooling, preset or saved config that cannot work."""
+
+
+class InputError(EchoError, ValueError):
+    """A file, a row or an option cannot be used; the message says which, why, and what to do."""
 
 
 class ModelError(EchoError, ValueError):

@@ -10,7 +10,7 @@ from .errors import ConfigError
 from .modules import write_modules
 
 if TYPE_CHECKING:
-    from .runtime import Runtime
+    from echo_embeddings.engine.runtime import Runtime
 
 __all__ = ["folder_at", "save"]
 
@@ -33,7 +33,7 @@ def save(folder: Path, runtime: Runtime) -> None:
     Raises:
         ConfigError: the weights are in int8.
     """
-    from .int8 import require_savable
+    from echo_embeddings.model.int8 import require_savable
 
     require_savable(runtime.backbone.model)
     layers = runtime.backbone.layers

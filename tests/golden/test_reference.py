@@ -5,10 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.conftest import cosines
 
-from echo_embeddings import EchoConfig, EchoEncoder, builtin
-from echo_embeddings.template import TEMPLATES
+from echo_embeddings import EchoConfig, EchoEncoder
+from echo_embeddings.model import builtin
+from echo_embeddings.text.template import TEMPLATES
+from tests.conftest import cosines
 
 REFERENCE = json.loads((Path(__file__).parent / "reference_echo.json").read_text(encoding="utf-8"))
 CASES = {

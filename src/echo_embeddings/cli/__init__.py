@@ -10,8 +10,8 @@ __all__ = ["main"]
 def main() -> None:
     """Run ``echo-embeddings``; always leaves by ``SystemExit``."""
     try:
-        from .app import app
-        from .output import plain_warnings
+        from echo_embeddings.cli.app import app
+        from echo_embeddings.cli.output import plain_warnings
     except ImportError as error:
         if (error.name or "").split(".")[0] not in ("typer", "rich"):
             raise  # a fault of ours must not be mistaken for a missing package

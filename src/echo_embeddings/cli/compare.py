@@ -12,10 +12,10 @@ import typer
 from rich.table import Table
 
 from echo_embeddings import EchoConfig, EchoEncoder
+from echo_embeddings.errors import InputError
+from echo_embeddings.evaluation.datasets import Dataset, open_dataset
 
 from . import options, output
-from .datasets import Dataset, open_dataset
-from .errors import InputError
 from .options import Role
 
 __all__ = ["compare"]

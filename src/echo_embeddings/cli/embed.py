@@ -13,13 +13,13 @@ import numpy as np
 import typer
 
 from echo_embeddings import __version__
+from echo_embeddings.data.checkpoints import Shards
+from echo_embeddings.data.files import digest, require_target, whole_file
+from echo_embeddings.data.tables import Table, open_table
+from echo_embeddings.extras import require
 
 from . import options, output
-from .errors import require
-from .files import digest, require_target, whole_file
 from .options import Role
-from .shards import Shards
-from .tables import Table, open_table
 
 if TYPE_CHECKING:
     from echo_embeddings import EchoEncoder
@@ -86,14 +86,14 @@ def _schema(table: Table, target: Path) -> Any:
     if target.suffix.lower() == ".npy":
         return None
     require("pyarrow", "parquet", "writing parquet")
-    from .arrow import output_schema
+    from echo_embeddings.data.parquet import output_schema
 
     return output_schema(table)
 
 
 def _precision(device: str | None, dtype: str) -> str:
     """Where and in what numbers the model runs: windows of one and the other must not be mixed."""
-    from echo_embeddings.loading import pick_device, pick_dtype
+    from echo_embeddings.model.loading import pick_device, pick_dtype
 
     place = pick_device(device)
     weights = ", int8 weights" if dtype == "int8" else ""
@@ -118,7 +118,7 @@ def _assemble(target: Path, table: Table, schema: Any, shards: Shards) -> None:
                 for vectors in shards.windows():
                     file.write(np.ascontiguousarray(vectors, dtype="<f4").tobytes())
         else:
-            from .arrow import write_parquet
+            from echo_embeddings.data.parquet import write_parquet
 
             write_parquet(path, table, schema, shards)
 

@@ -11,10 +11,11 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
+from echo_embeddings.data.passages import Passage, read_passages
+from echo_embeddings.extras import require
+from echo_embeddings.search.index import require_replaceable, save_index
+
 from . import options, output
-from .corpus import Passage, read_passages
-from .errors import require
-from .store import require_replaceable, save_index
 
 if TYPE_CHECKING:
     from echo_embeddings import EchoEncoder

@@ -9,9 +9,11 @@ from typing import Annotated
 
 import typer
 
+from echo_embeddings.data.files import require_target
+from echo_embeddings.errors import InputError
+from echo_embeddings.extras import importing_training
+
 from . import options, output
-from .errors import InputError, importing_training
-from .files import require_target
 
 __all__ = ["mine"]
 

@@ -7,10 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
-from echo_embeddings import EchoConfig, EchoEncoder, builtin, packaged
+from echo_embeddings import EchoConfig, EchoEncoder
+from echo_embeddings.config import presets
+from echo_embeddings.errors import InputError
+from echo_embeddings.model import builtin
 
 from . import options, output
-from .errors import InputError
 
 __all__ = ["app", "info", "pull"]
 
@@ -82,7 +84,7 @@ def _facts(model: str, config: EchoConfig) -> dict[str, Any]:
 def _adapter(config: EchoConfig) -> str | None:
     """The packaged adapter with the beginning of its digest, which tells versions apart."""
     name = config.packaged_adapter
-    return None if name is None else f"{name} (packaged, {packaged.digest(name)[:12]})"
+    return None if name is None else f"{name} (packaged, {presets.digest(name)[:12]})"
 
 
 def _weights_config(model: str) -> Any:

@@ -12,10 +12,11 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from echo_embeddings import EchoConfig, EchoEncoder, builtin
+from echo_embeddings import EchoConfig, EchoEncoder
+from echo_embeddings.errors import InputError
+from echo_embeddings.model import builtin
 
 from . import output
-from .errors import InputError
 
 __all__ = [
     "Config",

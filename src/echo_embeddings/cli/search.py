@@ -10,9 +10,10 @@ import typer
 from rich.padding import Padding
 from rich.text import Text
 
+from echo_embeddings.errors import InputError
+from echo_embeddings.search.index import Hit, Index
+
 from . import options, output
-from .errors import InputError
-from .store import Hit, Index
 
 __all__ = ["search"]
 

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
+from echo_embeddings.extras import importing_training
+
 from . import options, output
-from .errors import importing_training
 
 __all__ = ["train"]
 

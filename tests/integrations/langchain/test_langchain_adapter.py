@@ -12,10 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from pydantic import ValidationError
-from tests.conftest import cosines
 
 from echo_embeddings import ConfigError, EchoConfig, EchoEncoder, ModelError
 from langchain_echo_embeddings import EchoEmbeddings
+from tests.conftest import cosines
 
 QUERY = "When does the boat\nto the island leave?"
 

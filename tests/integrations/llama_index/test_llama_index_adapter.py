@@ -14,10 +14,10 @@ import pytest
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.storage.kvstore import SimpleKVStore
 from pydantic import ValidationError
-from tests.conftest import cosines
 
 from echo_embeddings import ConfigError, EchoConfig, EchoEncoder, ModelError
 from llama_index.embeddings.echo import EchoEmbedding
+from tests.conftest import cosines
 
 QUERY = "When does the boat\nto the island leave?"
 

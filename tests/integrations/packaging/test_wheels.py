@@ -52,11 +52,11 @@ def test_the_core_has_its_presets_with_their_adapter(adapter_of_default, tmp_pat
         shutil.copy(ROOT / name, project)
     adapter = {"adapter_config.json", "adapter_model.safetensors"}
     for name in adapter:
-        shutil.copy(adapter_of_default / name, project / package / "presets" / "default")
+        shutil.copy(adapter_of_default / name, project / package / "config" / "presets" / "default")
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path, project]
     subprocess.run(command, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
-    shipped = {name.removeprefix("echo_embeddings/presets/") for name in names(wheel) if "/presets/" in name}
+    shipped = {name.removeprefix("echo_embeddings/config/presets/") for name in names(wheel) if "/presets/" in name}
     fitted = {"echo_config.json", "echo_transforms.safetensors"}
     assert shipped >= {f"zero-shot/{name}" for name in fitted} | {f"default/{name}" for name in fitted | adapter}
     requirements = [line for line in metadata(wheel).splitlines() if line.startswith("Requires-Dist")]

@@ -1,10 +1,10 @@
 """Tiny encoders with the built-in model's tokenizer, for what needs no real weights."""
 
 import pytest
-from tests.architectures import tiny
 from transformers import AutoTokenizer
 
 from echo_embeddings import EchoConfig, EchoEncoder
+from tests.architectures import tiny
 
 
 @pytest.fixture(scope="session")

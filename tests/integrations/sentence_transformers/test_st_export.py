@@ -9,11 +9,11 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling
-from tests.conftest import cosines
 from transformers import AutoModel, AutoTokenizer
 
 from echo_embeddings import ConfigError, EchoConfig, EchoEncoder, ModelError, Template
 from sentence_transformers_echo import export_stock, from_encoder
+from tests.conftest import cosines
 
 LAST = EchoConfig.preset("echo").replace(pooling="last", exit_layer=0.5, final_norm=True)
 LONG = "Every ferry of the harbour leaves at dawn or not at all, said the harbour master. " * 30

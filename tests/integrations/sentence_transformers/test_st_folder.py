@@ -13,10 +13,10 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling
-from tests.conftest import TEXTS, cosines
 
 from echo_embeddings import ConfigError, EchoConfig, EchoEncoder, ModelError
 from sentence_transformers_echo import EchoModule, from_encoder, load, save
+from tests.conftest import TEXTS, cosines
 
 PROJECT = Path(__file__).parents[3] / "integrations" / "sentence-transformers"
 

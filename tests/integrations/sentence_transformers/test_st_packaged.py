@@ -8,11 +8,12 @@ import peft
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
-from tests.conftest import cosines
 from transformers import AutoModel, AutoTokenizer
 
-from echo_embeddings import ConfigError, EchoConfig, EchoEncoder, Project, builtin
+from echo_embeddings import ConfigError, EchoConfig, EchoEncoder, Project
+from echo_embeddings.model import builtin
 from sentence_transformers_echo import EchoModule, from_encoder, load, save
+from tests.conftest import cosines
 
 
 def everyone(folder, dtype):

@@ -9,7 +9,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Dense, Normalize
 
 from echo_embeddings import Project
-from echo_embeddings.vectors import unit
+from echo_embeddings.vectors.normalize import unit
 from sentence_transformers_echo import from_encoder
 from sentence_transformers_echo.training.losses import RankDistillLoss
 from sentence_transformers_echo.training.samplers import RANKED, NeighbourBatchSampler, pick

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from echo_embeddings import Project
-from echo_embeddings.vectors import unit
+from echo_embeddings.vectors.normalize import unit
 from sentence_transformers_echo.training.ranking import ranked
 
 

@@ -11,17 +11,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
-from tests.architectures import tiny
-from tests.conftest import cosines
 from typer.testing import CliRunner
 
 from echo_embeddings import ConfigError, EchoConfig, EchoEncoder, Lexical, Standardize
 from echo_embeddings.cli.app import app
-from echo_embeddings.cli.errors import InputError
-from echo_embeddings.vectors import unit
+from echo_embeddings.errors import InputError
+from echo_embeddings.vectors.normalize import unit
 from sentence_transformers_echo import export_stock, load
 from sentence_transformers_echo.training import Data, Lora, Recipe, mine, student, train
 from sentence_transformers_echo.training import data as rows
+from tests.architectures import tiny
+from tests.conftest import cosines
 
 PAIRS = [
     ("When does the ferry leave?", "The boat to the island departs at six in the morning."),

@@ -11,11 +11,11 @@ from sentence_transformers.sentence_transformer.losses import (
     MatryoshkaLoss,
     MultipleNegativesRankingLoss,
 )
-from tests.conftest import cosines
 from torch.nn.functional import cosine_similarity, cross_entropy
 
 from echo_embeddings import EchoConfig, EchoEncoder
 from sentence_transformers_echo import from_encoder, load, save
+from tests.conftest import cosines
 
 # Columns of unlike lengths, so that mini-batches are trimmed and columns padded.
 ANCHORS = [

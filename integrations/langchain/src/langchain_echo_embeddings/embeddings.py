@@ -16,8 +16,9 @@ from pydantic import (
     field_validator,
 )
 
-from echo_embeddings import EchoConfig, Embedder, builtin
-from echo_embeddings.handle import MAKING, Handle
+from echo_embeddings import EchoConfig, Embedder
+from echo_embeddings.frameworks import MAKING, Handle
+from echo_embeddings.model import builtin
 
 __all__ = ["EchoEmbeddings"]
 

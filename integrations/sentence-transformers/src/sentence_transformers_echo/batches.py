@@ -17,11 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from echo_embeddings import batching
-from echo_embeddings.backbone import Batch
-from echo_embeddings.template import Template
-from echo_embeddings.tokenization import Ids, Layout
-from echo_embeddings.transform import Transform
+from echo_embeddings.engine import batching
+from echo_embeddings.forward.backbone import Batch
+from echo_embeddings.text.template import Template
+from echo_embeddings.text.tokenizer import Ids, Layout
+from echo_embeddings.vectors.transforms import Transform
 
 __all__ = [
     "WORDS",

@@ -20,8 +20,8 @@ from torch import nn
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from echo_embeddings import ConfigError, EchoEncoder, ModelError, Template
-from echo_embeddings.runtime import Runtime
-from echo_embeddings.tokenization import Layout
+from echo_embeddings.engine.runtime import Runtime
+from echo_embeddings.text.tokenizer import Layout
 
 from .module import EchoModule
 

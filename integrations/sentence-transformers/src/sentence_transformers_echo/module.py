@@ -18,12 +18,12 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from echo_embeddings import EchoConfig, Lexical
-from echo_embeddings.config import CONFIG_FILE
-from echo_embeddings.inputs import checked
-from echo_embeddings.pooling import POOLINGS
-from echo_embeddings.runtime import Runtime
-from echo_embeddings.tokenization import Content
-from echo_embeddings.truncation import Cuts, Truncated
+from echo_embeddings.config.config import CONFIG_FILE
+from echo_embeddings.engine.runtime import Runtime
+from echo_embeddings.forward.pooling import POOLINGS
+from echo_embeddings.text.inputs import checked
+from echo_embeddings.text.tokenizer import Content
+from echo_embeddings.text.truncation import Cuts, Truncated
 
 from . import batches, card, weights
 

@@ -8,9 +8,10 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from echo_embeddings import EchoConfig, builtin
-from echo_embeddings.config import Layers
-from echo_embeddings.source import Source
+from echo_embeddings import EchoConfig
+from echo_embeddings.config.config import Layers
+from echo_embeddings.model import builtin
+from echo_embeddings.model.spec import Source
 
 __all__ = ["in_numbers", "load"]
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from echo_embeddings import __version__, builtin
+from echo_embeddings import __version__
+from echo_embeddings.model import builtin
 
 from .recipe import Recipe
 

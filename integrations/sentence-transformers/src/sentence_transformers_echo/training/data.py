@@ -11,8 +11,8 @@ from pathlib import Path
 from datasets import Dataset
 
 from echo_embeddings import ConfigError
-from echo_embeddings.cli.errors import InputError
-from echo_embeddings.cli.tables import Row, checked, open_table
+from echo_embeddings.data.tables import Row, checked, open_table
+from echo_embeddings.errors import InputError
 
 __all__ = ["LOSSES", "TAUGHT", "Data", "read"]
 

@@ -11,7 +11,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.evaluation import SentenceEvaluator
 
 from echo_embeddings import ConfigError
-from echo_embeddings.cli.datasets import Dataset, open_dataset
+from echo_embeddings.evaluation.datasets import Dataset, open_dataset
 
 __all__ = ["Judge"]
 

@@ -9,7 +9,7 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 from torch.nn import functional
 
-from echo_embeddings.transform import Project
+from echo_embeddings.vectors.transforms import Project
 
 from .ranking import divergence
 from .student import computing_in_half

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from echo_embeddings.transform import Project
-from echo_embeddings.vectors import Vectors, unit
+from echo_embeddings.types import Vectors
+from echo_embeddings.vectors.normalize import unit
+from echo_embeddings.vectors.transforms import Project
 
 __all__ = ["descend", "divergence", "ranked"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from echo_embeddings import ConfigError, EchoConfig
-from echo_embeddings.config import require_whole
+from echo_embeddings.config.config import require_whole
 
 from .data import TAUGHT, Data
 

@@ -20,10 +20,12 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Dense, Normalize
 from torch import nn
 
-from echo_embeddings import ConfigError, EchoConfig, EchoEncoder, builtin, packaged
-from echo_embeddings.compiling import compile_layers
-from echo_embeddings.loading import pick_device
-from echo_embeddings.transform import Project, Standardize, Transform
+from echo_embeddings import ConfigError, EchoConfig, EchoEncoder
+from echo_embeddings.config import presets
+from echo_embeddings.forward.speed.compiled import compile_layers
+from echo_embeddings.model import builtin
+from echo_embeddings.model.loading import pick_device
+from echo_embeddings.vectors.transforms import Project, Standardize, Transform
 from sentence_transformers_echo.folder import from_encoder
 from sentence_transformers_echo.module import EchoModule
 
@@ -131,10 +133,10 @@ def computing_in_half(model: SentenceTransformer) -> Iterator[None]:
 @torch.no_grad()
 def _go_on_from(folder: Path, module: EchoModule, *, keeps_map: bool) -> None:
     """Give fresh adapters the weights of trained ones. Layers that those did not have stay fresh."""
-    path = folder / packaged.ADAPTER_WEIGHTS
+    path = folder / presets.ADAPTER_WEIGHTS
     if not path.is_file():
         raise ConfigError(
-            f"lora: start={str(folder)!r} has no {packaged.ADAPTER_WEIGHTS}; give a trained adapter's folder"
+            f"lora: start={str(folder)!r} has no {presets.ADAPTER_WEIGHTS}; give a trained adapter's folder"
         )
     saved: dict[str, Any] = load_file(path)
     # A saved name has the adapter's name taken out and peft's own in front.

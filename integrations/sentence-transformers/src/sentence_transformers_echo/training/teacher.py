@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
 from echo_embeddings import ConfigError
-from echo_embeddings.vectors import unit
+from echo_embeddings.vectors.normalize import unit
 
 __all__ = ["Vectors", "load", "targets"]
 

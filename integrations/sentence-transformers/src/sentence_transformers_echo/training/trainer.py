@@ -28,7 +28,7 @@ from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import get_last_checkpoint
 
 from echo_embeddings import ConfigError, TruncationWarning
-from echo_embeddings.transform import Project
+from echo_embeddings.vectors.transforms import Project
 
 from . import student
 from .card import write_card

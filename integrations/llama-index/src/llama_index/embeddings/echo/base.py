@@ -10,8 +10,9 @@ from llama_index.core.base.embeddings.base import BaseEmbedding
 from pydantic import ConfigDict, Field, InstanceOf, PrivateAttr, SkipValidation, field_serializer
 from typing_extensions import Self
 
-from echo_embeddings import EchoConfig, Embedder, builtin
-from echo_embeddings.handle import MAKING, Handle
+from echo_embeddings import EchoConfig, Embedder
+from echo_embeddings.frameworks import MAKING, Handle
+from echo_embeddings.model import builtin
 
 __all__ = ["EchoEmbedding"]
 

@@ -1,0 +1,201 @@
+"""The two kinds of data that ``compare`` reads: judged pairs, and a folder in BEIR's layout."""
+
+from __future__ import annotations
+
+import csv
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from echo_embeddings.data.tables import lines
+from echo_embeddings.errors import InputError
+from echo_embeddings.extras import require
+
+from .metrics import ndcg_at_10, spearman
+
+__all__ = ["Dataset", "Pairs", "Retrieval", "open_dataset"]
+
+Embed = Callable[[list[str]], NDArray[np.float32]]
+
+
+class Dataset(ABC):
+    """Something that embeddings can be judged by."""
+
+    metric: ClassVar[str]
+
+    @property
+    @abstractmethod
+    def size(self) -> str:
+        """What it holds, in words."""
+
+    @property
+    @abstractmethod
+    def texts(self) -> tuple[list[str], list[str]]:
+        """The distinct texts to embed, as documents and as queries."""
+
+    @abstractmethod
+    def score(self, documents: NDArray[np.float32], queries: NDArray[np.float32]) -> float:
+        """100 times the metric, given the vectors of :attr:`texts`."""
+
+
+@dataclass(frozen=True)
+class Pairs(Dataset):
+    """Pairs of sentences, and how alike people found them. Both go through the document template."""
+
+    scores: list[float]
+    first: list[str]
+    second: list[str]
+    metric: ClassVar[str] = "Spearman"
+
+    @property
+    def size(self) -> str:
+        """The number of pairs."""
+        return f"{len(self.scores)} pairs"
+
+    @property
+    def texts(self) -> tuple[list[str], list[str]]:
+        """Both sides of every pair, as documents."""
+        return list(dict.fromkeys(self.first + self.second)), []
+
+    def score(self, documents: NDArray[np.float32], queries: NDArray[np.float32]) -> float:  # noqa: ARG002 - has none
+        """Spearman x100 of the cosines with the judgements."""
+        row = {text: i for i, text in enumerate(self.texts[0])}
+        a, b = documents[[row[text] for text in self.first]], documents[[row[text] for text in self.second]]
+        return 100 * spearman(np.einsum("nd,nd->n", a, b), self.scores)
+
+
+@dataclass(frozen=True)
+class Retrieval(Dataset):
+    """Queries, documents, and which of them belong together."""
+
+    documents: dict[str, str]
+    queries: dict[str, str]
+    judgements: dict[str, dict[str, int]]
+    metric: ClassVar[str] = "nDCG@10"
+
+    @property
+    def size(self) -> str:
+        """The numbers of queries and documents."""
+        return f"{len(self.judgements)} queries, {len(self.documents)} documents"
+
+    @property
+    def texts(self) -> tuple[list[str], list[str]]:
+        """The documents, and the queries that are judged."""
+        asked = [self.queries[query] for query in self.judgements]
+        return list(dict.fromkeys(self.documents.values())), list(dict.fromkeys(asked))
+
+    def score(self, documents: NDArray[np.float32], queries: NDArray[np.float32]) -> float:
+        """Mean nDCG@10 x100 over the judged queries."""
+        found, asked = ({text: i for i, text in enumerate(texts)} for texts in self.texts)
+        ids, rows = list(self.documents), [found[text] for text in self.documents.values()]
+        values = [
+            ndcg_at_10((documents @ queries[asked[self.queries[query]]])[rows], ids, relevance)
+            for query, relevance in self.judgements.items()
+        ]
+        return 100 * float(np.mean(values))
+
+
+def open_dataset(path: Path, limit: int | None) -> Dataset:
+    """Read pairs (a file) or a BEIR folder.
+
+    Args:
+        path: the file or folder.
+        limit: use this many pairs; or this many queries, with their relevant documents and, of the others, as many as
+            make ten times the limit (which makes the task easier).
+
+    Raises:
+        InputError: it cannot be read as either.
+    """
+    if path.is_dir():
+        return _read_beir(path, limit)
+    if path.suffix.lower() not in (".tsv", ".csv"):
+        raise InputError(f"{path}: give a .tsv or .csv of score,sentence1,sentence2, or a folder in BEIR's layout")
+    return _read_pairs(path, limit)
+
+
+def _read_pairs(path: Path, limit: int | None) -> Pairs:
+    require("scipy", "cli", "comparing on pairs")
+    scores: list[float] = []
+    first: list[str] = []
+    second: list[str] = []
+    for place, row in _records(path, ("score", "sentence1", "sentence2")):
+        if len(scores) == limit:
+            break
+        scores.append(_number(row["score"], place, "score"))
+        first.append(row["sentence1"])
+        second.append(row["sentence2"])
+    if len(set(scores)) < 2:
+        raise InputError(f"{path} has {len(scores)} pairs, and not two different scores: there is nothing to rank")
+    return Pairs(scores, first, second)
+
+
+def _read_beir(folder: Path, limit: int | None) -> Retrieval:
+    qrels = folder / "qrels" / "test.tsv"
+    for path in (folder / "corpus.jsonl", folder / "queries.jsonl", qrels):
+        if not path.is_file():
+            raise InputError(
+                f"{folder} has no {path.relative_to(folder)}; BEIR's layout is corpus.jsonl, queries.jsonl and "
+                "qrels/test.tsv"
+            )
+    documents = {id_: f"{row.get('title') or ''} {text}".strip() for id_, text, row in _texts(folder / "corpus.jsonl")}
+    queries = {id_: text for id_, text, _ in _texts(folder / "queries.jsonl")}
+    judgements: dict[str, dict[str, int]] = {}
+    for place, row in _records(qrels, ("query-id", "corpus-id", "score")):
+        query, document = row["query-id"], row["corpus-id"]
+        if query not in queries:
+            raise InputError(f"{place}: there is no query {query!r} in queries.jsonl")
+        judgements.setdefault(query, {})[document] = int(_number(row["score"], place, "score"))
+    judgements = dict(list(judgements.items())[:limit])
+    if not judgements or not documents:
+        raise InputError(f"{folder} has {len(judgements)} judged queries and {len(documents)} documents")
+    return Retrieval(_limited(documents, judgements, limit), queries, judgements)
+
+
+def _limited(documents: dict[str, str], judgements: dict[str, dict[str, int]], limit: int | None) -> dict[str, str]:
+    if limit is None:
+        return documents
+    judged = {document for relevance in judgements.values() for document, gain in relevance.items() if gain > 0}
+    others = [document for document in documents if document not in judged]
+    kept = judged | set(others[: max(10 * limit - len(judged), 0)])
+    return {document: text for document, text in documents.items() if document in kept}
+
+
+def _texts(path: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for number, line in lines(path):
+        if line.isspace():
+            continue
+        try:
+            row = json.loads(line)
+            yield str(row["_id"]), str(row["text"]), row
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{path}:{number}: this line is not an object with _id and text ({error!r})") from error
+
+
+def _records(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[str, dict[str, str]]]:
+    """Rows with a header. TSV has no quoting: a quotation mark there is a quotation mark."""
+    tabs = path.suffix.lower() == ".tsv"
+    text = (line for _, line in lines(path))
+    reader = csv.reader(text, delimiter="\t", quoting=csv.QUOTE_NONE) if tabs else csv.reader(text, strict=True)
+    header = next(reader, [])
+    if missing := [column for column in columns if column not in header]:
+        raise InputError(f"{path}: there is no column {missing[0]!r} in its first line; it wants {', '.join(columns)}")
+    for cells in reader:
+        if not cells:
+            continue
+        place = f"{path}:{reader.line_num}"
+        if len(cells) != len(header):
+            raise InputError(f"{place}: this row has {len(cells)} cells, but the header has {len(header)}")
+        yield place, dict(zip(header, cells, strict=True))
+
+
+def _number(cell: str, place: str, column: str) -> float:
+    try:
+        return float(cell)
+    except ValueError:
+        raise InputError(f"{place}: {column} is {cell!r}, not a number") from None

@@ -1,0 +1,224 @@
+"""Sequences of several lengths in one row, without padding: for GPUs, whose attention kernels know where each ends.
+
+Transformers' own arguments for flash attention (``cu_seq_lens_q`` and so on) say where that is, so a model loaded with
+``attn_implementation="flash_attention_2"`` packs as it is. One on torch's attention gets ``"echo_packed"``, which is
+torch's own kernel for sequences of several lengths. Whether a model heeds any of this is tried out before it is relied
+on (:func:`agrees`): an architecture that drops the arguments would let texts see each other.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
+from functools import lru_cache
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from transformers import AttentionInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+
+from echo_embeddings.forward.transfer import sent
+from echo_embeddings.text.tokenizer import Ids
+
+from . import block_attention
+
+__all__ = ["NAME", "agrees", "arguments", "is_used_on", "pooled", "register", "running", "spans", "unpack", "use_on"]
+
+NAME = "echo_packed"
+_FLASH = ("flash_attention_2", "flash_attention_3")
+#: Cosine between a packed and a plain pass in half precision; texts that see each other are far below.
+_ALIKE = 0.99
+#: Not cuDNN's, which on a Hopper GPU comes first and compiles a kernel for every new shape: batches of texts have
+#: new ones all the time, and a training step took 1.9 s where 0.4 will do (docs/log.md, 2026-11-26).
+_BACKENDS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+_is_packed = ContextVar("echo_embeddings_is_packed", default=False)
+
+
+def use_on(model: PreTrainedModel) -> None:
+    """Let a model on a GPU take packed sequences, if it would use torch's fused attention in half precision."""
+    if model.device.type == "cuda" and model.dtype != torch.float32 and model.config._attn_implementation == "sdpa":
+        register(model)
+
+
+def register(model: PreTrainedModel) -> None:
+    """Let a model attend as ``NAME`` says; what is not packed goes to torch's attention as before."""
+    AttentionInterface.register(NAME, _forward)
+    AttentionMaskInterface.register(NAME, _mask_for)
+    model.set_attn_implementation(NAME)
+
+
+def is_used_on(model: PreTrainedModel) -> bool:
+    """Whether a model's attention takes packed sequences, in all layers and without a window."""
+    implementation = model.config.get_text_config()._attn_implementation
+    return implementation in (NAME, *_FLASH) and not block_attention.is_windowed(model)
+
+
+def agrees(packed: Sequence[Tensor], plain: Sequence[Tensor]) -> bool:
+    """Whether two passes over the same texts, packed and one by one, gave the same vectors."""
+    pairs = zip(packed, plain, strict=True)
+    return all(bool((functional.cosine_similarity(a.float(), b.float(), dim=-1) > _ALIKE).all()) for a, b in pairs)
+
+
+@contextmanager
+def running(*, packed: bool) -> Iterator[None]:
+    """While a pass runs: whether no mask is wanted, because the kernel is told where sequences end."""
+    token = _is_packed.set(packed)
+    try:
+        yield
+    finally:
+        _is_packed.reset(token)
+
+
+def arguments(lengths: Sequence[int], device: torch.device) -> dict[str, Any]:
+    """What transformers wants beside the ids of one row that holds sequences of these lengths."""
+    ends = sent(np.cumsum([0, *lengths], dtype=np.int32), device)
+    longest = max(lengths)
+    return {
+        "position_ids": sent(spans(np.zeros_like(lengths), np.array(lengths))[None], device),
+        "cu_seq_lens_q": ends,
+        "cu_seq_lens_k": ends,
+        "max_length_q": longest,
+        "max_length_k": longest,
+    }
+
+
+def spans(starts: Ids, counts: Ids) -> Ids:
+    """Of runs of so many numbers that begin at these ones, all numbers in a row: of 3, 8 and 2, 3, 3 4 8 9 10."""
+    ends = np.cumsum(counts)
+    return np.repeat(starts - (ends - counts), counts) + np.arange(ends[-1])
+
+
+def unpack(
+    hidden: Float[Tensor, "one tokens dim"], places: Int[Tensor, " places"], counts: Sequence[int]
+) -> tuple[Float[Tensor, "batch most dim"], Bool[Tensor, "batch most"]]:
+    """The pooled states of a row, a padded row for each of its sequences, and which of them are its own.
+
+    Args:
+        hidden: states of the row.
+        places: where in it pooled tokens stand.
+        counts: how many of them each sequence has; known to the host, which need not wait for the device.
+    """
+    own = np.array(counts)[:, None]
+    columns, ends = np.arange(max(counts)), np.cumsum(counts)[:, None]
+    index = np.minimum(ends - own + columns, ends[-1] - 1)
+    states = hidden[0].index_select(0, places)[sent(index, hidden.device)]
+    return states, sent(columns < own, hidden.device)
+
+
+def pooled(
+    pooling: Callable[[Tensor, Tensor], Tensor],
+    hidden: Float[Tensor, "one tokens dim"],
+    places: Int[Tensor, " places"],
+    counts: Sequence[int],
+) -> Float[Tensor, "batch dim"]:
+    """Pool each sequence of a row; arguments as for :func:`unpack`.
+
+    In portions: a long text and a thousand short ones would need a thousand times the long one's memory.
+    """
+    vectors, place = [], 0
+    for start, end in pairwise(_portions(counts, hidden.shape[1])):
+        own = counts[start:end]
+        vectors.append(pooling(*unpack(hidden, places[place : place + sum(own)], own)))
+        place += sum(own)
+    return torch.cat(vectors)
+
+
+def _portions(counts: Sequence[int], most: int) -> list[int]:
+    """Where to cut sequences so that those between two cuts, padded, are at most so many tokens, or are one."""
+    cuts, longest = [0], 0
+    for i, count in enumerate(counts):
+        longest = max(longest, count)
+        if (i - cuts[-1] + 1) * longest > most and i > cuts[-1]:
+            cuts.append(i)
+            longest = count
+    return [*cuts, len(counts)]
+
+
+def _mask_for(**options: Any) -> Tensor | None:
+    """As transformers asks for a mask: none for a packed pass, which it would show as one of tokens by tokens."""
+    mask: Tensor | None = None if _is_packed.get() else sdpa_mask(**options)
+    return mask
+
+
+def _forward(
+    module: torch.nn.Module,
+    query: Float[Tensor, "one heads tokens dim"],
+    key: Float[Tensor, "one kv_heads tokens dim"],
+    value: Float[Tensor, "one kv_heads tokens dim"],
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    cu_seq_lens_q: Tensor | None = None,
+    max_length_q: int | None = None,
+    **options: Any,
+) -> tuple[Tensor, None]:
+    """As transformers calls it."""
+    if cu_seq_lens_q is None or max_length_q is None:
+        found: tuple[Tensor, None]
+        with sdpa_kernel(_BACKENDS) if query.is_cuda else nullcontext():
+            found = sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **options)
+        return found
+    return _apart(query, key, value, cu_seq_lens_q, max_length_q, scaling), None
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # how to call the kernel is found out by looking at it
+def _apart(
+    query: Tensor, key: Tensor, value: Tensor, ends: Tensor, longest: int, scaling: float | None
+) -> Float[Tensor, "one tokens heads dim"]:
+    """Attention within each sequence of a row."""
+    attend = _kernel if query.is_cuda else _one_by_one
+    query, key, value = (part[0].transpose(0, 1) for part in (query, key, value))
+    return attend(query, key, value, ends, longest, scaling)[None]
+
+
+@lru_cache(maxsize=1)
+def _parameters(function: Callable[..., Any]) -> frozenset[str]:
+    """Names of what a function takes; every layer asks."""
+    return frozenset(inspect.signature(function).parameters)
+
+
+def _kernel(
+    query: Tensor, key: Tensor, value: Tensor, ends: Tensor, longest: int, scaling: float | None
+) -> Float[Tensor, "tokens heads dim"]:
+    """On ``[tokens, heads, dim]``. The window keeps each token from those behind it; torch 2.10 knows less of this."""
+    from torch.nn.attention.varlen import varlen_attn  # since torch 2.10
+
+    known = _parameters(varlen_attn)
+    options: dict[str, Any] = {"window_size": (-1, 0)} if "window_size" in known else {"is_causal": True}
+    if query.shape[1] != key.shape[1]:
+        if "enable_gqa" in known:
+            options["enable_gqa"] = True
+        else:
+            key, value = (part.repeat_interleave(query.shape[1] // part.shape[1], dim=1) for part in (key, value))
+    if "scale" in known:
+        options["scale"] = scaling
+    elif scaling is not None:
+        query = query * (scaling * query.shape[-1] ** 0.5)
+    states: Any = varlen_attn(query, key, value, ends, ends, longest, longest, **options)
+    done: Tensor = states
+    return done
+
+
+def _one_by_one(
+    query: Tensor, key: Tensor, value: Tensor, ends: Tensor, longest: int, scaling: float | None
+) -> Float[Tensor, "tokens heads dim"]:
+    """The same without a kernel, on a processor."""
+    del longest
+    lengths = ends.diff().tolist()
+    texts = zip(torch.split(query, lengths), torch.split(key, lengths), torch.split(value, lengths), strict=True)
+    return torch.cat([_alone(*text, scaling) for text in texts])
+
+
+def _alone(query: Tensor, key: Tensor, value: Tensor, scaling: float | None) -> Float[Tensor, "tokens heads dim"]:
+    q, k, v = (states.transpose(0, 1)[None] for states in (query, key, value))
+    attended = functional.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling, enable_gqa=True)
+    return attended[0].transpose(0, 1)

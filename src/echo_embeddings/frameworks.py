@@ -1,0 +1,118 @@
+"""The encoder behind an adapter: made from its fields, loaded late, named for caches. Knows no framework."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Any
+
+from echo_embeddings.engine.awaited import Batcher
+
+from .encoder import EchoEncoder
+from .model import builtin
+from .types import Embedder
+
+__all__ = ["MAKING", "Handle"]
+
+Vectors = list[list[float]]  # plain floats, as both frameworks want them
+
+# The fields of an adapter that say how its encoder is made.
+MAKING = frozenset(
+    ["model_name", "config", "adapter", "device", "dtype", "on_truncate", "model_kwargs", "cache_folder", "dimensions"]
+)
+
+
+class Handle:
+    """Made at once, loaded at the first text. Copies share it; a pickle loads the weights again.
+
+    Args:
+        encoder: an embedder that is there already, or ``None``.
+        fields: those of :data:`MAKING` that the user has set.
+        query_kwargs: for every ``encode_queries``.
+
+    Raises:
+        ConfigError: a field cannot work.
+        ValueError: ``encoder`` is none, or there are both an encoder and fields that make one.
+    """
+
+    def __init__(self, encoder: Embedder | None, fields: dict[str, Any], query_kwargs: dict[str, Any]) -> None:
+        self._arguments = (encoder, fields, query_kwargs)
+        self._encoder = _made(fields) if encoder is None else _checked(encoder, fields)
+        self._query_kwargs = query_kwargs
+        self.aquery, self.adocument = Batcher(self.queries), Batcher(self.documents)
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return str(getattr(self._encoder, "model_name", type(self._encoder).__name__))
+
+    def documents(self, texts: list[str], **kwargs: Any) -> Vectors:
+        """Vectors of what is searched in."""
+        vectors: Vectors = self._encoder.encode_documents(_listed(texts), **kwargs).tolist()
+        return vectors
+
+    def queries(self, texts: list[str]) -> Vectors:
+        """Vectors of what is searched for."""
+        vectors: Vectors = self._encoder.encode_queries(_listed(texts), **self._query_kwargs).tolist()
+        return vectors
+
+    def namespace(self, role: str) -> str:
+        """A prefix for cache keys, safe as a file name: another one wherever vectors may be others.
+
+        Raises:
+            ValueError: nothing is known of the embedder but its class.
+        """
+        embedder = self._encoder
+        if isinstance(embedder, EchoEncoder):
+            vectors = embedder.fingerprint()
+        elif (vectors := repr(embedder)) == object.__repr__(embedder):
+            raise ValueError(
+                f"nothing tells one {self.name} from another, so its vectors must not be cached under this name; give "
+                "the class a __repr__ that says what its vectors depend on, or turn the cache off"
+            )
+        instruction = self._query_kwargs.get("instruction") if role == "query" else None
+        digest = hashlib.sha256(repr((self.name, vectors, instruction)).encode()).hexdigest()
+        return f"{re.sub(r'[^A-Za-z0-9]+', '-', self.name)}-{digest[:24]}-{role}-"
+
+    def keeps_roles_apart(self) -> bool:
+        """Whether a text may have one vector as a query and another as a document; so too if that is not known."""
+        embedder = self._encoder
+        if not isinstance(embedder, EchoEncoder) or "instruction" in self._query_kwargs:
+            return True
+        document, query = embedder.config.templates
+        return document != query
+
+    def __deepcopy__(self, memo: object) -> Handle:
+        return self  # it never changes, and the weights need not be there twice
+
+    def __reduce__(self) -> tuple[type[Handle], tuple[Any, ...]]:
+        return Handle, self._arguments
+
+
+def _made(fields: dict[str, Any]) -> EchoEncoder:
+    name, folder = fields.get("model_name", builtin.NAME), fields.get("cache_folder")
+    if folder is not None and name == builtin.NAME:
+        raise ValueError("cache_folder is for models from a hub; the built-in model is kept in the user's cache folder")
+    model_kwargs = dict(fields.get("model_kwargs", {})) | ({} if folder is None else {"cache_dir": folder})
+    if "device" in model_kwargs:
+        raise ValueError("model_kwargs are for from_pretrained; device is a field of its own: device='cpu'")
+    settings = {key: fields[key] for key in MAKING - {"model_name", "model_kwargs", "cache_folder"} if key in fields}
+    return EchoEncoder(None if name == builtin.NAME else name, model_kwargs=model_kwargs, **settings)
+
+
+def _checked(encoder: Any, fields: dict[str, Any]) -> Embedder:
+    if not all(callable(getattr(encoder, verb, None)) for verb in ("encode_documents", "encode_queries")):
+        raise ValueError(
+            f"encoder is a {type(encoder).__name__}, which has no encode_documents and encode_queries; a loaded model "
+            "goes in as EchoEncoder(model, tokenizer=tokenizer)"
+        )
+    if fields:
+        raise ValueError(f"{min(fields)} is settled by the encoder that was given; set it there")
+    embedder: Embedder = encoder
+    return embedder
+
+
+def _listed(texts: object) -> Any:
+    if isinstance(texts, str):
+        raise TypeError("give a list of texts; one text goes in as [text]")
+    return texts

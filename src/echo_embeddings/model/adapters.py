@@ -1,0 +1,98 @@
+"""Merging a plain LoRA adapter (arXiv 2106.09685) into a model's weights, without peft. Knows no files.
+
+Plain is what is nothing but ``W + alpha / r * B @ A`` on linear layers. Anything else (DoRA, biases, whole modules,
+other ranks for some layers, adapted embeddings) is peft's business.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from echo_embeddings.errors import ModelError
+
+__all__ = ["is_plain", "merge"]
+
+_KEY = re.compile(r"base_model\.model\.(.+)\.lora_([AB])\.weight")
+# Fields of an adapter's config that do not change what is merged; any other that is set asks for more than plain LoRA.
+# fmt: off
+_HARMLESS = frozenset((
+    "auto_mapping", "base_model_name_or_path", "exclude_modules", "inference_mode", "layers_pattern",
+    "layers_to_transform", "lora_alpha", "lora_dropout", "megatron_core", "peft_version", "qalora_group_size", "r",
+    "revision", "target_modules", "task_type", "use_rslora",
+))
+# fmt: on
+_PLAIN = {"peft_type": ("LORA",), "bias": ("none",), "init_lora_weights": (True, False, "gaussian", "orthogonal")}
+
+
+def is_plain(config: Mapping[str, Any], keys: Iterable[str]) -> bool:
+    """Whether :func:`merge` says all that there is to an adapter; ``keys`` are the names of its tensors."""
+    for name, value in config.items():
+        if name in _PLAIN:
+            if value not in _PLAIN[name]:
+                return False
+        elif value and name not in _HARMLESS:
+            return False
+    if config.get("peft_type") != "LORA":
+        return False
+    # An adapted head is none of the body's, but peft knows whose it is.
+    return all((match := _KEY.fullmatch(key)) and not match[1].endswith("lm_head") for key in keys)
+
+
+@torch.no_grad()
+def merge(model: PreTrainedModel, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    """Add ``alpha / r * B @ A`` to the weights of a model's body, in place.
+
+    Computed in float32 and rounded once, to the weight's own dtype.
+
+    Args:
+        model: the body; the adapter may have been trained on it or on the model with its head.
+        config: ``adapter_config.json``.
+        tensors: ``A`` ``[r, in]`` and ``B`` ``[out, r]`` of each adapted layer, by peft's names.
+
+    Raises:
+        ModelError: a tensor has no partner, fits no linear layer, or has the wrong shape; no weight is changed then.
+    """
+    rank, alpha = int(config["r"]), float(config["lora_alpha"])
+    scale = alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
+    factors: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        if (match := _KEY.fullmatch(key)) is None:
+            raise ModelError(f"the adapter's tensor {key!r} is no LoRA weight; merge this adapter with peft")
+        factors.setdefault(match[1], {})[match[2]] = tensor
+    weights = {path: _weight(model, path, pair, rank) for path, pair in factors.items()}
+    for path, weight in weights.items():
+        a, b = (factors[path][side].to(weight.device, torch.float32) for side in "AB")
+        weight.copy_(torch.addmm(weight.float(), b, a, alpha=scale))
+
+
+def _weight(model: PreTrainedModel, path: str, pair: Mapping[str, Tensor], rank: int) -> Tensor:
+    """The weight that a pair of factors belongs to."""
+    try:
+        # Trained on the model with its head, an adapter's names have one level more.
+        nested = path.startswith(f"{model.base_model_prefix}.") and not hasattr(model, model.base_model_prefix)
+        module: Any = model.get_submodule(path.removeprefix(f"{model.base_model_prefix}.") if nested else path)
+    except AttributeError:
+        module = None
+    if not isinstance(module, nn.Linear):
+        raise ModelError(
+            f"the adapter has weights for {path!r}, which is no linear layer of this {type(model).__name__} with "
+            f"{model.config.get_text_config().num_hidden_layers} layers; was it trained on another model?"
+        )
+    weight = module.weight
+    if weight.is_meta:
+        raise ModelError(f"{path} is offloaded and cannot be adapted; choose a device_map that keeps it in memory")
+    wanted = {"A": (rank, weight.shape[1]), "B": (weight.shape[0], rank)}
+    found = {side: tuple(tensor.shape) for side, tensor in pair.items()}
+    if found != wanted:
+        raise ModelError(
+            f"the adapter's weights for {path!r} have shapes {found}, but this {type(model).__name__} and r={rank} "
+            f"need {wanted}; was it trained on another model?"
+        )
+    return weight

@@ -1,0 +1,141 @@
+"""Where a model comes from: one place that tells the built-in model, a name and a loaded model apart."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from echo_embeddings.config import presets
+from echo_embeddings.config.config import EchoConfig
+from echo_embeddings.errors import ConfigError
+
+from . import builtin
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+__all__ = ["Source"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model that may not be loaded yet, and how to load it.
+
+    Args:
+        model: ``None`` for the built-in one, a hub id, folder or ``.gguf`` file, or a loaded model.
+        tokenizer: for a loaded model.
+        adapter: hub id or folder of a PEFT adapter.
+        device: device name, or ``None`` for the best there is.
+        dtype: ``"auto"``, ``"int8"``, or a torch dtype, by name or as it is.
+        model_kwargs: for transformers' ``from_pretrained``.
+        compiled: whether torch compiles the decoder layers.
+        packaged: the name of a packaged adapter that is merged first; see :meth:`for_config`.
+    """
+
+    model: Any = None
+    tokenizer: Any = None
+    adapter: str | None = None
+    device: str | None = None
+    dtype: Any = "auto"
+    model_kwargs: dict[str, Any] = field(default_factory=dict)
+    compiled: bool = False
+    packaged: str | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.model, os.PathLike):
+            object.__setattr__(self, "model", os.fspath(self.model))
+        if self.is_loaded and self.tokenizer is None:
+            raise TypeError("a loaded model needs its tokenizer: EchoEncoder(model, tokenizer=tokenizer)")
+        if self.is_loaded and self.adapter is not None:
+            raise TypeError("adapter= goes with a model's name; load the adapter into your model yourself (peft)")
+        if self.is_loaded and self.compiled:
+            raise TypeError("compiled= goes with a model's name; a loaded model is not changed, so compile it yourself")
+        if self.is_loaded and self.is_int8:
+            raise TypeError(
+                "dtype='int8' goes with a model's name; a loaded model is not changed, so save it and use "
+                "EchoEncoder(folder, dtype='int8')"
+            )
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether the user brought the model itself."""
+        return self.model is not None and not isinstance(self.model, str)
+
+    @property
+    def is_int8(self) -> bool:
+        """Whether the decoder layers' weights are kept in 8 bits."""
+        return bool(self.dtype == "int8")
+
+    @property
+    def name(self) -> str:
+        """A name for people and caches."""
+        if self.model is None:
+            return builtin.NAME
+        if self.is_loaded:
+            return f"{type(self.model).__name__}:{getattr(self.model, 'name_or_path', '')}"
+        return str(self.model)
+
+    def location(self) -> str:
+        """What transformers is to load: a hub id, folder or file. Fetches the built-in model if need be."""
+        return os.fspath(builtin.folder()) if self.model is None else str(self.model)
+
+    def config(self) -> EchoConfig:
+        """What is saved with the model; else the preset that suits it."""
+        if self.model is None:
+            # The default may have an adapter of its own; an adapter of the user's takes its place.
+            return EchoConfig.preset("default" if self.adapter is None else "zero-shot")
+        if not self.is_loaded:
+            from .loading import saved_config
+
+            if (saved := saved_config(self)) is not None:
+                return saved
+        return EchoConfig.preset("echo")
+
+    def for_config(self, config: EchoConfig) -> Source:
+        """This source with the packaged adapter that ``config`` was trained with, if any.
+
+        Raises:
+            ConfigError: that is an adapter for another model, it is not installed, or there is a second one.
+        """
+        name = config.packaged_adapter
+        if name is None:
+            return replace(self, packaged=None)
+        presets.adapter_folder(name)
+        if self.adapter is not None:
+            raise ConfigError(
+                f"the config has the packaged adapter {name!r}, and adapter={self.adapter!r} is another; leave one "
+                "out: adapter=, or the config's by config='zero-shot' or config.replace(packaged_adapter=None)"
+            )
+        if self.model is not None and not self._is_adapter_folder():
+            raise ConfigError(
+                f"the config has the packaged adapter {name!r}, which was trained for the built-in {builtin.NAME} and "
+                f"does not fit {self.name!r}; leave the model out, use config='late-echo', or train an adapter of your "
+                "own"
+            )
+        return replace(self, packaged=name)
+
+    def _is_adapter_folder(self) -> bool:
+        """Whether the model is an adapter on disk: then the packaged one may lie beneath it."""
+        folder = None if self.is_loaded else Path(self.model)
+        return (
+            folder is not None and (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file()
+        )
+
+    def load(self) -> tuple[PreTrainedModel, Any]:
+        """The model's body and its tokenizer."""
+        from . import loading
+
+        if self.is_loaded:
+            return loading.prepare(self.model), self.tokenizer
+        return loading.load(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        if self.is_loaded:
+            raise pickle.PicklingError(
+                "an encoder around an already loaded model cannot be pickled, because its weights could not be loaded "
+                "again; use save_pretrained(folder) and pickle EchoEncoder(folder)"
+            )
+        return dict(vars(self))

@@ -1,0 +1,276 @@
+"""Fitted linear maps after pooling. Transforms know vectors only: no text, no model.
+
+A transform takes float32 ``[n, dim]`` and returns float32 ``[n, dim']``. The encoder normalises to unit length after
+the last one, so that truncation is renormalised too.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from echo_embeddings.errors import ConfigError
+from echo_embeddings.types import Vectors
+
+from .fitted import Fitted
+
+__all__ = ["TRANSFORMS", "EmbedFilter", "Project", "Standardize", "Transform", "Truncate", "fit", "parted"]
+
+
+class Transform(Fitted, ABC):
+    """One map after pooling, defined by its ``arrays`` and ``options``, which are saved with the model."""
+
+    @property
+    @abstractmethod
+    def input_dimension(self) -> int | None:
+        """The dimension of the vectors it was made for; ``None`` where it is known only when it runs."""
+
+    @abstractmethod
+    def output_dimension(self, dimension: int) -> int:
+        """The dimension that vectors of ``dimension`` come out with; raises ``ConfigError`` where they cannot."""
+
+    @abstractmethod
+    def apply(self, vectors: Vectors) -> Vectors:
+        """Map ``[..., dim]`` to ``[..., dim']``, both float32."""
+
+    def __call__(self, vectors: Vectors) -> Vectors:
+        self.output_dimension(vectors.shape[1])
+        return self.apply(vectors)
+
+    def _check(self, dimension: int) -> None:
+        if self.input_dimension not in (None, dimension):
+            raise ConfigError(
+                f"{type(self).__name__} was fitted on {self.input_dimension} dimensions, but these vectors have "
+                f"{dimension}; fit it again with EchoEncoder.fit_transforms for this model"
+            )
+
+
+class Standardize(Transform):
+    """Subtract each dimension's mean and divide by its standard deviation (late echo, our log).
+
+    A few dimensions of a language model's hidden states are huge for every text and drown the cosine; this gives each
+    dimension the same say.
+
+    Args:
+        mean: ``[dim]``.
+        std: ``[dim]``, above 0.
+    """
+
+    name = "standardize"
+
+    def __init__(self, mean: Any, std: Any) -> None:
+        super().__init__(arrays={"mean": mean, "std": std})
+        mean, std = self.arrays["mean"], self.arrays["std"]
+        if mean.ndim != 1 or mean.shape != std.shape:
+            raise ConfigError(f"Standardize needs mean and std of one shape [dim], not {mean.shape} and {std.shape}")
+        if (std <= 0).any():
+            raise ConfigError(f"Standardize needs std above 0 everywhere; dimension {int(np.argmin(std))} has none")
+
+    @classmethod
+    def fit(cls, vectors: Vectors) -> Standardize:
+        """Fit on ``[n, dim]`` vectors of unlabelled texts; a few hundred do, and ``n`` must be at least 2."""
+        if len(vectors) < 2:
+            raise ConfigError(f"Standardize cannot be fitted on {len(vectors)} text(s); give at least 2, better 500")
+        mean, std = vectors.mean(axis=0, dtype=np.float64), vectors.std(axis=0, dtype=np.float64)
+        # A dimension that never moves says nothing about the text: leave its scale alone instead of dividing by 0.
+        return cls(mean, np.where(std > 1e-6 * np.abs(mean) + 1e-12, std, 1.0))
+
+    @property
+    def input_dimension(self) -> int:
+        return int(self.arrays["mean"].shape[0])
+
+    def output_dimension(self, dimension: int) -> int:
+        self._check(dimension)
+        return dimension
+
+    def apply(self, vectors: Vectors) -> Vectors:
+        return (vectors - self.arrays["mean"]) / self.arrays["std"]
+
+
+class EmbedFilter(Transform):
+    """Keep the middle right singular vectors of the unembedding matrix (EmbedFilter, arXiv 2606.07502).
+
+    The directions at both ends of the spectrum speak for frequent tokens. No data is needed, and ``dim / tau``
+    dimensions remain. Distances equal those of the projection back to ``dim``.
+
+    Args:
+        basis: orthonormal columns ``[dim, dim / tau]``.
+    """
+
+    name = "embed-filter"
+
+    def __init__(self, basis: Any) -> None:
+        super().__init__(arrays={"basis": basis})
+        if self.arrays["basis"].ndim != 2:
+            raise ConfigError(f"EmbedFilter needs a basis [dim, kept], not {self.arrays['basis'].shape}")
+
+    @classmethod
+    def from_unembedding(cls, weight: NDArray[Any], tau: float = 2.0) -> EmbedFilter:
+        """Build it from the unembedding (``lm_head``) matrix ``[vocabulary, dim]``; ``tau`` divides the dimension."""
+        dim = weight.shape[1]
+        kept = int(dim / tau) if tau >= 1 else 0
+        if kept < 1:
+            raise ConfigError(f"tau={tau} must be from 1 (keep all {dim} dimensions) to {dim} (keep one)")
+        # The right singular vectors are the eigenvectors of the small Gram matrix; eigh sorts them upwards.
+        _, vectors = np.linalg.eigh(weight.T.astype(np.float64) @ weight.astype(np.float64))
+        start = (dim - kept) // 2
+        return cls(vectors[:, ::-1][:, start : start + kept])
+
+    @property
+    def input_dimension(self) -> int:
+        return int(self.arrays["basis"].shape[0])
+
+    def output_dimension(self, dimension: int) -> int:
+        self._check(dimension)
+        return int(self.arrays["basis"].shape[1])
+
+    def apply(self, vectors: Vectors) -> Vectors:
+        return vectors @ self.arrays["basis"]
+
+
+class Project(Transform):
+    """An affine map ``vectors @ weight + bias``: a linear head that was trained, or fitted by :meth:`whiten`.
+
+    Args:
+        weight: ``[dim, dim']``. The weight of a ``torch.nn.Linear`` is the other way round: give its transpose.
+        bias: ``[dim']``; ``None`` for zeros.
+
+    Raises:
+        ConfigError: the shapes do not fit each other, or a value is NaN or infinite.
+    """
+
+    name = "project"
+
+    def __init__(self, weight: Any, bias: Any = None) -> None:
+        shape = np.shape(weight)
+        if len(shape) != 2 or 0 in shape:
+            raise ConfigError(f"Project needs a weight [dim, dim'], not {shape}")
+        super().__init__(arrays={"weight": weight, "bias": np.zeros(shape[1]) if bias is None else bias})
+        if self.arrays["bias"].shape != shape[1:]:
+            raise ConfigError(
+                f"Project with a weight {shape} needs a bias {shape[1:]}, not {self.arrays['bias'].shape}; the weight "
+                "of a torch.nn.Linear must be transposed"
+            )
+
+    @classmethod
+    def whiten(cls, vectors: Vectors, dimension: int | None = None, power: float = 0.4) -> Project:
+        """Standardise, turn onto the principal axes, and shrink each axis by its deviation to the power of ``power``.
+
+        Axes come in the order of their variance, so that prefixes are good shorter vectors. 0 only turns, 1 gives all
+        axes the same say; in between similarity loses nothing and retrieval gains (docs/log.md, 2026-11-20).
+
+        Args:
+            vectors: ``[n, dim]`` of unlabelled texts; some thousands do, and ``n`` must be at least 2.
+            dimension: how many axes are kept; ``None`` keeps all.
+            power: from 0 to 1.
+
+        Raises:
+            ConfigError: there are too few vectors, or an argument is out of its range.
+        """
+        if not 0 <= power <= 1:
+            raise ConfigError(f"power={power!r}: give a number from 0 (turn only) to 1 (the same say for all axes)")
+        kept = vectors.shape[1] if dimension is None else dimension
+        if not 1 <= kept <= vectors.shape[1]:
+            raise ConfigError(f"dimension={dimension!r}: choose from 1 to the vectors' {vectors.shape[1]}")
+        scales = Standardize.fit(vectors)
+        standard = scales(vectors).astype(np.float64)
+        variances, axes = np.linalg.eigh(standard.T @ standard / len(standard))
+        # Axes that these vectors do not span must not be blown up.
+        shrunk = axes[:, ::-1] * np.maximum(variances[::-1], 1e-3) ** (-power / 2)
+        weight = shrunk[:, :kept] / scales.arrays["std"][:, None]
+        return cls(weight, -scales.arrays["mean"] @ weight)
+
+    @property
+    def input_dimension(self) -> int:
+        return int(self.arrays["weight"].shape[0])
+
+    def output_dimension(self, dimension: int) -> int:
+        self._check(dimension)
+        return int(self.arrays["weight"].shape[1])
+
+    def apply(self, vectors: Vectors) -> Vectors:
+        return vectors @ self.arrays["weight"] + self.arrays["bias"]
+
+
+class Truncate(Transform):
+    """Keep the first dimensions, for models trained with a Matryoshka loss (arXiv 2205.13147), as the default is.
+
+    Without such training a shorter vector costs quality; ``EmbedFilter`` is then the better way to shrink.
+
+    Args:
+        dimension: how many to keep.
+    """
+
+    name = "truncate"
+
+    def __init__(self, dimension: int) -> None:
+        if isinstance(dimension, bool) or not isinstance(dimension, int) or dimension < 1:
+            raise ConfigError(f"Truncate(dimension={dimension!r}): give a whole number of at least 1")
+        super().__init__(options={"dimension": dimension})
+
+    @property
+    def input_dimension(self) -> None:
+        return None
+
+    def output_dimension(self, dimension: int) -> int:
+        if self.options["dimension"] > dimension:
+            raise ConfigError(
+                f"Truncate cannot keep {self.options['dimension']} of {dimension} dimensions; choose at most that many"
+            )
+        return int(self.options["dimension"])
+
+    def apply(self, vectors: Vectors) -> Vectors:
+        return vectors[..., : self.options["dimension"]]
+
+
+#: Every transform by the name it is saved under.
+TRANSFORMS: Mapping[str, type[Transform]] = MappingProxyType(
+    {cls.name: cls for cls in (EmbedFilter, Project, Standardize, Truncate)}
+)
+
+
+def parted(transforms: Sequence[Transform]) -> tuple[tuple[Transform, ...], tuple[Transform, ...]]:
+    """What maps the echo, and behind it what only cuts: a final ``Truncate`` cuts the words beside the echo too."""
+    maps = len(transforms)
+    while maps and isinstance(transforms[maps - 1], Truncate):
+        maps -= 1
+    return tuple(transforms[:maps]), tuple(transforms[maps:])
+
+
+def fit(
+    wanted: Sequence[str | Transform], vectors: Vectors | None, unembedding: Callable[[], NDArray[Any]]
+) -> tuple[Transform, ...]:
+    """Transforms by name, each fitted behind the ones before it.
+
+    Args:
+        wanted: ``"standardize"``, ``"whiten"``, ``"embed-filter"``, or transforms that are ready.
+        vectors: ``[n, dim]`` to fit on; ``None`` if there are no texts.
+        unembedding: gives the matrix ``[vocabulary, dim]``, if it is needed.
+
+    Raises:
+        ConfigError: the name is unknown, or there are too few vectors.
+    """
+    fitted: list[Transform] = []
+    for i, name in enumerate(wanted):
+        transform = name if isinstance(name, Transform) else _fitted(name, vectors, unembedding)
+        fitted.append(transform)
+        if vectors is not None and any(isinstance(later, str) for later in wanted[i + 1 :]):
+            vectors = transform(vectors)
+    return tuple(fitted)
+
+
+def _fitted(wanted: str, vectors: Vectors | None, unembedding: Callable[[], NDArray[Any]]) -> Transform:
+    if wanted == "embed-filter":
+        return EmbedFilter.from_unembedding(unembedding())
+    if wanted in ("standardize", "whiten"):
+        given = np.empty((0, 1), np.float32) if vectors is None else vectors
+        return Standardize.fit(given) if wanted == "standardize" else Project.whiten(given)
+    raise ConfigError(
+        f"the transform {wanted!r} is unknown; use 'standardize', 'whiten', 'embed-filter', or a Transform such as "
+        "Truncate(256)"
+    )

@@ -1,0 +1,167 @@
+import json
+
+import numpy as np
+import pytest
+
+from echo_embeddings import ConfigError, EchoConfig, EmbedFilter, Project, Standardize, Template, Truncate
+from echo_embeddings.config.config import Layers
+
+PRESETS = [
+    "default",
+    "zero-shot",
+    "echo",
+    "late-echo",
+    "echo-finetuned",
+    "compute-matched",
+    "classical",
+    "classical-last",
+    "classical-weighted",
+    "prompt-eol",
+    "pretended-cot",
+    "knowledge-enhancement",
+]
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_exists_and_survives_saving(name, tmp_path):
+    config = EchoConfig.preset(name)
+    config.save(tmp_path)
+    assert EchoConfig.load(tmp_path) == config
+    assert EchoConfig.load(tmp_path).fingerprint() == config.fingerprint()
+
+
+def test_presets_say_what_their_papers_say():
+    assert EchoConfig.preset("echo").layers(30) == Layers(0, 30, 30, final_norm=True)
+    assert EchoConfig.preset("late-echo").layers(30) == Layers(18, 24, 30, final_norm=False)
+    assert EchoConfig.preset("pretended-cot").layers(32) == Layers(0, 31, 32, final_norm=False)
+    assert EchoConfig.preset("compute-matched").max_length * 2 == EchoConfig.preset("echo").max_length
+    assert {EchoConfig.preset(f"classical{p}").pooling for p in ("", "-last", "-weighted")} == {
+        "mean",
+        "last",
+        "weighted_mean",
+    }
+
+
+@pytest.mark.parametrize(
+    ("start", "exit_", "expected"),
+    [
+        (0, None, (0, 30, True)),
+        (18, 24, (18, 24, False)),
+        (0.6, 0.8, (18, 24, False)),
+        (0.5, 1.0, (15, 30, True)),
+        (0, -1, (0, 29, False)),
+        (0, 30, (0, 30, True)),
+    ],
+)
+def test_layers_are_resolved(start, exit_, expected):
+    layers = EchoConfig("{text}\n{text}", start_layer=start, exit_layer=exit_).layers(30)
+    assert (layers.start, layers.exit, layers.final_norm) == expected
+
+
+def test_strings_become_templates():
+    config = EchoConfig("A: {text}", query_template="B: {text}")
+    assert config == EchoConfig(Template("A: {text}"), Template("B: {text}"))
+    assert config.templates == (Template("A: {text}"), Template("B: {text}"))
+    assert EchoConfig("A: {text}").templates[1] == Template("A: {text}")
+
+
+def test_transforms_are_saved_bit_for_bit(tmp_path):
+    mean = np.random.default_rng(0).normal(size=8).astype(np.float32)
+    project = Project(np.outer(mean, mean[:6]), mean[:6])
+    transforms = (Standardize(mean, np.exp(mean)), project, EmbedFilter.from_unembedding(np.eye(6), 1), Truncate(3))
+    config = EchoConfig("{text}", transforms=transforms)
+    config.save(tmp_path)
+    loaded = EchoConfig.load(tmp_path)
+    assert loaded == config
+    np.testing.assert_array_equal(loaded.transforms[0].arrays["mean"], mean)
+    np.testing.assert_array_equal(loaded.transforms[1].arrays["weight"], project.arrays["weight"])
+
+
+def test_saving_again_without_arrays_leaves_none_behind(tmp_path):
+    config = EchoConfig("{text}", transforms=(Standardize([0.0], [1.0]),))
+    config.save(tmp_path)
+    config.replace(transforms=()).save(tmp_path)
+    assert EchoConfig.load(tmp_path).transforms == ()
+    assert [path.name for path in tmp_path.iterdir()] == ["echo_config.json"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"template": "X: {text}"},
+        {"query_template": "Q: {text}"},
+        {"pooling": "last"},
+        {"exit_layer": 3},
+        {"final_norm": True},
+        {"max_length": 7},
+        {"transforms": (Truncate(3),)},
+    ],
+)
+def test_every_field_changes_the_fingerprint(change):
+    config = EchoConfig("A: {text}")
+    assert config.replace(**change).fingerprint() != config.fingerprint()
+    assert config.replace(**change) != config
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"pooling": "max"}, "pooling='max' is unknown; choose one of last, mean, weighted_mean"),
+        ({"start_layer": -1}, "start_layer=-1: give a layer number from 0, or a fraction"),
+        ({"start_layer": 1.5}, "start_layer=1.5: a float is a fraction of the depth"),
+        ({"start_layer": True}, "start_layer=True"),
+        ({"exit_layer": 0}, "exit_layer=0: give None"),
+        ({"exit_layer": 1.2}, "exit_layer=1.2: a float is a fraction"),
+        ({"exit_layer": "last"}, "exit_layer='last'"),
+        ({"max_length": 0}, "max_length=0: give a whole number of at least 1"),
+        ({"max_length": 2.5}, "max_length=2.5"),
+        ({"template": "{text}", "start_layer": 3}, "start_layer=3 has no meaning for template '{text}'"),
+    ],
+)
+def test_what_cannot_work_is_said(fields, message):
+    with pytest.raises(ConfigError, match=message):
+        EchoConfig(**({"template": "{text}\n{text}"} | fields))
+
+
+def test_layers_must_fit_the_model():
+    with pytest.raises(ConfigError, match="mean layers 20 and 12 of a model with 12; they must fulfil 0 <= start < ex"):
+        EchoConfig("{text}\n{text}", start_layer=20).layers(12)
+
+
+def test_wrong_types_are_type_errors():
+    with pytest.raises(TypeError, match="a template must be a string or a Template, not int"):
+        EchoConfig(3)
+    with pytest.raises(TypeError, match=r"'standardize', which is no fitted Transform; EchoEncoder\.fit_transforms"):
+        EchoConfig("{text}", transforms=("standardize",))
+
+
+def test_an_unknown_preset_lists_the_known_ones():
+    with pytest.raises(ConfigError, match="no preset 'ecko'; choose one of default, zero-shot, echo, late-echo"):
+        EchoConfig.preset("ecko")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": 2}, "written by a newer echo-embeddings; run pip install -U echo-embeddings"),
+        ({"format": None}, "has no format number, so it is no echo config"),
+        ({"colour": "red"}, "has the unknown field 'colour'"),
+        ({"transforms": [{"name": "whiten", "options": {}}]}, "the transform 'whiten' is unknown here"),
+        ({"transforms": [{"name": "standardize", "options": {}}]}, "arrays of 'standardize' are missing"),
+        ({"template": {"words": "{text}"}}, "cannot be read"),
+    ],
+)
+def test_a_saved_config_that_cannot_be_read_says_why(change, message, tmp_path):
+    EchoConfig("{text}").save(tmp_path)
+    path = tmp_path / "echo_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(ConfigError, match=message):
+        EchoConfig.load(tmp_path)
+
+
+def test_a_missing_or_broken_file_says_so(tmp_path):
+    with pytest.raises(ConfigError, match=r"echo_config.json does not exist; EchoEncoder.save_pretrained writes it"):
+        EchoConfig.load(tmp_path)
+    (tmp_path / "echo_config.json").write_text("{")
+    with pytest.raises(ConfigError, match="is not valid JSON"):
+        EchoConfig.load(tmp_path)

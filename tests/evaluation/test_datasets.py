@@ -1,0 +1,111 @@
+"""What compare reads, and how it scores vectors known by heart. No model."""
+
+import json
+
+import numpy as np
+import pytest
+
+from echo_embeddings.errors import InputError
+from echo_embeddings.evaluation.datasets import open_dataset
+
+PAIRS = 'score\tsentence1\tsentence2\n5\ta "b\tc\n0\ta "b\td\n2\td\tc\n'
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    path = tmp_path / "pairs.tsv"
+    path.write_text(PAIRS)
+    return path
+
+
+@pytest.fixture
+def beir(tmp_path):
+    (tmp_path / "qrels").mkdir()
+    documents = [{"_id": f"d{i}", "title": "T" if i == 0 else "", "text": f"text {i}"} for i in range(40)]
+    queries = [{"_id": f"q{i}", "text": f"query {i}"} for i in range(4)]
+    (tmp_path / "corpus.jsonl").write_text("\n".join(map(json.dumps, documents)))
+    (tmp_path / "queries.jsonl").write_text("\n".join(map(json.dumps, queries)))
+    rows = ["query-id\tcorpus-id\tscore", "q0\td0\t1", "q1\td39\t2", "q1\td1\t0", "q2\td2\t1"]
+    (tmp_path / "qrels" / "test.tsv").write_text("\n".join(rows))
+    return tmp_path
+
+
+def test_pairs_have_no_quoting_in_tsv(pairs):
+    data = open_dataset(pairs, None)
+    assert data.texts == (['a "b', "d", "c"], [])
+    assert (data.size, data.metric) == ("3 pairs", "Spearman")
+
+
+def test_pairs_are_scored_by_the_rank_of_their_cosines(pairs):
+    data = open_dataset(pairs, None)
+    # cosines: ab-c 0.8, ab-d 0, d-c 0.6: the order of the judgements 5, 0, 2.
+    vectors = np.array([[1, 0], [0, 1], [0.8, 0.6]], np.float32)
+    assert data.score(vectors, vectors[:0]) == pytest.approx(100)
+
+
+def test_csv_pairs_are_quoted_and_limited(tmp_path):
+    path = tmp_path / "pairs.csv"
+    path.write_text('sentence1,score,sentence2\n"a, b",1,c\nd,2,e\nf,x,g\n')
+    data = open_dataset(path, 2)
+    assert (data.first, data.second, data.scores) == (["a, b", "d"], ["c", "e"], [1.0, 2.0])
+
+
+def test_a_beir_folder(beir):
+    data = open_dataset(beir, None)
+    assert data.size == "3 queries, 40 documents"
+    assert data.documents["d0"] == "T text 0"
+    assert data.texts[1] == ["query 0", "query 1", "query 2"]
+
+
+def test_retrieval_is_scored_by_ndcg(beir):
+    data = open_dataset(beir, None)
+    # Each document and query its own axis; q0 and q1 find theirs first, q2 points to d3, and all others tie at 0.
+    documents = np.eye(40, dtype=np.float32)
+    queries = documents[[0, 39, 3]]
+    # d2 is behind d3 and, with ties broken by the larger id, behind d9 ... d4: not among the ten.
+    assert data.score(documents, queries) == pytest.approx(100 * 2 / 3)
+
+
+def test_a_limit_keeps_what_is_relevant(beir):
+    data = open_dataset(beir, 2)
+    assert list(data.judgements) == ["q0", "q1"]
+    assert len(data.documents) == 20
+    assert {"d0", "d39"} <= set(data.documents)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            "sentence1\tsentence2\n",
+            r"there is no column 'score' in its first line; it wants score, sentence1, sentence2",
+        ),
+        ("", r"there is no column 'score'"),
+        ("score\tsentence1\tsentence2\nhigh\ta\tb\n", r"pairs\.tsv:2: score is 'high', not a number"),
+        ("score\tsentence1\tsentence2\n1\ta\n", r"pairs\.tsv:2: this row has 2 cells, but the header has 3"),
+        ("score\tsentence1\tsentence2\n1\ta\tb\n1\tc\td\n", "has 2 pairs, and not two different scores"),
+    ],
+)
+def test_pairs_that_cannot_be_used(pairs, content, message):
+    pairs.write_text(content)
+    with pytest.raises(InputError, match=message):
+        open_dataset(pairs, None)
+
+
+def test_beir_folders_that_cannot_be_used(beir):
+    (beir / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq9\td0\t1\n")
+    with pytest.raises(InputError, match=r"test\.tsv:2: there is no query 'q9' in queries\.jsonl"):
+        open_dataset(beir, None)
+    (beir / "corpus.jsonl").write_text('{"_id": "d0"}\n')
+    with pytest.raises(InputError, match=r"corpus\.jsonl:1: this line is not an object with _id and text"):
+        open_dataset(beir, None)
+    (beir / "queries.jsonl").unlink()
+    with pytest.raises(InputError, match=r"has no queries\.jsonl; BEIR's layout is corpus\.jsonl, queries\.jsonl and"):
+        open_dataset(beir, None)
+
+
+def test_another_file(tmp_path):
+    with pytest.raises(
+        InputError, match=r"give a \.tsv or \.csv of score,sentence1,sentence2, or a folder in BEIR's layout"
+    ):
+        open_dataset(tmp_path / "a.json", None)

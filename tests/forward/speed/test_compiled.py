@@ -1,0 +1,78 @@
+"""Compiled layers give the same vectors, and where there is no compiler the model runs as it is."""
+
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from transformers import AutoTokenizer
+
+from echo_embeddings import EchoEncoder
+from echo_embeddings.config.config import Layers
+from echo_embeddings.forward.backbone import Backbone
+from echo_embeddings.forward.speed import packed_attention
+from echo_embeddings.forward.speed.compiled import compile_layers
+from echo_embeddings.model.architecture import compiled
+from tests.architectures import tiny
+from tests.conftest import cosines
+
+
+@pytest.fixture
+def folder(builtin_folder, tmp_path):
+    tiny("llama", vocab_size=49152).save_pretrained(tmp_path / "model")
+    AutoTokenizer.from_pretrained(builtin_folder).save_pretrained(tmp_path / "model")
+    return str(tmp_path / "model")
+
+
+SCRIPT = """
+import warnings, sys, numpy as np
+from echo_embeddings import EchoEncoder
+encoder = EchoEncoder(sys.argv[1], "late-echo", dtype="float32", device="cpu", compiled=True)
+with warnings.catch_warnings(record=True) as said:
+    warnings.simplefilter("always")
+    vectors = encoder.encode_documents(["one text", "another one, and longer", "one text " * 50])
+np.save(sys.argv[2], vectors)
+print(*(str(warning.message) for warning in said if "compile" in str(warning.message)))
+layers = encoder.runtime.backbone.model.layers
+print("attention:", encoder.runtime.backbone.model.config._attn_implementation)
+print("compiled:", [layer._compiled_call_impl is not None for layer in layers].count(True), "of", len(layers))
+"""
+
+
+needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler here")
+
+
+@pytest.mark.parametrize("compiler", [pytest.param("g++", marks=needs_compiler), "no-such-compiler"])
+def test_vectors_are_the_same_with_and_without_a_compiler(folder, tmp_path, monkeypatch, compiler):
+    monkeypatch.setenv("CXX", compiler)
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
+    command = [sys.executable, "-c", SCRIPT, folder, str(tmp_path / "vectors.npy")]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "attention: sdpa" in said  # in float32 nothing of a layer stays outside
+    if compiler == "g++":
+        assert "compiled: 5 of 5" in said
+        assert any((tmp_path / "cache").iterdir())
+    else:
+        assert "compiled: 0 of 5" in said
+        assert "could not be compiled and runs as it is" in said
+    plain = EchoEncoder(folder, "late-echo", dtype="float32", device="cpu")
+    expected = plain.encode_documents(["one text", "another one, and longer", "one text " * 50])
+    assert cosines(np.load(tmp_path / "vectors.npy"), expected).min() > 0.99999
+
+
+@needs_compiler
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # torch's compiler uses it itself
+def test_compiled_layers_take_packed_sequences(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    model = tiny("llama")
+    packed_attention.register(model)
+    compile_layers(model)
+    assert compiled(model)
+    assert Backbone(model, Layers(3, 5, 6, final_norm=False)).packs  # which compares states, packed and alone
+
+
+def test_a_loaded_model_is_not_compiled(builtin_folder):
+    tokenizer = AutoTokenizer.from_pretrained(builtin_folder)
+    with pytest.raises(TypeError, match="compiled= goes with a model's name"):
+        EchoEncoder(tiny("llama"), tokenizer=tokenizer, compiled=True)

