@@ -8,19 +8,16 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from echo_embeddings.errors import ModelError
 
-from .last_layer import pooled_only
+from .running import RunningPass, current
 
-if TYPE_CHECKING:
-    from .backbone import Batch
-
-__all__ = ["Plan", "wrap"]
+__all__ = ["wrap"]
 
 # What a decoder layer of transformers may be given. A layer that wants more (per-layer inputs, a recurrent state) may
 # depend on the tokens in ways that cannot be narrowed here.
@@ -44,70 +41,41 @@ _LAYER_ARGUMENTS = frozenset(
 )
 
 
-def wrap(layers: Sequence[nn.Module], start: int, plan: Plan) -> nn.ModuleList:
-    """Decoder layers with those up to ``start`` wrapped, and the last; the layers themselves are shared, not changed.
+def wrap(layers: Sequence[nn.Module], start: int) -> nn.ModuleList:
+    """Decoder layers with those up to ``start`` wrapped; the layers themselves are shared, not changed.
+
+    Args:
+        layers: all that run, the first first.
+        start: the layer at which the copies appear, from 1.
 
     Raises:
         ModelError: a layer takes arguments that late echo does not know how to narrow.
     """
     _require_common_layers(layers[: start + 1])
-    layers = [*layers[:-1], pooled_only(layers[-1], plan)]
-    narrowed = [_NarrowLayer(layer, plan, is_first=i == 0) for i, layer in enumerate(layers[:start])]
-    return nn.ModuleList([*narrowed, _ExpandLayer(layers[start], plan), *layers[start + 1 :]])
-
-
-class Plan:
-    """The batch that is running, for the layers that need to know it."""
-
-    def __init__(self) -> None:
-        self.end()
-
-    def begin(self, batch: Batch) -> None:
-        """A pass over ``batch`` starts."""
-        self._batch: Batch | None = batch
-        self._narrowed: dict[int, tuple[Any, Any]] = {}
-
-    def end(self) -> None:
-        """The pass is over."""
-        self._batch, self._narrowed = None, {}
-
-    @property
-    def batch(self) -> Batch:
-        """The batch of the running pass."""
-        if self._batch is None:
-            raise RuntimeError("this model is prepared for late echo and runs inside a Backbone only")
-        return self._batch
-
-    def narrow(self, name: str, value: Any) -> Any:
-        """``value`` for the tokens of the first pass; done once a pass, because all layers share it."""
-        if value is None:
-            return None
-        key = id(value)
-        if key not in self._narrowed:
-            # The original is kept beside the result so that its id cannot be given to another tensor.
-            self._narrowed[key] = (value, _NARROW[name](value, self.batch.first_pass))
-        return self._narrowed[key][1]
+    narrowed = [_NarrowLayer(layer, is_first=i == 0) for i, layer in enumerate(layers[:start])]
+    return nn.ModuleList([*narrowed, _ExpandLayer(layers[start]), *layers[start + 1 :]])
 
 
 class _NarrowLayer(nn.Module):
     """A decoder layer below ``start_layer``: it sees the first pass only."""
 
-    def __init__(self, layer: nn.Module, plan: Plan, *, is_first: bool) -> None:
+    def __init__(self, layer: nn.Module, *, is_first: bool) -> None:
         super().__init__()
         self.layer = layer
-        self._plan, self._is_first = plan, is_first
+        self._is_first = is_first
         self._signature = inspect.signature(layer.forward)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
+        now = _running()
         bound = self._signature.bind(*args, **kwargs)
         extra = bound.arguments.get("kwargs", {})
         for name in _NARROW:
             for arguments in (bound.arguments, extra):
-                if name in arguments:
-                    arguments[name] = self._plan.narrow(name, arguments[name])
+                if arguments.get(name) is not None:
+                    arguments[name] = _narrowed(name, arguments[name], now)
         if self._is_first:
             hidden = bound.arguments["hidden_states"]
-            bound.arguments["hidden_states"] = _take_tokens(hidden, self._plan.batch.first_pass)
+            bound.arguments["hidden_states"] = _take_tokens(hidden, now.batch.first_pass)
         return self.layer(*bound.args, **bound.kwargs)
 
     def __getattr__(self, name: str) -> Any:
@@ -121,14 +89,25 @@ class _NarrowLayer(nn.Module):
 class _ExpandLayer(_NarrowLayer):
     """The decoder layer at ``start_layer``: here the copies appear."""
 
-    def __init__(self, layer: nn.Module, plan: Plan) -> None:
-        super().__init__(layer, plan, is_first=False)
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__(layer, is_first=False)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         bound = self._signature.bind(*args, **kwargs)
         hidden = bound.arguments["hidden_states"]
-        bound.arguments["hidden_states"] = _take_tokens(hidden, self._plan.batch.expansion)
+        bound.arguments["hidden_states"] = _take_tokens(hidden, _running().batch.expansion)
         return self.layer(*bound.args, **bound.kwargs)
+
+
+def _running() -> RunningPass:
+    if (now := current()) is None:
+        raise RuntimeError("this model is prepared for late echo and runs inside a Backbone only")
+    return now
+
+
+def _narrowed(name: str, value: Any, now: RunningPass) -> Any:
+    """An argument of a layer for the tokens of the first pass alone."""
+    return now.once(value, lambda whole: _NARROW[name](whole, now.batch.first_pass))
 
 
 def _take_tokens(states: Tensor, index: Tensor) -> Tensor:
@@ -156,7 +135,7 @@ def _take_angles(embeddings: Any, index: Tensor) -> tuple[Tensor, ...]:
 
 
 def _take_ends(ends: Tensor, index: Tensor) -> Tensor:
-    """Where the sequences of a packed row end (:mod:`.packing`), among its tokens at ``index``, which rises."""
+    """Where the sequences of a packed row end, among its tokens at ``index``, which rises."""
     return torch.searchsorted(index[0], ends, out_int32=True)
 
 

@@ -7,14 +7,18 @@ any shape of padding: left, right, or holes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from types import MappingProxyType
 
+import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-__all__ = ["POOLINGS", "last_pooling", "mean_pooling", "weighted_mean_pooling"]
+from .transfer import sent
+
+__all__ = ["POOLINGS", "last_pooling", "mean_pooling", "pool_packed", "rows_of", "weighted_mean_pooling"]
 
 
 def mean_pooling(
@@ -41,6 +45,41 @@ def last_pooling(
     return hidden[torch.arange(len(hidden), device=hidden.device), last].float()
 
 
+def pool_packed(
+    pooling: Callable[[Tensor, Tensor], Tensor],
+    hidden: Float[Tensor, "one tokens dim"],
+    places: Int[Tensor, " places"],
+    counts: Sequence[int],
+) -> Float[Tensor, "batch dim"]:
+    """Pool each sequence of a row; arguments as for :func:`rows_of`.
+
+    In portions: a long text and a thousand short ones would need a thousand times the long one's memory.
+    """
+    vectors, place = [], 0
+    for start, end in pairwise(_portions(counts, hidden.shape[1])):
+        own = counts[start:end]
+        vectors.append(pooling(*rows_of(hidden, places[place : place + sum(own)], own)))
+        place += sum(own)
+    return torch.cat(vectors)
+
+
+def rows_of(
+    hidden: Float[Tensor, "one tokens dim"], places: Int[Tensor, " places"], counts: Sequence[int]
+) -> tuple[Float[Tensor, "batch most dim"], Bool[Tensor, "batch most"]]:
+    """The pooled states of a row, a padded row for each of its sequences, and which of them are its own.
+
+    Args:
+        hidden: states of the row.
+        places: where in it pooled tokens stand.
+        counts: how many of them each sequence has; known to the host, which need not wait for the device.
+    """
+    own = np.array(counts)[:, None]
+    columns, ends = np.arange(max(counts)), np.cumsum(counts)[:, None]
+    index = np.minimum(ends - own + columns, ends[-1] - 1)
+    states = hidden[0].index_select(0, places)[sent(index, hidden.device)]
+    return states, sent(columns < own, hidden.device)
+
+
 def _weighted(
     hidden: Float[Tensor, "batch tokens dim"], weights: Float[Tensor, "batch tokens"]
 ) -> Float[Tensor, "batch dim"]:
@@ -51,10 +90,21 @@ def _weighted(
 
 
 def _require_tokens(mask: Bool[Tensor, "batch tokens"]) -> None:
-    # A GPU would have to be waited for.
+    # Skipped on CUDA: reading the mask would synchronise.
     if mask.device.type != "cuda" and not bool(mask.any(dim=1).all()):
         empty = (~mask.any(dim=1)).nonzero().flatten().tolist()
         raise ValueError(f"rows {empty} of the pooling mask have no token to pool")
+
+
+def _portions(counts: Sequence[int], most: int) -> list[int]:
+    """Where to cut sequences so that those between two cuts, padded, are at most so many tokens, or are one."""
+    cuts, longest = [0], 0
+    for i, count in enumerate(counts):
+        longest = max(longest, count)
+        if (i - cuts[-1] + 1) * longest > most and i > cuts[-1]:
+            cuts.append(i)
+            longest = count
+    return [*cuts, len(counts)]
 
 
 POOLINGS: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = MappingProxyType(

@@ -1,23 +1,29 @@
-"""Merging a plain LoRA adapter (arXiv 2106.09685) into a model's weights, without peft. Knows no files.
+"""LoRA adapters (arXiv 2106.09685), merged into the weights of a model: merged weights cost nothing at run time.
 
-Plain is what is nothing but ``W + alpha / r * B @ A`` on linear layers. Anything else (DoRA, biases, whole modules,
-other ranks for some layers, adapted embeddings) is peft's business.
+A plain adapter is merged here, without peft: nothing but ``W + alpha / r * B @ A`` on linear layers. Anything else
+(DoRA, biases, whole modules, other ranks for some layers, adapted embeddings) is left to peft.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import AutoModel, AutoModelForCausalLM, PreTrainedModel
 
+from echo_embeddings.config import presets
 from echo_embeddings.errors import ModelError
 
-__all__ = ["is_plain", "merge"]
+from .hub import find_file
+from .spec import ModelSpec
+
+__all__ = ["is_plain", "load_adapted", "merge"]
 
 _KEY = re.compile(r"base_model\.model\.(.+)\.lora_([AB])\.weight")
 # Fields of an adapter's config that do not change what is merged; any other that is set asks for more than plain LoRA.
@@ -29,6 +35,32 @@ _HARMLESS = frozenset((
 ))
 # fmt: on
 _PLAIN = {"peft_type": ("LORA",), "bias": ("none",), "init_lora_weights": (True, False, "gaussian", "orthogonal")}
+
+
+def load_adapted(name: str, adapters: Sequence[str], kwargs: dict[str, Any], *, quantised: bool) -> PreTrainedModel:
+    """Load the body of a model and merge adapters into it, in their order.
+
+    Args:
+        name: hub id or folder of the model.
+        adapters: hub ids or folders of adapters.
+        kwargs: for ``from_pretrained``.
+        quantised: whether the weights are quantised. Nothing can be merged into those without loss, so peft runs the
+            adapters beside them.
+
+    Raises:
+        ModelError: an adapter is not there, or does not fit the model.
+        ImportError: an adapter needs peft, which is not installed.
+    """
+    plain = {adapter: None if quantised else _plain_lora(adapter) for adapter in adapters}
+    with_head = any(found is None and _names_head(adapter) for adapter, found in plain.items())
+    model = (AutoModelForCausalLM if with_head else AutoModel).from_pretrained(name, **kwargs)
+    for adapter, found in plain.items():
+        if found is None:
+            model = _with_peft(model, adapter)
+        else:
+            merge(model.base_model, *found)
+    body: PreTrainedModel = model.base_model
+    return body
 
 
 def is_plain(config: Mapping[str, Any], keys: Iterable[str]) -> bool:
@@ -96,3 +128,50 @@ def _weight(model: PreTrainedModel, path: str, pair: Mapping[str, Tensor], rank:
             f"need {wanted}; was it trained on another model?"
         )
     return weight
+
+
+def _plain_lora(adapter: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]] | None:
+    """Config and tensors of an adapter that needs no peft; ``None`` for any other."""
+    from safetensors.torch import load_file
+
+    spec = ModelSpec(adapter)
+    if (found := find_file(spec, presets.ADAPTER_CONFIG)) is None:
+        raise ModelError(
+            f"adapter {adapter!r} could not be loaded: there is no {presets.ADAPTER_CONFIG}; give the folder or hub "
+            "id of an adapter that peft saved"
+        )
+    config = json.loads(Path(found).read_text(encoding="utf-8"))
+    if (weights := find_file(spec, presets.ADAPTER_WEIGHTS)) is None:
+        return None
+    tensors = load_file(weights)
+    return (config, tensors) if is_plain(config, tensors) else None
+
+
+def _names_head(adapter: str) -> bool:
+    """Whether an adapter was trained on the model with its head: its names have one level more."""
+    _, load_peft_weights = _peft()
+    try:
+        keys = load_peft_weights(adapter, device="cpu")
+    except ValueError as error:
+        raise ModelError(f"adapter {adapter!r} could not be loaded: {error}") from error
+    return any(key.startswith(("base_model.model.model.", "base_model.model.lm_head.")) for key in keys)
+
+
+def _with_peft(model: PreTrainedModel, adapter: str) -> PreTrainedModel:
+    peft_model, _ = _peft()
+    adapted: Any = peft_model.from_pretrained(model, adapter)
+    merged: PreTrainedModel
+    merged = adapted.get_base_model() if getattr(model, "is_quantized", False) else adapted.merge_and_unload()
+    return merged
+
+
+def _peft() -> tuple[Any, Any]:
+    try:
+        from peft import PeftModel
+        from peft.utils.save_and_load import load_peft_weights
+    except ImportError as error:
+        raise ImportError(
+            "this adapter is more than plain LoRA, or the model is quantised, which needs peft; run "
+            "pip install 'echo-embeddings[peft]'"
+        ) from error
+    return PeftModel, load_peft_weights

@@ -1,4 +1,7 @@
-"""Views of a model with other layers: shallow copies that share every parameter and leave the model as it was."""
+"""What we know of architectures: where the decoder layers are, how far they look back, whether they are causal.
+
+Views of a model with other layers are shallow copies that share every parameter and leave the model as it was.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +9,28 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import nn
 from transformers import PreTrainedModel
 
 from echo_embeddings.errors import ModelError
 
-__all__ = ["compiled", "cut", "has_layers", "layers_of", "with_layers"]
+__all__ = [
+    "drop_layers_above",
+    "has_layers",
+    "is_compiled",
+    "is_windowed",
+    "layers_of",
+    "narrowest_view",
+    "require_causal",
+    "require_decoder",
+    "with_layers",
+]
 
 _FINAL_NORMS = ("norm", "ln_f", "final_layer_norm", "final_layernorm", "final_norm")
 
 
-def cut(model: PreTrainedModel, exit_layer: int) -> PreTrainedModel:
+def drop_layers_above(model: PreTrainedModel, exit_layer: int) -> PreTrainedModel:
     """The same model without the layers above ``exit_layer``, and with a config that says so.
 
     Raises:
@@ -71,9 +85,60 @@ def layers_of(model: PreTrainedModel) -> list[nn.Module]:
     return list(getattr(model.get_submodule(path), attribute))
 
 
-def compiled(model: PreTrainedModel) -> bool:
+def is_compiled(model: PreTrainedModel) -> bool:
     """Whether parts of a model are compiled, as ``compile_layers`` does it."""
     return any(getattr(part, "_compiled_call_impl", None) is not None for part in model.modules())
+
+
+def is_windowed(model: PreTrainedModel) -> bool:
+    """Whether some layers may not look back to the beginning (sliding-window attention)."""
+    config = model.config.get_text_config()
+    has_window = getattr(config, "sliding_window", None) is not None
+    return has_window and bool(getattr(config, "use_sliding_window", True))
+
+
+def narrowest_view(config: Any, start: int, exit_: int) -> int | None:
+    """How many tokens back the copy sees if *no* layer that runs it sees everything.
+
+    Args:
+        config: the text config of a model.
+        start: the first layer that runs the copy.
+        exit_: the layer behind the last.
+
+    Returns:
+        Tokens; ``None`` if one of these layers sees everything.
+    """
+    window = getattr(config, "sliding_window", None)
+    if window is None or getattr(config, "use_sliding_window", True) is False:
+        return None
+    kinds = getattr(config, "layer_types", None) or ["sliding_attention"] * exit_
+    return int(window) if all(kind == "sliding_attention" for kind in kinds[start:exit_]) else None
+
+
+def require_decoder(config: Any, name: str) -> None:
+    """Refuse a model whose config says that it is an encoder; ``name`` is for the message.
+
+    Raises:
+        ModelError: it is one.
+    """
+    architectures = getattr(config, "architectures", None) or []
+    if getattr(config, "is_encoder_decoder", False) or any("MaskedLM" in a for a in architectures):
+        raise ModelError(_not_causal(name))
+
+
+@torch.inference_mode()
+def require_causal(model: PreTrainedModel) -> None:
+    """Change the last of four tokens and see whether the first one's state moves. A name or a flag would say less.
+
+    Raises:
+        ModelError: it moves.
+    """
+    device = model.get_input_embeddings().weight.device
+    ids = torch.tensor([[1, 2, 3, 4], [1, 2, 3, 5]], device=device)
+    states = model(input_ids=ids, use_cache=False).last_hidden_state
+    first = states[:, 0].float()
+    if float((first[0] - first[1]).abs().max()) > torch.finfo(states.dtype).eps * float(first.abs().max()):
+        raise ModelError(_not_causal(type(model).__name__))
 
 
 def _find_layers(model: PreTrainedModel) -> tuple[str, str]:
@@ -119,4 +184,12 @@ def _final_norm(owner: nn.Module) -> str:
             return name
     raise ModelError(
         f"{type(owner).__name__} has no final norm under a known name ({', '.join(_FINAL_NORMS)}); use exit_layer=None"
+    )
+
+
+def _not_causal(name: str) -> str:
+    return (
+        f"{name} is not a causal (decoder-only) language model: its tokens already see the whole text, so there is "
+        "nothing for an echo to add. Use it with sentence-transformers, or choose a causal model such as "
+        "HuggingFaceTB/SmolLM2-135M-Instruct"
     )

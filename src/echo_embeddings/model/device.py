@@ -1,17 +1,76 @@
-"""Which devices an encoder may be spread over. Checked before anything is loaded, and without touching a device."""
+"""Which device, and in which numbers: what is asked for, checked; else the best that this machine has."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-from echo_embeddings.errors import ConfigError
+from echo_embeddings.errors import ConfigError, ModelError
 
-from .spec import Source
+from .spec import ModelSpec
 
-__all__ = ["checked_devices", "is_cpu"]
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["checked_devices", "is_cpu", "pick_device", "pick_dtype", "precision"]
 
 
-def checked_devices(devices: Sequence[str], source: Source) -> tuple[str, ...]:
+def pick_device(device: str | None) -> str:
+    """The device asked for, or the best there is.
+
+    Raises:
+        ModelError: torch knows no such device, or has none here.
+    """
+    import torch
+
+    if device is not None:
+        try:
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError, NotImplementedError) as error:
+            reason = str(error).splitlines()[0]
+            raise ModelError(f"device={device!r} cannot be used: {reason}; leave it out to take the best") from error
+        return str(torch.device(device))
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def pick_dtype(dtype: Any, device: str) -> torch.dtype:
+    """``"auto"``: bfloat16 on a GPU and on processors with bf16 instructions, float32 elsewhere.
+
+    So too for ``"int8"``: that is how weights are kept, and this what is computed in.
+
+    Raises:
+        ModelError: ``dtype`` is no floating-point dtype.
+    """
+    import torch
+
+    if dtype not in ("auto", "int8"):
+        chosen = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+        if not isinstance(chosen, torch.dtype) or not chosen.is_floating_point:
+            raise ModelError(f"dtype={dtype!r} is unknown; use 'auto', 'float32', 'bfloat16', 'float16' or 'int8'")
+        return chosen
+    if device.startswith("cuda"):
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    if device == "cpu":
+        capabilities = torch.cpu.get_capabilities()
+        # Without these instructions bf16 works, but slower than float32.
+        fast = any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16"))
+        return torch.bfloat16 if fast else torch.float32
+    return torch.bfloat16
+
+
+def precision(device: str | None, dtype: Any) -> str:
+    """Where a model would run and in which numbers, as ``"cpu torch.bfloat16"``; nothing is loaded.
+
+    Vectors of one precision and of another differ by rounding, so one table must not mix them.
+    """
+    place = pick_device(device)
+    weights = ", int8 weights" if dtype == "int8" else ""
+    return f"{place} {pick_dtype(dtype, place)}{weights}"
+
+
+def checked_devices(devices: Sequence[str], spec: ModelSpec) -> tuple[str, ...]:
     """Devices that there are, for a model that can be sent to them.
 
     Raises:
@@ -20,10 +79,10 @@ def checked_devices(devices: Sequence[str], source: Source) -> tuple[str, ...]:
     """
     if isinstance(devices, str) or not isinstance(devices, Sequence):
         raise TypeError(f"devices must be a list such as ['cuda:0', 'cuda:1'], not {devices!r}; one goes in as device=")
-    if source.device is not None or "device_map" in source.model_kwargs:
-        other = "device_map" if source.device is None else f"device={source.device!r}"
+    if spec.device is not None or "device_map" in spec.model_kwargs:
+        other = "device_map" if spec.device is None else f"device={spec.device!r}"
         raise ConfigError(f"devices={devices!r} and {other} both say where the model runs; leave one of them out")
-    if source.is_loaded:
+    if spec.is_loaded:
         raise TypeError(
             f"devices={devices!r} loads the model once for each, and cannot do so with a loaded one; use its name, or "
             "save it and use EchoEncoder(folder, devices=...)"

@@ -1,4 +1,4 @@
-"""Where a model comes from: one place that tells the built-in model, a name and a loaded model apart."""
+"""Which model, and how to load it: the one place that tells the built-in model, a name and a loaded model apart."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import pickle
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from echo_embeddings.config import presets
 from echo_embeddings.config.config import EchoConfig
@@ -14,14 +14,11 @@ from echo_embeddings.errors import ConfigError
 
 from . import builtin
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
-__all__ = ["Source"]
+__all__ = ["ModelSpec"]
 
 
 @dataclass(frozen=True)
-class Source:
+class ModelSpec:
     """A model that may not be loaded yet, and how to load it.
 
     Args:
@@ -31,7 +28,6 @@ class Source:
         device: device name, or ``None`` for the best there is.
         dtype: ``"auto"``, ``"int8"``, or a torch dtype, by name or as it is.
         model_kwargs: for transformers' ``from_pretrained``.
-        compiled: whether torch compiles the decoder layers.
         packaged: the name of a packaged adapter that is merged first; see :meth:`for_config`.
     """
 
@@ -41,7 +37,6 @@ class Source:
     device: str | None = None
     dtype: Any = "auto"
     model_kwargs: dict[str, Any] = field(default_factory=dict)
-    compiled: bool = False
     packaged: str | None = None
 
     def __post_init__(self) -> None:
@@ -51,8 +46,6 @@ class Source:
             raise TypeError("a loaded model needs its tokenizer: EchoEncoder(model, tokenizer=tokenizer)")
         if self.is_loaded and self.adapter is not None:
             raise TypeError("adapter= goes with a model's name; load the adapter into your model yourself (peft)")
-        if self.is_loaded and self.compiled:
-            raise TypeError("compiled= goes with a model's name; a loaded model is not changed, so compile it yourself")
         if self.is_loaded and self.is_int8:
             raise TypeError(
                 "dtype='int8' goes with a model's name; a loaded model is not changed, so save it and use "
@@ -82,19 +75,7 @@ class Source:
         """What transformers is to load: a hub id, folder or file. Fetches the built-in model if need be."""
         return os.fspath(builtin.folder()) if self.model is None else str(self.model)
 
-    def config(self) -> EchoConfig:
-        """What is saved with the model; else the preset that suits it."""
-        if self.model is None:
-            # The default may have an adapter of its own; an adapter of the user's takes its place.
-            return EchoConfig.preset("default" if self.adapter is None else "zero-shot")
-        if not self.is_loaded:
-            from .loading import saved_config
-
-            if (saved := saved_config(self)) is not None:
-                return saved
-        return EchoConfig.preset("echo")
-
-    def for_config(self, config: EchoConfig) -> Source:
+    def for_config(self, config: EchoConfig) -> ModelSpec:
         """This source with the packaged adapter that ``config`` was trained with, if any.
 
         Raises:
@@ -123,14 +104,6 @@ class Source:
         return (
             folder is not None and (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file()
         )
-
-    def load(self) -> tuple[PreTrainedModel, Any]:
-        """The model's body and its tokenizer."""
-        from . import loading
-
-        if self.is_loaded:
-            return loading.prepare(self.model), self.tokenizer
-        return loading.load(self)
 
     def __getstate__(self) -> dict[str, Any]:
         if self.is_loaded:

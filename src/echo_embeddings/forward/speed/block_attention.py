@@ -7,9 +7,6 @@ fast as these blocks, and stays. Known to transformers by the name ``"echo_causa
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from functools import lru_cache
 from math import e, log2
 from typing import Any
@@ -22,7 +19,10 @@ from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, causal_mask_function, sdpa_mask
 
-__all__ = ["NAME", "causal_attention", "has_tiles", "is_used_on", "is_windowed", "use_on", "wanted_from"]
+from echo_embeddings.forward.running import current
+from echo_embeddings.model.architecture import is_windowed
+
+__all__ = ["NAME", "causal_attention", "has_tiles", "is_used_on", "use_on"]
 
 NAME = "echo_causal"
 #: Queries a block: fewer products, and not too much above the diagonal that is computed in vain.
@@ -32,17 +32,6 @@ _SAFE = 2.0**100
 _WIDE = (torch.bfloat16, torch.float32)
 #: Up to so many tokens blocks are no slower on tiles either (docs/log.md).
 _SHORT = 128
-_first = ContextVar("echo_embeddings_first_wanted", default=0)
-
-
-@contextmanager
-def wanted_from(first: int) -> Iterator[None]:
-    """While a layer runs: nothing reads what tokens before ``first`` find, so they do not look."""
-    token = _first.set(first)
-    try:
-        yield
-    finally:
-        _first.reset(token)
 
 
 def use_on(model: PreTrainedModel) -> None:
@@ -60,13 +49,6 @@ def use_on(model: PreTrainedModel) -> None:
 def is_used_on(model: PreTrainedModel) -> bool:
     """Whether all layers of a model attend this way, to everything before them."""
     return model.config.get_text_config()._attn_implementation == NAME and not is_windowed(model)
-
-
-def is_windowed(model: PreTrainedModel) -> bool:
-    """Whether some layers may not look back to the beginning."""
-    config = model.config.get_text_config()
-    has_window = getattr(config, "sliding_window", None) is not None
-    return has_window and bool(getattr(config, "use_sliding_window", True))
 
 
 @lru_cache(maxsize=1)
@@ -172,7 +154,7 @@ def _forward(
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     if query.dtype == torch.bfloat16 and query.shape[2] > _SHORT and has_tiles():
         return _fused(query, key, value, scaling), None
-    return causal_attention(query, key, value, scaling, _first.get()), None
+    return causal_attention(query, key, value, scaling, _wanted_from(module)), None
 
 
 def _fused(query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Float[Tensor, "batch tokens heads dim"]:
@@ -184,3 +166,10 @@ def _fused(query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Float[T
         query, key, value, attn_mask=mask, is_causal=mask is None, scale=scaling, enable_gqa=shared
     )
     return states.transpose(1, 2).contiguous()
+
+
+def _wanted_from(module: torch.nn.Module) -> int:
+    """The first token whose result is read: in the last layer of a pass, the first pooled one."""
+    now = current()
+    is_last = now is not None and now.last_layer is not None and getattr(module, "layer_idx", None) == now.last_layer
+    return now.pooled_from if now is not None and is_last else 0

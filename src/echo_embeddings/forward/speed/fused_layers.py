@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from echo_embeddings.model.architecture import compiled
+from echo_embeddings.model.architecture import is_compiled
 
 __all__ = ["layer", "pays_on"]
 
@@ -28,7 +28,7 @@ _SILU = ("SiLU", "SiLUActivation")
 
 def pays_on(model: PreTrainedModel) -> bool:
     """Whether it is used: not in float32, where an encoder is the model's own pass, nor where a compiler does it."""
-    return model.device.type in ("cpu", "cuda") and model.dtype != torch.float32 and not compiled(model)
+    return model.device.type in ("cpu", "cuda") and model.dtype != torch.float32 and not is_compiled(model)
 
 
 def layer(own: nn.Module) -> nn.Module:

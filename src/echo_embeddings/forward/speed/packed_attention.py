@@ -9,16 +9,14 @@ on (:func:`agrees`): an architecture that drops the arguments would let texts se
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from contextvars import ContextVar
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import lru_cache
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -26,12 +24,12 @@ from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
+from echo_embeddings.forward.batch import spans
+from echo_embeddings.forward.running import current
 from echo_embeddings.forward.transfer import sent
-from echo_embeddings.text.tokenizer import Ids
+from echo_embeddings.model.architecture import is_windowed
 
-from . import block_attention
-
-__all__ = ["NAME", "agrees", "arguments", "is_used_on", "pooled", "register", "running", "spans", "unpack", "use_on"]
+__all__ = ["NAME", "agrees", "arguments", "is_used_on", "register", "use_on"]
 
 NAME = "echo_packed"
 _FLASH = ("flash_attention_2", "flash_attention_3")
@@ -40,7 +38,6 @@ _ALIKE = 0.99
 #: Not cuDNN's, which on a Hopper GPU comes first and compiles a kernel for every new shape: batches of texts have
 #: new ones all the time, and a training step took 1.9 s where 0.4 will do (docs/log.md, 2026-11-26).
 _BACKENDS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
-_is_packed = ContextVar("echo_embeddings_is_packed", default=False)
 
 
 def use_on(model: PreTrainedModel) -> None:
@@ -59,23 +56,13 @@ def register(model: PreTrainedModel) -> None:
 def is_used_on(model: PreTrainedModel) -> bool:
     """Whether a model's attention takes packed sequences, in all layers and without a window."""
     implementation = model.config.get_text_config()._attn_implementation
-    return implementation in (NAME, *_FLASH) and not block_attention.is_windowed(model)
+    return implementation in (NAME, *_FLASH) and not is_windowed(model)
 
 
 def agrees(packed: Sequence[Tensor], plain: Sequence[Tensor]) -> bool:
     """Whether two passes over the same texts, packed and one by one, gave the same vectors."""
     pairs = zip(packed, plain, strict=True)
     return all(bool((functional.cosine_similarity(a.float(), b.float(), dim=-1) > _ALIKE).all()) for a, b in pairs)
-
-
-@contextmanager
-def running(*, packed: bool) -> Iterator[None]:
-    """While a pass runs: whether no mask is wanted, because the kernel is told where sequences end."""
-    token = _is_packed.set(packed)
-    try:
-        yield
-    finally:
-        _is_packed.reset(token)
 
 
 def arguments(lengths: Sequence[int], device: torch.device) -> dict[str, Any]:
@@ -91,61 +78,10 @@ def arguments(lengths: Sequence[int], device: torch.device) -> dict[str, Any]:
     }
 
 
-def spans(starts: Ids, counts: Ids) -> Ids:
-    """Of runs of so many numbers that begin at these ones, all numbers in a row: of 3, 8 and 2, 3, 3 4 8 9 10."""
-    ends = np.cumsum(counts)
-    return np.repeat(starts - (ends - counts), counts) + np.arange(ends[-1])
-
-
-def unpack(
-    hidden: Float[Tensor, "one tokens dim"], places: Int[Tensor, " places"], counts: Sequence[int]
-) -> tuple[Float[Tensor, "batch most dim"], Bool[Tensor, "batch most"]]:
-    """The pooled states of a row, a padded row for each of its sequences, and which of them are its own.
-
-    Args:
-        hidden: states of the row.
-        places: where in it pooled tokens stand.
-        counts: how many of them each sequence has; known to the host, which need not wait for the device.
-    """
-    own = np.array(counts)[:, None]
-    columns, ends = np.arange(max(counts)), np.cumsum(counts)[:, None]
-    index = np.minimum(ends - own + columns, ends[-1] - 1)
-    states = hidden[0].index_select(0, places)[sent(index, hidden.device)]
-    return states, sent(columns < own, hidden.device)
-
-
-def pooled(
-    pooling: Callable[[Tensor, Tensor], Tensor],
-    hidden: Float[Tensor, "one tokens dim"],
-    places: Int[Tensor, " places"],
-    counts: Sequence[int],
-) -> Float[Tensor, "batch dim"]:
-    """Pool each sequence of a row; arguments as for :func:`unpack`.
-
-    In portions: a long text and a thousand short ones would need a thousand times the long one's memory.
-    """
-    vectors, place = [], 0
-    for start, end in pairwise(_portions(counts, hidden.shape[1])):
-        own = counts[start:end]
-        vectors.append(pooling(*unpack(hidden, places[place : place + sum(own)], own)))
-        place += sum(own)
-    return torch.cat(vectors)
-
-
-def _portions(counts: Sequence[int], most: int) -> list[int]:
-    """Where to cut sequences so that those between two cuts, padded, are at most so many tokens, or are one."""
-    cuts, longest = [0], 0
-    for i, count in enumerate(counts):
-        longest = max(longest, count)
-        if (i - cuts[-1] + 1) * longest > most and i > cuts[-1]:
-            cuts.append(i)
-            longest = count
-    return [*cuts, len(counts)]
-
-
 def _mask_for(**options: Any) -> Tensor | None:
     """As transformers asks for a mask: none for a packed pass, which it would show as one of tokens by tokens."""
-    mask: Tensor | None = None if _is_packed.get() else sdpa_mask(**options)
+    now = current()
+    mask: Tensor | None = None if now is not None and now.is_packed else sdpa_mask(**options)
     return mask
 
 

@@ -1,0 +1,43 @@
+"""Files that are saved with a model, in a folder or on the hub. Knows names of files, not what is in them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers.utils.hub import cached_file
+
+from .spec import ModelSpec
+
+__all__ = ["find_file", "hub_arguments"]
+
+# Arguments of `from_pretrained` that choose the files, so that config and tokenizer need them too.
+_HUB_ARGUMENTS = ("revision", "cache_dir", "token", "local_files_only", "trust_remote_code", "subfolder")
+
+
+def hub_arguments(spec: ModelSpec) -> dict[str, Any]:
+    """Those of the model's ``model_kwargs`` that say where on the hub it is found."""
+    return {name: spec.model_kwargs[name] for name in _HUB_ARGUMENTS if name in spec.model_kwargs}
+
+
+def find_file(spec: ModelSpec, file: str) -> str | None:
+    """The path of a file that is saved with the model.
+
+    Returns:
+        ``None`` where there is no such file, or no such model: loading the model says the latter.
+    """
+    location = spec.location()
+    if location.endswith(".gguf"):
+        return None
+    where = hub_arguments(spec)
+    where.pop("trust_remote_code", None)
+    try:
+        found: str | None = cached_file(
+            location,
+            file,
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False,
+            **where,
+        )
+    except OSError:
+        return None
+    return found
