@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import random
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import everyday
@@ -60,7 +59,8 @@ def rarity(files: list[Path]) -> Lexical:
     """N-grams weighed on texts drawn from all of the files."""
     texts = texts_in(*files)
     random.Random(0).shuffle(texts)  # noqa: S311 - no secret
-    return Lexical.fit(texts[:COUNTED])
+    document, query = LENGTHS
+    return Lexical.fit(texts[:COUNTED], document_weight=document, query_weight=query)
 
 
 def taught_on(train: Path) -> tuple[list[str], int]:
@@ -125,8 +125,7 @@ def main() -> None:
     lexical = rarity(arguments.texts)
     texts, pairs = taught_on(arguments.train)
     learned = beside_words(project, lexical, states_of(arguments.old, texts, 160), texts, pairs)
-    document, query = (replace(old.templates[0], lexical=length) for length in LENGTHS)
-    made = old.replace(template=document, query_template=query, transforms=(learned,), lexical=lexical)
+    made = old.replace(transforms=(learned,), lexical=lexical)
     made.save(arguments.output)
     in_half(arguments.output)
     for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):

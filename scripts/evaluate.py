@@ -15,13 +15,13 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from echo_embeddings import EchoConfig, EchoEncoder, Template
+from echo_embeddings import EchoConfig, EchoEncoder
 from echo_embeddings.engine.runtime import Runtime
 from echo_embeddings.evaluation.datasets import Dataset, open_dataset
-from echo_embeddings.types import Vectors
+from echo_embeddings.types import Role, Vectors
 from echo_embeddings.vectors.normalize import unit
 
 #: Pooled states, and the words beside them if there is a lexical part.
@@ -59,8 +59,9 @@ class Embedder:
         plain = encoder.config.replace(transforms=(), start_layer=0, exit_layer=None)
         key = (dataset_name, encoder.model_name, plain, encoder.runtime.backbone.layers)
         if key not in self._parts:
-            both = zip(dataset.texts, encoder.config.templates, strict=True)
-            self._parts[key] = [_parts(encoder.runtime, texts, template) for texts, template in both]
+            documents, queries = dataset.texts
+            parts = (_parts(encoder.runtime, documents, "document"), _parts(encoder.runtime, queries, "query"))
+            self._parts[key] = list(parts)
         documents, queries = (unit(encoder.runtime.finished(*parts)) for parts in self._parts[key])
         return Score(name, dataset_name, dataset.score(documents, queries), layer_tokens(encoder, *dataset.texts))
 
@@ -83,10 +84,7 @@ def open_encoder(name: str, model: str | None, max_length: int) -> EchoEncoder:
 
 def with_words(config: EchoConfig) -> EchoConfig:
     """The same with the default's lexical part, as long in documents and in queries as it is there."""
-    default = EchoConfig.preset("default")
-    both = zip(config.templates, default.templates, strict=True)
-    document, query = (replace(own, lexical=theirs.lexical) for own, theirs in both)
-    return config.replace(template=document, query_template=query, lexical=default.lexical)
+    return config.replace(lexical=EchoConfig.preset("default").lexical)
 
 
 def yardstick(name: str, sets: dict[str, Dataset], max_length: int) -> Iterator[Score]:
@@ -106,9 +104,10 @@ def yardstick(name: str, sets: dict[str, Dataset], max_length: int) -> Iterator[
         yield Score(name, dataset_name, dataset.score(documents, queries), 0)
 
 
-def _parts(runtime: Runtime, texts: list[str], template: Template) -> Parts:
+def _parts(runtime: Runtime, texts: list[str], role: Role) -> Parts:
+    template = runtime.config.template_for(role)
     layout, contents = runtime.layout(template, None), runtime.contents(texts, template, None)
-    return runtime.states(texts, contents, layout), runtime.words([content.ids for content in contents], layout)
+    return runtime.states(texts, contents, layout), runtime.words([content.ids for content in contents], role)
 
 
 def layer_tokens(encoder: EchoEncoder, documents: list[str], queries: list[str]) -> int:

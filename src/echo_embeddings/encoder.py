@@ -22,7 +22,6 @@ from echo_embeddings.engine.aio import AsyncMethods
 from echo_embeddings.engine.worker_pool import crewed
 from echo_embeddings.model.spec import Source
 from echo_embeddings.text.inputs import WINDOW, Progress, checked, progress, windows
-from echo_embeddings.text.template import Template
 from echo_embeddings.text.truncation import ON_TRUNCATE, Cuts, Truncated
 from echo_embeddings.vectors.normalize import unit
 from echo_embeddings.vectors.transforms import Transform, fit
@@ -30,7 +29,7 @@ from echo_embeddings.vectors.transforms import Transform, fit
 from .engine import solo
 from .errors import ConfigError
 from .saving import folder_at, save
-from .types import TokenEmbeddings, Vectors
+from .types import Role, TokenEmbeddings, Vectors
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -122,7 +121,7 @@ class EchoEncoder(AsyncMethods):
             NumericalError: the model gave NaN or infinity; names the texts.
             WorkerError: one of several ``devices`` ended before its work was done.
         """
-        return self._encode(texts, self.config.templates[0], None, show_progress=show_progress)
+        return self._encode(texts, "document", None, show_progress=show_progress)
 
     def encode_queries(
         self, texts: str | Sequence[str], *, instruction: str | None = None, show_progress: Progress = False
@@ -140,7 +139,7 @@ class EchoEncoder(AsyncMethods):
         Raises:
             ConfigError: an instruction is given that the template has no place for.
         """
-        return self._encode(texts, self.config.templates[1], instruction, show_progress=show_progress)
+        return self._encode(texts, "query", instruction, show_progress=show_progress)
 
     def stream_documents(self, texts: Iterable[str], *, window: int = WINDOW) -> Iterator[Vectors]:
         """Embed documents from any iterable, one vector ``[dim]`` at a time, with at most ``window`` texts in memory.
@@ -148,13 +147,13 @@ class EchoEncoder(AsyncMethods):
         Raises:
             ConfigError: ``window`` is below 1.
         """
-        return self._stream(windows(texts, window), self.config.templates[0], None)
+        return self._stream(windows(texts, window), "document", None)
 
     def stream_queries(
         self, texts: Iterable[str], *, instruction: str | None = None, window: int = WINDOW
     ) -> Iterator[Vectors]:
         """:meth:`stream_documents` with the query template."""
-        return self._stream(windows(texts, window), self.config.templates[1], instruction)
+        return self._stream(windows(texts, window), "query", instruction)
 
     def encode_tokens(self, text: str) -> TokenEmbeddings:
         """The second copy's vector of each token of a document: every one has seen the whole text.
@@ -266,7 +265,7 @@ class EchoEncoder(AsyncMethods):
         vectors = None
         if texts := checked(texts):
             with plain._counting() as cuts:
-                vectors = plain._pooled(texts, plain.config.templates[0], None, cuts)
+                vectors = plain._pooled(texts, "document", None, cuts)
         fitted = fit(transforms, vectors, lambda: unembedding(self._source, plain.runtime.backbone.model))
         return self.with_config(self.config.replace(transforms=fitted))
 
@@ -303,22 +302,22 @@ class EchoEncoder(AsyncMethods):
     def _encode(
         self,
         texts: str | Sequence[str],
-        template: Template,
+        role: Role,
         instruction: str | None,
         *,
         show_progress: Progress = False,
     ) -> Vectors:
         if isinstance(texts, str):
-            alone: Vectors = self._encode([texts], template, instruction)[0]
+            alone: Vectors = self._encode([texts], role, instruction)[0]
             return alone
         listed = checked(texts)
         with self._counting() as cuts, progress(len(listed), show_progress) as advance:
-            return unit(self._pooled(listed, template, instruction, cuts, advance))
+            return unit(self._pooled(listed, role, instruction, cuts, advance))
 
     def _pooled(
         self,
         texts: list[str],
-        template: Template,
+        role: Role,
         instruction: str | None,
         cuts: Cuts,
         advance: Callable[[int], object] = lambda _: None,
@@ -327,16 +326,16 @@ class EchoEncoder(AsyncMethods):
         row = {text: i for i, text in enumerate(dict.fromkeys(texts))}
         unique = list(row)
         if self._crew is None:
-            vectors = solo.pool(self.runtime, unique, template, instruction, cuts, advance)
+            vectors = solo.pool(self.runtime, unique, role, instruction, cuts, advance)
         else:
-            vectors = self._crew.pool(self.config, unique, template, instruction, cuts, advance)
+            vectors = self._crew.pool(self.config, unique, role, instruction, cuts, advance)
         advance(len(texts) - len(unique))
         return vectors if len(unique) == len(texts) else vectors[[row[text] for text in texts]]
 
-    def _stream(self, texts: Iterator[list[str]], template: Template, instruction: str | None) -> Iterator[Vectors]:
+    def _stream(self, texts: Iterator[list[str]], role: Role, instruction: str | None) -> Iterator[Vectors]:
         with self._counting() as cuts:
             for window in texts:
-                yield from unit(self._pooled(window, template, instruction, cuts))
+                yield from unit(self._pooled(window, role, instruction, cuts))
 
     @contextmanager
     def _counting(self) -> Iterator[Cuts]:

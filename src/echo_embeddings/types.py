@@ -7,15 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Embedder", "TokenEmbeddings", "Vectors"]
+__all__ = ["Embedder", "Role", "TokenEmbeddings", "Vectors"]
 
 #: float32, ``[n, dim]`` for several texts or ``[dim]`` for one.
 Vectors = NDArray[np.float32]
+
+#: What a text is: searched in, or searched for.
+Role = Literal["document", "query"]
 
 
 @dataclass(frozen=True)

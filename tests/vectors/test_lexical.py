@@ -1,9 +1,9 @@
-from dataclasses import replace
+import re
 
 import numpy as np
 import pytest
 
-from echo_embeddings import ConfigError, EchoConfig, EchoEncoder, Lexical, Template, Truncate
+from echo_embeddings import ConfigError, EchoConfig, EchoEncoder, Lexical, Truncate
 from echo_embeddings.vectors.ngrams import mixed, ngrams
 from echo_embeddings.vectors.normalize import unit
 from tests.conftest import cosines
@@ -80,8 +80,7 @@ def test_a_truncate_at_the_end_cuts_both_and_other_transforms_map_the_echo(late_
 
 
 def test_it_may_be_longer_in_queries(lexical_encoder, texts, tmp_path):
-    document = lexical_encoder.config.templates[0]
-    config = lexical_encoder.config.replace(query_template=replace(document, lexical=2.0))
+    config = lexical_encoder.config.replace(lexical=Lexical(**LEXICAL.arrays, **LEXICAL.options | {"query_weight": 2}))
     encoder = lexical_encoder.with_config(config)
     documents, queries = encoder.encode_documents(texts), encoder.encode_queries(texts)
     own = np.linalg.norm(documents[:, 16:32], axis=1) / np.linalg.norm(documents[:, :16], axis=1)
@@ -90,9 +89,21 @@ def test_it_may_be_longer_in_queries(lexical_encoder, texts, tmp_path):
     config.save(tmp_path)
     assert EchoConfig.load(tmp_path) == config
     assert config.fingerprint() != lexical_encoder.config.fingerprint()
-    for wrong in (-1, True, "much", float("nan"), float("inf")):
-        with pytest.raises(ConfigError, match=rf"lexical={wrong!r}; give a number from 0, such as 0\.5"):
-            Template("{text}", lexical=wrong)
+    assert (config.lexical.weight("document"), config.lexical.weight("query")) == (0.5, 2.0)
+
+
+@pytest.mark.parametrize("role", ["document", "query"])
+@pytest.mark.parametrize("wrong", [-1, True, "much", float("nan"), float("inf"), 1e300])
+def test_a_weight_is_a_number_to_compute_with(role, wrong):
+    message = re.escape(f"{role}_weight={wrong!r}: give a number from 0 to 1000, such as 0.5")
+    with pytest.raises(ConfigError, match=message):
+        Lexical([1.0], **{f"{role}_weight": wrong})
+
+
+def test_by_default_words_are_twice_as_long_in_queries(lexical_encoder, texts):
+    documents, queries = lexical_encoder.encode_documents(texts), lexical_encoder.encode_queries(texts)
+    own, asked = (np.linalg.norm(v[:, 16:32], axis=1) / np.linalg.norm(v[:, :16], axis=1) for v in (documents, queries))
+    np.testing.assert_allclose(asked, 2 * own, rtol=1e-4)
 
 
 def test_it_knows_no_more_of_a_truncated_text_than_the_echo_does(lexical_encoder):
@@ -122,7 +133,7 @@ def test_the_vectors_of_tokens_average_to_that_of_the_text(lexical_encoder):
     runtime, template = lexical_encoder.runtime, lexical_encoder.config.templates[0]
     contents, layout = runtime.contents([text], template, None), runtime.layout(template, None)
     mean = runtime.tokens(contents[0], layout).mean(axis=0)
-    np.testing.assert_allclose(mean, runtime.pool([text], contents, layout)[0], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(mean, runtime.pool([text], contents, layout, "document")[0], rtol=1e-4, atol=1e-4)
     assert lexical_encoder.encode_tokens(text).vectors.shape == (len(contents[0].ids), lexical_encoder.dimension)
 
 

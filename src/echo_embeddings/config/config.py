@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from echo_embeddings.errors import ConfigError
 from echo_embeddings.text.template import TEMPLATES, Template
+from echo_embeddings.types import Role
 from echo_embeddings.vectors.fitted import Fitted
 from echo_embeddings.vectors.lexical import Lexical
 from echo_embeddings.vectors.transforms import TRANSFORMS, Transform, Truncate
@@ -126,6 +127,10 @@ class EchoConfig:
         document = _as_template(self.template)
         return document, document if self.query_template is None else _as_template(self.query_template)
 
+    def template_for(self, role: Role) -> Template:
+        """The template that texts of this role are laid into."""
+        return self.templates[role == "query"]
+
     def layers(self, depth: int) -> Layers:
         """Resolve the layer choice for a model of ``depth`` layers.
 
@@ -208,13 +213,11 @@ class EchoConfig:
             value = getattr(self, field.name)
             if isinstance(value, Template):
                 value = {f.name: getattr(value, f.name) for f in fields(value)}
-                if value["lexical"] == Template.lexical:
-                    del value["lexical"]
             elif field.name == "transforms":
                 value = [{"name": transform.name, "options": transform.options} for transform in value]
             elif field.name == "lexical" and value is not None:
                 value = value.options
-            # Configs without these, and templates above, are written as they were before there were any.
+            # Configs without these are written as they were before there were any.
             if value is not None or field.name not in ("packaged_adapter", "lexical"):
                 content[field.name] = value
         return content

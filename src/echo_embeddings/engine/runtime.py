@@ -23,7 +23,7 @@ from echo_embeddings.forward.speed import malloc, packed_attention
 from echo_embeddings.forward.transfer import Arriving
 from echo_embeddings.text.template import Template
 from echo_embeddings.text.tokenizer import Content, EchoTokenizer, Ids, Layout
-from echo_embeddings.types import Vectors
+from echo_embeddings.types import Role, Vectors
 from echo_embeddings.vectors.normalize import norms
 from echo_embeddings.vectors.transforms import Transform, parted
 
@@ -114,6 +114,7 @@ class Runtime:
         texts: Sequence[str],
         contents: Sequence[Content],
         layout: Layout,
+        role: Role,
         on_done: Callable[[int], object] = lambda _: None,
     ) -> Vectors:
         """Vectors of texts, transforms applied and words beside them, not of unit length: float32 ``[n, dim]``.
@@ -122,6 +123,7 @@ class Runtime:
             texts: only to name one that the model cannot digest.
             contents: their ids, in the same order.
             layout: the compiled template.
+            role: what the texts are, which says how long their lexical part is.
             on_done: told how many texts each batch held.
         """
         if self.config.lexical is None:
@@ -129,7 +131,7 @@ class Runtime:
         words = np.empty((len(contents), self.config.lexical.dimension), dtype=np.float32)
 
         def read(group: list[int]) -> None:
-            words[group] = self.words([contents[i].ids for i in group], layout)
+            words[group] = self.words([contents[i].ids for i in group], role)
 
         # Between batches and not in a thread: it would keep the interpreter from the one that feeds the GPU.
         return self.finished(self.states(texts, contents, layout, on_done, read), words)
@@ -172,19 +174,19 @@ class Runtime:
         return states
 
     def tokens(self, content: Content, layout: Layout) -> Vectors:
-        """The last copy's vectors of one text, transforms applied: float32 ``[n, dim]``."""
+        """The last copy's vectors of one document, transforms applied: float32 ``[n, dim]``."""
         batch = Batch.of([content.ids], layout, self.backbone.device)
         states = self._run(batch)[0, layout.copy(-1, len(content.ids))].float().cpu()
         pooled = POOLINGS[self.config.pooling](states[None], torch.ones(1, len(states), dtype=torch.bool))
-        return self.finished(states.numpy(), self.words([content.ids], layout), pooled.numpy())
+        return self.finished(states.numpy(), self.words([content.ids], "document"), pooled.numpy())
 
-    def words(self, contents: Sequence[Ids], layout: Layout) -> Vectors | None:
-        """The lexical part of texts, given their ids, as long as the layout says: ``[n, dim]``; ``None`` without one.
+    def words(self, contents: Sequence[Ids], role: Role) -> Vectors | None:
+        """The lexical part of texts, given their ids, as long as their role says: ``[n, dim]``; ``None`` without one.
 
         Of the ids and not of the texts, so that it knows no more of a truncated text than the echo does.
         """
         lexical = self.config.lexical
-        return None if lexical is None else layout.lexical * lexical.vectors(self.tokenizer.texts(contents))
+        return None if lexical is None else lexical.weight(role) * lexical.vectors(self.tokenizer.texts(contents))
 
     def finished(self, states: Vectors, words: Vectors | None, pooled: Vectors | None = None) -> Vectors:
         """Apply the config's transforms to states, and put words beside them: float32 ``[n, dim]``.

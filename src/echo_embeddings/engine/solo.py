@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from echo_embeddings.text.inputs import WINDOW
-from echo_embeddings.text.template import Template
 from echo_embeddings.text.truncation import Cuts
-from echo_embeddings.types import Vectors
+from echo_embeddings.types import Role, Vectors
 
 if TYPE_CHECKING:
     from echo_embeddings.text.tokenizer import Content
@@ -25,7 +24,7 @@ __all__ = ["pool"]
 def pool(
     runtime: Runtime,
     texts: Sequence[str],
-    template: Template,
+    role: Role,
     instruction: str | None,
     cuts: Cuts,
     advance: Callable[[int], object],
@@ -35,18 +34,19 @@ def pool(
     Args:
         runtime: the loaded model.
         texts: in any order; the vectors come in theirs.
-        template: one of the config's.
+        role: what the texts are; it says which template they are laid into.
         instruction: for it.
         cuts: told what was cut, before the model runs on that window.
         advance: told how many texts each finished batch held.
     """
+    template = runtime.config.template_for(role)
     layout = runtime.layout(template, instruction)
     vectors = np.empty((len(texts), runtime.dimension), dtype=np.float32)
     windows = [texts[start : start + WINDOW] for start in range(0, len(texts), WINDOW)]
     read = partial(runtime.contents, template=template, instruction=instruction)
     for i, (window, contents) in enumerate(zip(windows, _ahead(read, windows), strict=True)):
         cuts.add(window, contents, runtime.limit(layout))
-        vectors[i * WINDOW : (i + 1) * WINDOW] = runtime.pool(window, contents, layout, advance)
+        vectors[i * WINDOW : (i + 1) * WINDOW] = runtime.pool(window, contents, layout, role, advance)
     return vectors
 
 

@@ -24,7 +24,7 @@ from echo_embeddings.config.config import EchoConfig
 from echo_embeddings.errors import WorkerError
 from echo_embeddings.model.spec import Source
 from echo_embeddings.text.template import Template
-from echo_embeddings.types import Vectors
+from echo_embeddings.types import Role, Vectors
 
 if TYPE_CHECKING:
     from echo_embeddings.text.tokenizer import Content, Layout
@@ -204,8 +204,8 @@ class _Bench:
         said = [warning.message for warning in caught]
         return Reading(contents, layout, runtime.limit(layout), runtime.dimension, said)
 
-    def pool(self, texts: list[str], contents: list[Content], layout: Layout) -> Vectors:
-        return self.runtime().pool(texts, contents, layout, self._done)
+    def pool(self, texts: list[str], contents: list[Content], layout: Layout, role: Role) -> Vectors:
+        return self.runtime().pool(texts, contents, layout, role, self._done)
 
     def _done(self, count: int) -> None:
         self._conn.send(("batch", count))

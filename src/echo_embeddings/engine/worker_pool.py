@@ -25,7 +25,7 @@ from echo_embeddings.model.spec import Source
 from echo_embeddings.text.inputs import WINDOW
 from echo_embeddings.text.template import Template
 from echo_embeddings.text.truncation import Cuts
-from echo_embeddings.types import Vectors
+from echo_embeddings.types import Role, Vectors
 
 from .worker import Call, Reading, Worker
 
@@ -69,7 +69,7 @@ class Crew:
         self,
         config: EchoConfig,
         texts: Sequence[str],
-        template: Template,
+        role: Role,
         instruction: str | None,
         cuts: Cuts,
         advance: Callable[[int], object],
@@ -79,7 +79,7 @@ class Crew:
         Args:
             config: what to run.
             texts: in any order; the vectors come in theirs.
-            template: one of the config's.
+            role: what the texts are; it says which template they are laid into.
             instruction: for it.
             cuts: told what was cut, before a model runs.
             advance: told, in the caller's thread, how many texts each finished batch held.
@@ -98,14 +98,14 @@ class Crew:
         least = min(batching.default_budget(torch.device(device)) for device in self._devices)
         for start in range(0, max(len(texts), 1), window):  # no texts have a dimension too
             part = texts[start : start + window]
-            reading = self._read(config, part, template, instruction)
+            reading = self._read(config, part, config.template_for(role), instruction)
             cuts.add(part, reading.contents, reading.limit)
             if start == 0:
                 vectors = np.empty((len(texts), reading.dimension), dtype=np.float32)
             costs = [reading.layout.total(len(content.ids)) for content in reading.contents]
             pieces = _pieces(costs, len(self._devices), least=least)
             tasks = [
-                ("pool", ([part[i] for i in piece], [reading.contents[i] for i in piece], reading.layout))
+                ("pool", ([part[i] for i in piece], [reading.contents[i] for i in piece], reading.layout, role))
                 for piece in pieces
             ]
             with closing(self._run(config, tasks, advance)) as done:

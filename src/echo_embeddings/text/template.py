@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import inf
 from string import Formatter
 from types import MappingProxyType
 
@@ -34,12 +33,9 @@ class Template:
         isolated: tokenise each piece on its own, as the authors' code does: a SentencePiece tokenizer then puts its
             dummy space before every piece. Only the released fine-tuned checkpoints want this.
         instruction: what ``{instruction}`` means when a call gives none.
-        lexical: how long the config's lexical part is in texts of this template, beside an echo of length 1. Twice as
-            long in queries is better in retrieval, and changes nothing between documents (docs/log.md, 2026-11-26).
 
     Raises:
-        ConfigError: the template has no ``{text}``, an unknown field, or copies that would tokenise differently; or
-            ``lexical`` is no number from 0.
+        ConfigError: the template has no ``{text}``, an unknown field, or copies that would tokenise differently.
     """
 
     text: str
@@ -48,7 +44,6 @@ class Template:
     pool_tail: bool = False
     isolated: bool = False
     instruction: str | None = None
-    lexical: float = 0.5
 
     def __post_init__(self) -> None:
         if not isinstance(self.text, str):
@@ -68,8 +63,6 @@ class Template:
                 f"template {self.text!r} has a space before some {{text}} but not before others: the copies would get "
                 "different tokens. Write the space before all of them or before none"
             )
-        if isinstance(self.lexical, bool) or not isinstance(self.lexical, int | float) or not 0 <= self.lexical < inf:
-            raise ConfigError(f"template {self.text!r}: lexical={self.lexical!r}; give a number from 0, such as 0.5")
         object.__setattr__(self, "_spaced", spaces == {True})
         if self.instruction is not None and not self.takes_instruction:
             raise ConfigError(f"template {self.text!r} has no {{instruction}} for {self.instruction!r} to go to")

@@ -42,13 +42,11 @@ class Layout:
         literals: ``copies + 1`` id tuples.
         pool_tail: whether the ids behind the last copy are pooled with it.
         only_last: whether of what is pooled the last token is all that is read.
-        lexical: the length of a lexical part.
     """
 
     literals: tuple[tuple[int, ...], ...]
     pool_tail: bool = False
     only_last: bool = False
-    lexical: float = Template.lexical
 
     @property
     def copies(self) -> int:
@@ -176,7 +174,7 @@ class EchoTokenizer:
             literals[0].insert(0, self._special("bos"))
         if template.eos:
             literals[-1].append(self._special("eos"))
-        return Layout(tuple(map(tuple, literals)), pool_tail=template.pool_tail, lexical=template.lexical)
+        return Layout(tuple(map(tuple, literals)), pool_tail=template.pool_tail)
 
     def baked(self, template: Template, instruction: str | None = None, *, limit: int) -> Tokenizer:
         """A copy of the Rust tokenizer that echoes by itself (``TemplateProcessing`` with ``$A`` once a copy).

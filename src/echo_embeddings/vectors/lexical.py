@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from echo_embeddings.errors import ConfigError
 from echo_embeddings.text.inputs import windows
-from echo_embeddings.types import Vectors
+from echo_embeddings.types import Role, Vectors
 
 from .fitted import Fitted
 from .ngrams import NGrams, mixed, ngrams
@@ -28,6 +28,8 @@ _BUCKETS = 2**15
 #: How soon an n-gram that recurs adds little: BM25's k1 at its usual value (Robertson and Zaragoza, 2009, section 3.4).
 _SATURATION = 1.2
 _AT_A_TIME = 128
+#: With a longer part, float32 would keep too few digits of the echo beside it.
+_HEAVIEST = 1000
 
 _Array = TypeVar("_Array")
 
@@ -39,7 +41,7 @@ class Lexical(Fitted):
     the weighed n-grams that both texts have, but for collisions (feature hashing, arXiv 0902.2206).
 
     Where it stands: the echo, mapped by the config's transforms and brought to unit length, and the lexical part, of
-    the length that the template says (``Template.lexical``), are laid block by block into one vector: the first 128
+    the length that :meth:`weight` says, are laid block by block into one vector: the first 128
     dimensions of the echo, the first 128 of the words, and so on, the last block behind all that is left of the echo.
     So the first 256 or 512 dimensions have a share of both.
 
@@ -49,6 +51,9 @@ class Lexical(Fitted):
             blocks are the denser. A block's share of the squared length goes by the root of its width: in wide ones
             less collides (docs/log.md, 2026-11-26).
         size: characters of an n-gram.
+        document_weight: length of the lexical part of a document, beside an echo of length 1; from 0 to 1000.
+        query_weight: the same for queries. Twice the length in queries is better in retrieval, and changes nothing
+            between documents (docs/log.md, 2026-11-26).
 
     Raises:
         ConfigError: a count is no power of two or no whole number from 1, or a value is negative, NaN or infinite.
@@ -56,9 +61,21 @@ class Lexical(Fitted):
 
     name = "lexical"
 
-    def __init__(self, weights: Any, blocks: int | Iterable[int] = _BLOCKS, size: int = 4) -> None:
+    def __init__(
+        self,
+        weights: Any,
+        blocks: int | Iterable[int] = _BLOCKS,
+        size: int = 4,
+        document_weight: float = 0.5,
+        query_weight: float = 1.0,
+    ) -> None:
         blocks = tuple(blocks) if isinstance(blocks, Iterable) else (blocks,)
-        super().__init__(arrays={"weights": weights}, options={"blocks": blocks, "size": size})
+        lengths = {"document_weight": document_weight, "query_weight": query_weight}
+        for name, length in lengths.items():
+            if isinstance(length, bool) or not isinstance(length, int | float) or not 0 <= length <= _HEAVIEST:
+                raise ConfigError(f"{name}={length!r}: give a number from 0 to {_HEAVIEST}, such as 0.5")
+            lengths[name] = float(length)
+        super().__init__(arrays={"weights": weights}, options={"blocks": blocks, "size": size, **lengths})
         shape = self.arrays["weights"].shape
         if len(shape) != 1 or shape[0] < 1 or shape[0] & (shape[0] - 1):
             raise ConfigError(f"Lexical needs weights [buckets], a power of two, not {list(shape)}")
@@ -71,7 +88,14 @@ class Lexical(Fitted):
             raise ConfigError(f"size={size!r}: give the number of characters of an n-gram, from 3, such as 4")
 
     @classmethod
-    def fit(cls, texts: Iterable[str], blocks: int | Iterable[int] = _BLOCKS, size: int = 4) -> Lexical:
+    def fit(
+        cls,
+        texts: Iterable[str],
+        blocks: int | Iterable[int] = _BLOCKS,
+        size: int = 4,
+        document_weight: float = 0.5,
+        query_weight: float = 1.0,
+    ) -> Lexical:
         """Weigh n-grams by their rarity; nothing is trained.
 
         A weight is the inverse document frequency, ``log((n + 1) / (df + 0.5))``, at least 0.05.
@@ -80,12 +104,15 @@ class Lexical(Fitted):
             texts: some thousand unlabelled texts like those to come.
             blocks: how many dimensions each block has.
             size: characters of an n-gram.
+            document_weight: length of the lexical part of a document, beside an echo of length 1.
+            query_weight: the same for queries.
 
         Raises:
             ConfigError: there are no texts.
             TypeError: it is one string, or a list of it holds something else.
         """
-        shape, frequencies, count = cls(np.ones(_BUCKETS), blocks, size), np.zeros(_BUCKETS), 0
+        shape = cls(np.ones(_BUCKETS), blocks, size, document_weight, query_weight)
+        frequencies, count = np.zeros(_BUCKETS), 0
         for some in windows(texts, _AT_A_TIME):
             found = ngrams(some, shape.size)
             seen = np.unique(found.rows * _BUCKETS + shape._buckets(found.hashes)) % _BUCKETS
@@ -93,7 +120,7 @@ class Lexical(Fitted):
             count += len(some)
         if count == 0:
             raise ConfigError("Lexical cannot be fitted on no texts; give some thousand like those to come")
-        return cls(np.maximum(np.log((count + 1) / (frequencies + 0.5)), 0.05), shape.blocks, size)
+        return cls(np.maximum(np.log((count + 1) / (frequencies + 0.5)), 0.05), **shape.options)
 
     @property
     def blocks(self) -> tuple[int, ...]:
@@ -109,6 +136,10 @@ class Lexical(Fitted):
     def dimension(self) -> int:
         """How many dimensions it adds to a vector."""
         return sum(self.blocks)
+
+    def weight(self, role: Role) -> float:
+        """Length of the lexical part in texts of this role, beside an echo of length 1."""
+        return float(self.options[f"{role}_weight"])
 
     def vectors(self, texts: Sequence[str]) -> Vectors:
         """The lexical part of each text: float32 ``[n, dimension]``, of unit length, or 0 where there are no words."""

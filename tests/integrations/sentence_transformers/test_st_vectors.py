@@ -2,7 +2,6 @@
 
 import pickle
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -65,9 +64,8 @@ def test_transforms_are_applied(tiny_encoder, texts):
 
 @pytest.mark.parametrize("name", ["late-echo", "late-with-tail", "weighted", "last"])
 def test_the_lexical_part_is_there_whatever_is_pooled(tiny_encoder, texts, name):
-    lexical = Lexical.fit(texts, blocks=(8, 16))
-    asked = replace(CONFIGS[name].templates[0], lexical=2.5)
-    encoder = tiny_encoder(CONFIGS[name].replace(lexical=lexical, query_template=asked))
+    lexical = Lexical.fit(texts, blocks=(8, 16), query_weight=2.5)
+    encoder = tiny_encoder(CONFIGS[name].replace(lexical=lexical))
     encoder = encoder.fit_transforms(texts, ["standardize", Truncate(40)])
     model = from_encoder(encoder)
     assert model.get_embedding_dimension() == encoder.dimension == 40

@@ -54,11 +54,11 @@ def lay_out(contents: Sequence[Ids], layout: Layout) -> dict[str, Tensor]:
     }
 
 
-def words(contents: Sequence[Ids], layout: Layout, like: Tensor) -> Tensor:
+def words(contents: Sequence[Ids], layout: Layout, weight: float, like: Tensor) -> Tensor:
     """The feature ``WORDS`` of texts in a compiled template, of the shape of their ids."""
     lengths = torch.zeros(like.shape)
     for row, content in zip(lengths, contents, strict=True):
-        row[layout.copy(-1, len(content))] = layout.lexical
+        row[layout.copy(-1, len(content))] = weight
     return lengths
 
 

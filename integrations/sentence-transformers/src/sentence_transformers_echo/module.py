@@ -24,6 +24,7 @@ from echo_embeddings.forward.pooling import POOLINGS
 from echo_embeddings.text.inputs import checked
 from echo_embeddings.text.tokenizer import Content
 from echo_embeddings.text.truncation import Cuts, Truncated
+from echo_embeddings.types import Role
 
 from . import batches, card, weights
 
@@ -108,11 +109,10 @@ class EchoModule(InputModule):
         """
         if unknown := sorted(name for name, value in kwargs.items() if value is not None):
             raise ValueError(f"EchoModule has no use for {unknown[0]!r}; it takes prompt, task and instruction")
+        role: Role = "query" if task == "query" else "document"
         try:
             texts = checked(inputs)
-            template, instruction = batches.with_prompt(
-                self.echo_config.templates[task == "query"], prompt, instruction
-            )
+            template, instruction = batches.with_prompt(self.echo_config.template_for(role), prompt, instruction)
             layout = self._runtime.layout(template, instruction)
         except TypeError as error:
             raise ValueError(str(error)) from error
@@ -121,7 +121,8 @@ class EchoModule(InputModule):
         ids = [content.ids for content in contents]
         features = batches.lay_out(ids, layout)
         if self.echo_config.lexical is not None:
-            features[batches.WORDS] = batches.words(ids, layout, features["input_ids"])
+            weight = self.echo_config.lexical.weight(role)
+            features[batches.WORDS] = batches.words(ids, layout, weight, features["input_ids"])
         return features
 
     def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
