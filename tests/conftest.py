@@ -55,9 +55,9 @@ def adapter_of_default(builtin_folder: Path, tmp_path_factory) -> Path:
     import peft
     from transformers import AutoModel
 
-    from echo_embeddings.model.architecture import cut
+    from echo_embeddings.model.architecture import drop_layers_above
 
-    body = cut(AutoModel.from_pretrained(builtin_folder), 24)
+    body = drop_layers_above(AutoModel.from_pretrained(builtin_folder), 24)
     config = peft.LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "down_proj"])
     with torch.random.fork_rng():
         torch.manual_seed(0)

@@ -244,7 +244,7 @@ def test_a_model_with_some_layers_that_see_everything_is_not_warned_of(builtin_f
 
 
 def test_a_stream_equals_the_list(late_encoder, texts):
-    streamed = list(late_encoder.stream_documents(iter(texts), window=3))
+    streamed = list(late_encoder.stream_documents(iter(texts), chunk=3))
     assert cosines(np.stack(streamed), late_encoder.encode_documents(texts)).min() >= 0.99999
     assert (
         cosines(np.stack(list(late_encoder.stream_queries(texts))), late_encoder.encode_queries(texts)).min() >= 0.99999
@@ -260,7 +260,7 @@ def test_a_stream_holds_no_more_than_its_window(late_encoder):
             taken += 1
             yield f"text {i % 7}"
 
-    stream = late_encoder.stream_documents(source(), window=16)
+    stream = late_encoder.stream_documents(source(), chunk=16)
     for seen, _ in zip(range(100), stream, strict=False):
         assert taken <= seen + 16
     stream.close()
@@ -274,7 +274,7 @@ def test_10_000_texts_in_bounded_memory(builtin_folder):
 
     def peak(count):
         tracemalloc.start()
-        assert sum(1 for _ in encoder.stream_documents((f"text {i} " * 20 for i in range(count)), window=256)) == count
+        assert sum(1 for _ in encoder.stream_documents((f"text {i} " * 20 for i in range(count)), chunk=256)) == count
         _, most = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         return most
@@ -285,11 +285,11 @@ def test_10_000_texts_in_bounded_memory(builtin_folder):
 
 def test_a_stream_names_the_position_of_what_is_no_text(late_encoder):
     with pytest.raises(TypeError, match=r"texts\[5\] is NoneType"):
-        list(late_encoder.stream_documents(["a"] * 5 + [None], window=2))
+        list(late_encoder.stream_documents(["a"] * 5 + [None], chunk=2))
     with pytest.raises(TypeError, match="not one string"):
         late_encoder.stream_documents("abc")
-    with pytest.raises(ConfigError, match="window=0: give at least 1"):
-        late_encoder.stream_documents(["a"], window=0)
+    with pytest.raises(ConfigError, match="chunk=0: give at least 1"):
+        late_encoder.stream_documents(["a"], chunk=0)
 
 
 # --- token vectors ----------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from echo_embeddings.errors import (
     WindowWarning,
     WorkerError,
 )
+from echo_embeddings.options import EncoderOptions
 from echo_embeddings.text.template import Template
 from echo_embeddings.types import Embedder, TokenEmbeddings
 from echo_embeddings.vectors.lexical import Lexical
@@ -30,6 +31,7 @@ __all__ = [
     "EchoError",
     "EmbedFilter",
     "Embedder",
+    "EncoderOptions",
     "Lexical",
     "ModelError",
     "ModelUnavailableError",

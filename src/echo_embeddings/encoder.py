@@ -7,39 +7,43 @@ brought to unit length, and put back in the caller's order.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from echo_embeddings.config.config import EchoConfig, require_whole
-from echo_embeddings.engine.aio import AsyncMethods
-from echo_embeddings.engine.worker_pool import crewed
-from echo_embeddings.model.spec import Source
-from echo_embeddings.text.inputs import WINDOW, Progress, checked, progress, windows
-from echo_embeddings.text.truncation import ON_TRUNCATE, Cuts, Truncated
-from echo_embeddings.vectors.normalize import unit
-from echo_embeddings.vectors.transforms import Transform, fit
-
-from .engine import solo
-from .errors import ConfigError
+from .config.config import EchoConfig
+from .defaults import config_for
+from .engine.awaited import Awaited
+from .engine.progress import Progress, progress
+from .model.device import checked_devices, precision
+from .model.spec import ModelSpec
+from .options import EncoderOptions
 from .saving import folder_at, save
+from .text.inputs import WINDOW, checked, windows
+from .text.truncation import Cuts, Truncated
 from .types import Role, TokenEmbeddings, Vectors
+from .vectors.normalize import unit
+from .vectors.transforms import Transform, fit
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from echo_embeddings.engine.runtime import Runtime
+    from .engine.engine import Engine
+    from .engine.runtime import Runtime
 
 __all__ = ["EchoEncoder"]
 
 
-class EchoEncoder(AsyncMethods):
+class EchoEncoder:
     """Text embeddings from a causal language model that reads the text twice.
 
     The model is loaded at the first call that needs it. An encoder never changes its vectors, may be used from several
@@ -52,23 +56,31 @@ class EchoEncoder(AsyncMethods):
             the model; else ``"default"`` for the built-in model (``"zero-shot"`` where it has an ``adapter``) and
             ``"echo"``, the paper's method, for any other.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``; ``None`` takes the best there is.
-        devices: several, such as ``["cuda:0", "cuda:1"]`` or ``["cpu", "cpu"]``: a worker process for each takes its
-            share of a call's texts. They start at the first text and end by :meth:`close`, ``with``, or with the
-            encoder. A script that uses them needs ``if __name__ == "__main__":``.
         dtype: ``"auto"`` (bfloat16 where the machine is fast at it, else float32), a torch dtype, or ``"int8"``: as
             ``"auto"`` with the decoder layers' weights in 8 bits (the built-in model's vectors: cosine over 0.99).
         tokenizer: a fast tokenizer, for a loaded model.
         adapter: hub id or folder of a PEFT adapter to merge into the weights; not beside a config that has one.
-        on_truncate: what to do with texts over ``max_length``: ``"warn"`` once a call, raise an ``"error"``, or
-            ``"ignore"``. :attr:`truncated` counts them in any case.
+        devices: several, such as ``["cuda:0", "cuda:1"]`` or ``["cpu", "cpu"]``: a worker process for each takes its
+            share of a call's texts. They start at the first text and end by :meth:`close`, ``with``, or with the
+            encoder; this process loads no weights. A script that uses them needs ``if __name__ == "__main__":``.
         dimensions: keep the first so many of each vector, as the default is made for (512, 256). ``None`` for all.
+        max_length: content tokens of a text that are embedded; ``None`` for the config's.
+        on_truncate: what to do with longer texts: ``"warn"`` once a call, raise an ``"error"``, or ``"ignore"``.
+            :attr:`truncated` counts them in any case.
         compiled: let torch compile the layers: a minute once a machine, then faster; worth it for thousands of texts.
+        batch_tokens: padded tokens a batch; ``None`` for what suits the machine.
+        speed: faster ways to switch off, as ``{"block_attention": False}``, or ``False`` for all; no vector changes
+            but for rounding. :meth:`describe` lists them.
         model_kwargs: for transformers' ``from_pretrained``: ``revision``, ``device_map``, ``quantization_config``, ...
 
     Raises:
         ConfigError: the config is unknown or cannot work.
         TypeError: an argument has the wrong type.
     """
+
+    _engine: Engine | None
+    _copy: Runtime | None
+    _awaited: Awaited[Vectors]
 
     def __init__(  # noqa: PLR0913 - all but the first four by name
         self,
@@ -79,31 +91,65 @@ class EchoEncoder(AsyncMethods):
         *,
         tokenizer: Any = None,
         adapter: str | os.PathLike[str] | None = None,
-        on_truncate: str = "warn",
-        model_kwargs: dict[str, Any] | None = None,
         devices: Sequence[str] | None = None,
         dimensions: int | None = None,
+        max_length: int | None = None,
+        on_truncate: str = "warn",
         compiled: bool = False,
+        batch_tokens: int | None = None,
+        speed: dict[str, bool] | bool | None = None,
+        model_kwargs: dict[str, Any] | None = None,
     ) -> None:
-        if on_truncate not in ON_TRUNCATE:
-            raise ConfigError(f"on_truncate={on_truncate!r} is unknown; choose one of {', '.join(ON_TRUNCATE)}")
-        if config is not None and not isinstance(config, EchoConfig | str):
-            raise TypeError(f"config must be an EchoConfig or a preset's name, not {type(config).__name__}")
-        if dimensions is not None:
-            require_whole("dimensions", dimensions, at_least=1)
-        adapter = None if adapter is None else os.fspath(adapter)
-        source = Source(model, tokenizer, adapter, device, dtype, dict(model_kwargs or {}), compiled)
-        self._source, self._crew = crewed(source, devices)
-        self._dimensions = dimensions
-        config = EchoConfig.preset(config) if isinstance(config, str) else config
-        self._config = None if config is None else config.truncated(dimensions)
-        if config is not None:
-            self._source.for_config(config)  # said now, not at the first text
-        self._on_truncate = on_truncate
+        is_named = model is None or isinstance(model, str | os.PathLike)
+        options = EncoderOptions(
+            model=model if is_named else None,
+            config=config,
+            adapter=adapter,
+            dimensions=dimensions,
+            max_length=max_length,
+            device=device,
+            devices=devices,
+            dtype=dtype,
+            compiled=compiled,
+            speed=speed,
+            batch_tokens=batch_tokens,
+            on_truncate=on_truncate,
+            model_kwargs=model_kwargs or {},
+        )
+        self._set_up(options, None if is_named else model, tokenizer)
+
+    @classmethod
+    def from_options(cls, options: EncoderOptions) -> EchoEncoder:
+        """The encoder that these options describe; nothing is loaded yet.
+
+        Raises:
+            ConfigError: something in them cannot work, such as a device that is not there.
+        """
+        encoder = object.__new__(cls)
+        encoder._set_up(options, None, None)
+        return encoder
+
+    def _set_up(self, options: EncoderOptions, loaded: Any, tokenizer: Any) -> None:
+        self._spec = ModelSpec(
+            options.model if loaded is None else loaded,
+            tokenizer,
+            None if options.adapter is None else os.fspath(options.adapter),
+            options.device,
+            options.dtype,
+            dict(options.model_kwargs),
+        )
+        if loaded is not None and options.compiled:
+            raise TypeError("compiled= goes with a model's name; a loaded model is not changed, so compile it yourself")
+        if options.devices is not None:
+            devices = checked_devices(options.devices, self._spec)
+            self._spec = replace(self._spec, device=devices[0])
+        self._options = options
+        given = options.config
+        self._config = None if not isinstance(given, EchoConfig) else options.applied_to(given)
+        if self._config is not None:
+            self._spec.for_config(self._config)  # said now, not at the first text
         self._truncated = Truncated()
-        self._lock = threading.RLock()
-        self._loaded: Runtime | None = None
-        self._batchers = {}
+        self.__setstate__(vars(self))
 
     def encode_documents(self, texts: str | Sequence[str], *, show_progress: Progress = False) -> Vectors:
         """Embed what is searched in, or texts that are compared with one another.
@@ -141,35 +187,58 @@ class EchoEncoder(AsyncMethods):
         """
         return self._encode(texts, "query", instruction, show_progress=show_progress)
 
-    def stream_documents(self, texts: Iterable[str], *, window: int = WINDOW) -> Iterator[Vectors]:
-        """Embed documents from any iterable, one vector ``[dim]`` at a time, with at most ``window`` texts in memory.
+    async def aencode_documents(self, texts: str | Sequence[str]) -> Vectors:
+        """``encode_documents``, awaited: the same texts, vectors and errors, and the event loop is never blocked.
+
+        One text starts at once if the model is idle; texts that come while it is busy make the next batch. So a server
+        under load gets batches, and a lone query waits for nothing. A list runs as a call of its own, in a thread.
+        """
+        if not isinstance(texts, str):
+            return await asyncio.to_thread(self.encode_documents, texts)
+        return await self._awaited(texts, self.encode_documents, "documents")
+
+    async def aencode_queries(self, texts: str | Sequence[str], *, instruction: str | None = None) -> Vectors:
+        """``encode_queries``, awaited; see :meth:`aencode_documents`."""
+        if not isinstance(texts, str):
+            return await asyncio.to_thread(self.encode_queries, texts, instruction=instruction)
+        encode = partial(self.encode_queries, instruction=instruction)
+        return await self._awaited(texts, encode, ("queries", instruction))
+
+    def stream_documents(self, texts: Iterable[str], *, chunk: int = WINDOW) -> Iterator[Vectors]:
+        """Embed documents from any iterable, one vector ``[dim]`` at a time.
+
+        Args:
+            texts: any iterable of strings; never read whole.
+            chunk: how many texts are embedded together, and are in memory.
 
         Raises:
-            ConfigError: ``window`` is below 1.
+            ConfigError: ``chunk`` is below 1.
         """
-        return self._stream(windows(texts, window), "document", None)
+        return self._stream(windows(texts, chunk), "document", None)
 
     def stream_queries(
-        self, texts: Iterable[str], *, instruction: str | None = None, window: int = WINDOW
+        self, texts: Iterable[str], *, instruction: str | None = None, chunk: int = WINDOW
     ) -> Iterator[Vectors]:
         """:meth:`stream_documents` with the query template."""
-        return self._stream(windows(texts, window), "query", instruction)
+        return self._stream(windows(texts, chunk), "query", instruction)
 
-    def encode_tokens(self, text: str) -> TokenEmbeddings:
-        """The second copy's vector of each token of a document: every one has seen the whole text.
+    def encode_tokens(self, texts: str | Sequence[str]) -> TokenEmbeddings | list[TokenEmbeddings]:
+        """The last copy's vector of each token of a document: every one has seen the whole text.
 
         Average the vectors of a span for late chunking (arXiv 2409.04701). Words beside it are the whole text's.
+
+        Args:
+            texts: a list of texts, or one text.
+
+        Returns:
+            ``TokenEmbeddings`` for each text in the order given, or for the one text.
         """
-        (text,) = checked([text])
-        runtime, template = self.runtime, self.config.templates[0]
-        layout = runtime.layout(template, None)
+        listed = checked([texts] if isinstance(texts, str) else texts)
+        unique = list(dict.fromkeys(listed))
         with self._counting() as cuts:
-            contents = runtime.contents([text], template, None)
-            cuts.add([text], contents, runtime.limit(layout))
-        (content,) = contents
-        vectors = runtime.tokens(content, layout)
-        offsets = runtime.tokenizer.offsets(text, spaced=template.spaced)[: len(content.ids)]
-        return TokenEmbeddings(runtime.tokenizer.tokens(content.ids), offsets, unit(vectors))
+            found = self.engine.embed(unique, "document", None, cuts, lambda _: None, "tokens")
+        of = {text: replace(one, vectors=unit(one.vectors)) for text, one in zip(unique, found, strict=True)}
+        return of[texts] if isinstance(texts, str) else [of[text] for text in listed]
 
     def similarity(self, a: Vectors, b: Vectors) -> NDArray[np.float32]:
         """Cosine similarity of unit vectors: ``[n, dim]`` and ``[m, dim]`` give ``[n, m]``."""
@@ -179,13 +248,23 @@ class EchoEncoder(AsyncMethods):
     def config(self) -> EchoConfig:
         """All that defines a vector besides the weights."""
         if self._config is None:
-            self._config = self._source.config().truncated(self._dimensions)
+            self._config = self._options.applied_to(config_for(self._spec))
         return self._config
+
+    @property
+    def options(self) -> EncoderOptions:
+        """What this encoder was made with; ``EchoEncoder.from_options`` makes another one like it."""
+        return self._options
 
     @property
     def model_name(self) -> str:
         """Hub id, path, or the built-in model's name; for a loaded model its class and ``name_or_path``."""
-        return self._source.name
+        return self._spec.name
+
+    @property
+    def precision(self) -> str:
+        """Device and dtype, as ``"cpu torch.bfloat16"``: vectors of one and another differ by rounding."""
+        return precision(self._spec.device, self._spec.dtype)
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) of model name, adapter, dtype, ``model_kwargs`` and config: a namespace for caches of vectors.
@@ -193,41 +272,73 @@ class EchoEncoder(AsyncMethods):
         Weights are known by name and path only (a packaged adapter by its content): a model that is trained in place
         keeps its fingerprint.
         """
-        source = self._source
-        parts = (source.name, source.adapter, str(source.dtype), sorted(source.model_kwargs.items(), key=str))
+        spec = self._spec
+        parts = (spec.name, spec.adapter, str(spec.dtype), sorted(spec.model_kwargs.items(), key=str))
         return hashlib.sha256(repr((parts, self.config.fingerprint())).encode()).hexdigest()
 
     @property
     def dimension(self) -> int:
         """Length of a vector."""
-        return self.runtime.dimension
+        return self.engine.dimension
 
     @property
     def max_length(self) -> int:
-        """Content tokens of a document that are read: the config's ``max_length``, or what fits the model's context."""
-        runtime = self.runtime
-        return runtime.limit(runtime.layout(self.config.templates[0], None))
+        """Content tokens of a document that are embedded: the config's ``max_length``, or what fits the context."""
+        return self.engine.limit("document")
 
     @property
     def truncated(self) -> Truncated:
-        """What has been cut since this encoder was made."""
+        """What has been truncated since this encoder was made."""
         return self._truncated
 
     @property
-    def runtime(self) -> Runtime:
-        """The loaded model at work (tokenizer, backbone, layouts), for adapters and experiments; loads it if needed."""
+    def engine(self) -> Engine:
+        """What turns texts into vectors; loads the model if needed."""
         with self._lock:
-            if self._loaded is None:
-                from echo_embeddings.engine.runtime import Runtime
+            if self._engine is None:
+                from .engine.engine import open_engine
 
-                config = self.config
-                self._loaded = Runtime(*self._source.for_config(config).load(), config)
-            return self._loaded
+                self._engine = open_engine(self._spec, self.config, self._options)
+            return self._engine
+
+    @property
+    def runtime(self) -> Runtime:
+        """The loaded model at work (tokenizer, backbone, layouts), for frameworks and experiments.
+
+        With several ``devices`` it is loaded into this process too, on the first of them, when this is asked for.
+        """
+        from .engine.runtime import Runtime
+        from .model.loading import load
+
+        if isinstance(engine := self.engine, Runtime):
+            return engine
+        with self._lock:
+            if self._copy is None:
+                spec = self._spec.for_config(self.config)
+                self._copy = Runtime(load(spec), self.config, self._options, spec)
+            return self._copy
+
+    def describe(self) -> str:
+        """How this encoder runs, a line a fact: model, device, dtype, layers, and which faster ways are on, and why."""
+        config = self.config
+        document, query = config.templates
+        facts = {
+            "model": self.model_name,
+            "dimension": str(self.dimension),
+            "max_length": str(self.max_length),
+            "document template": repr(document.text),
+            "query template": repr(query.text),
+            "pooling": config.pooling,
+            "transforms": ", ".join(map(repr, config.transforms)) or "none",
+            "words": "none" if config.lexical is None else repr(config.lexical),
+        } | self.engine.describe()
+        width = max(map(len, facts))
+        return "\n".join(f"{name:<{width}}  {value}" for name, value in facts.items())
 
     def count_tokens(self, texts: str | Sequence[str]) -> list[int]:
-        """Content tokens of each text, uncut; one longer than :attr:`max_length` would be truncated."""
+        """Content tokens of each text; one with more than :attr:`max_length` would be truncated."""
         texts = checked([texts] if isinstance(texts, str) else texts)
-        return self.runtime.tokenizer.count(texts, spaced=self.config.templates[0].spaced)
+        return self.engine.tokenize(texts, "document")
 
     def with_config(self, config: EchoConfig) -> EchoEncoder:
         """The same model with another config; weights are shared where the same layers and adapters run, else reloaded.
@@ -235,13 +346,15 @@ class EchoEncoder(AsyncMethods):
         Raises:
             ConfigError: the config was trained with a packaged adapter, or fitted, for another model.
         """
-        self._source.for_config(config)
+        self._spec.for_config(config)
         other = object.__new__(EchoEncoder)
-        crew = None if self._crew is None else self._crew.for_config(self.config, config)
-        other.__setstate__(self.__getstate__() | {"_config": config, "_truncated": Truncated(), "_crew": crew})
+        # Both are in the config already.
+        options = self._options.replace(config=config, dimensions=None, max_length=None)
+        changed = {"_config": config, "_options": options, "_truncated": Truncated()}
+        other.__setstate__(self.__getstate__() | changed)
         with self._lock:
-            if self._loaded is not None:
-                other._loaded = self._loaded.with_config(config)
+            if self._engine is not None:
+                other._engine = self._engine.with_config(config)
         return other
 
     def fit_transforms(
@@ -249,25 +362,22 @@ class EchoEncoder(AsyncMethods):
     ) -> EchoEncoder:
         """A new encoder with transforms fitted on unlabelled texts; this one keeps its vectors.
 
+        A lexical part is not seen by them: it stays as it is, and a ``Truncate`` at the end applies to it too.
+
         Args:
-            texts: documents like those to come, some hundred or more. May be empty if nothing needs fitting.
-            transforms: in order: ``"standardize"``, ``"whiten"``, ``"embed-filter"`` (half the dimensions), or a ready
-                ``Transform`` such as ``Truncate(256)``. They replace the ones there are, with ``dimensions``; a lexical
-                part stays, behind them, and a ``Truncate`` at the end cuts it too.
+            texts: texts like those to come; ``[]`` for transforms that need none.
+            transforms: ``"standardize"``, ``"whiten"``, ``"embed-filter"``, or transforms that are ready, in order.
 
         Raises:
             ConfigError: a name is unknown, or there are too few texts.
         """
-        from echo_embeddings.model.loading import unembedding
-
-        _ = self._crew or self.runtime  # one set of weights for all three encoders
+        engine = self.engine  # one set of weights for all three encoders
         plain = self.with_config(self.config.replace(transforms=(), lexical=None))
         vectors = None
         if texts := checked(texts):
             with plain._counting() as cuts:
-                vectors = plain._pooled(texts, "document", None, cuts)
-        fitted = fit(transforms, vectors, lambda: unembedding(self._source, plain.runtime.backbone.model))
-        return self.with_config(self.config.replace(transforms=fitted))
+                vectors = plain._embed(texts, "document", None, cuts)
+        return self.with_config(self.config.replace(transforms=fit(transforms, vectors, engine.unembedding)))
 
     def save_pretrained(self, path: str | os.PathLike[str]) -> None:
         """Write weights (layers that run, adapters merged), tokenizer, ``echo_config.json``: ``EchoEncoder(path)``.
@@ -281,8 +391,8 @@ class EchoEncoder(AsyncMethods):
 
     def close(self) -> None:
         """End the worker processes of ``devices``, if there are any; a later call starts new ones."""
-        if self._crew is not None:
-            self._crew.close()
+        if self._engine is not None:
+            self._engine.close()
 
     def __enter__(self) -> Self:
         return self
@@ -291,10 +401,14 @@ class EchoEncoder(AsyncMethods):
         self.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in vars(self).items() if key not in ("_lock", "_loaded", "_batchers")}
+        return {name: getattr(self, name) for name in ("_spec", "_options", "_config", "_truncated")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state, _lock=threading.RLock(), _loaded=None, _batchers={})
+        vars(self).update(state)
+        self._lock = threading.RLock()
+        self._engine = None
+        self._copy = None
+        self._awaited = Awaited()
 
     def __repr__(self) -> str:
         return f"EchoEncoder(model={self.model_name!r}, config={self._config!r})"
@@ -312,9 +426,9 @@ class EchoEncoder(AsyncMethods):
             return alone
         listed = checked(texts)
         with self._counting() as cuts, progress(len(listed), show_progress) as advance:
-            return unit(self._pooled(listed, role, instruction, cuts, advance))
+            return unit(self._embed(listed, role, instruction, cuts, advance))
 
-    def _pooled(
+    def _embed(
         self,
         texts: list[str],
         role: Role,
@@ -325,21 +439,18 @@ class EchoEncoder(AsyncMethods):
         """Vectors before they are brought to unit length. Identical texts are computed once."""
         row = {text: i for i, text in enumerate(dict.fromkeys(texts))}
         unique = list(row)
-        if self._crew is None:
-            vectors = solo.pool(self.runtime, unique, role, instruction, cuts, advance)
-        else:
-            vectors = self._crew.pool(self.config, unique, role, instruction, cuts, advance)
+        vectors: Vectors = self.engine.embed(unique, role, instruction, cuts, advance)
         advance(len(texts) - len(unique))
         return vectors if len(unique) == len(texts) else vectors[[row[text] for text in texts]]
 
     def _stream(self, texts: Iterator[list[str]], role: Role, instruction: str | None) -> Iterator[Vectors]:
         with self._counting() as cuts:
-            for window in texts:
-                yield from unit(self._pooled(window, role, instruction, cuts))
+            for chunk in texts:
+                yield from unit(self._embed(chunk, role, instruction, cuts))
 
     @contextmanager
     def _counting(self) -> Iterator[Cuts]:
-        cuts = Cuts(self._on_truncate, self.config.max_length)
+        cuts = Cuts(self._options.on_truncate, self.config.max_length)
         try:
             yield cuts
             cuts.warn()

@@ -1,4 +1,4 @@
-"""The encoder behind an adapter: made from its fields, loaded late, named for caches. Knows no framework."""
+"""The encoder behind a framework's class: made from its fields, loaded late, named for caches. Knows no framework."""
 
 from __future__ import annotations
 
@@ -6,20 +6,19 @@ import hashlib
 import re
 from typing import Any
 
-from echo_embeddings.engine.awaited import Batcher
+from echo_embeddings.engine.awaited import Awaited
 
 from .encoder import EchoEncoder
 from .model import builtin
+from .options import EncoderOptions
 from .types import Embedder
 
 __all__ = ["MAKING", "Handle"]
 
 Vectors = list[list[float]]  # plain floats, as both frameworks want them
 
-# The fields of an adapter that say how its encoder is made.
-MAKING = frozenset(
-    ["model_name", "config", "adapter", "device", "dtype", "on_truncate", "model_kwargs", "cache_folder", "dimensions"]
-)
+# The fields of a framework's class that say how its encoder is made.
+MAKING = EncoderOptions.names() - {"model"} | {"model_name", "cache_folder"}
 
 
 class Handle:
@@ -39,7 +38,7 @@ class Handle:
         self._arguments = (encoder, fields, query_kwargs)
         self._encoder = _made(fields) if encoder is None else _checked(encoder, fields)
         self._query_kwargs = query_kwargs
-        self.aquery, self.adocument = Batcher(self.queries), Batcher(self.documents)
+        self._awaited: Awaited[list[float]] = Awaited()
 
     @property
     def name(self) -> str:
@@ -55,6 +54,14 @@ class Handle:
         """Vectors of what is searched for."""
         vectors: Vectors = self._encoder.encode_queries(_listed(texts), **self._query_kwargs).tolist()
         return vectors
+
+    async def aquery(self, text: str) -> list[float]:
+        """The vector of one query; queries that come while the model is busy share a batch."""
+        return await self._awaited(text, self.queries, "query")
+
+    async def adocument(self, text: str) -> list[float]:
+        """The same for a document."""
+        return await self._awaited(text, self.documents, "document")
 
     def namespace(self, role: str) -> str:
         """A prefix for cache keys, safe as a file name: another one wherever vectors may be others.
@@ -79,8 +86,7 @@ class Handle:
         embedder = self._encoder
         if not isinstance(embedder, EchoEncoder) or "instruction" in self._query_kwargs:
             return True
-        document, query = embedder.config.templates
-        return document != query
+        return embedder.config.tells_roles_apart
 
     def __deepcopy__(self, memo: object) -> Handle:
         return self  # it never changes, and the weights need not be there twice
@@ -96,8 +102,9 @@ def _made(fields: dict[str, Any]) -> EchoEncoder:
     model_kwargs = dict(fields.get("model_kwargs", {})) | ({} if folder is None else {"cache_dir": folder})
     if "device" in model_kwargs:
         raise ValueError("model_kwargs are for from_pretrained; device is a field of its own: device='cpu'")
-    settings = {key: fields[key] for key in MAKING - {"model_name", "model_kwargs", "cache_folder"} if key in fields}
-    return EchoEncoder(None if name == builtin.NAME else name, model_kwargs=model_kwargs, **settings)
+    settings = {key: fields[key] for key in EncoderOptions.names() - {"model", "model_kwargs"} if key in fields}
+    model = None if name == builtin.NAME else name
+    return EchoEncoder.from_options(EncoderOptions(model=model, model_kwargs=model_kwargs, **settings))
 
 
 def _checked(encoder: Any, fields: dict[str, Any]) -> Embedder:

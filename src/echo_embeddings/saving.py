@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .errors import ConfigError
-from .modules import write_modules
 
 if TYPE_CHECKING:
     from echo_embeddings.engine.runtime import Runtime
 
-__all__ = ["folder_at", "save"]
+__all__ = ["folder_at", "save", "write_modules"]
+
+#: What sentence-transformers calls the poolings of an ``EchoConfig``.
+_POOLING_MODES = {"last": "lasttoken", "mean": "mean", "weighted_mean": "weightedmean"}
 
 
 def folder_at(path: str | os.PathLike[str]) -> Path:
@@ -44,3 +47,41 @@ def save(folder: Path, runtime: Runtime) -> None:
     saved = runtime.config.replace(packaged_adapter=None, **numbers)  # that adapter is in the weights
     saved.save(folder)
     write_modules(folder, runtime.dimension, saved.pooling)
+
+
+def write_modules(folder: Path, dimension: int, pooling: str) -> None:
+    """Make ``folder`` one that ``SentenceTransformer(folder, trust_remote_code=True)`` loads, without importing it.
+
+    Args:
+        folder: where weights, tokenizer and ``echo_config.json`` are.
+        dimension: length of a vector, transforms applied.
+        pooling: as in the config.
+    """
+    types = {
+        "": "sentence_transformers_echo.module.EchoModule",
+        "1_Pooling": "sentence_transformers.sentence_transformer.modules.pooling.Pooling",
+        "2_Normalize": "sentence_transformers.base.modules.normalize.Normalize",
+    }
+    keys = {"module_input_name": "sentence_embedding", "module_output_name": "sentence_embedding"}
+    reason = "its EchoModule lets the model read a text twice"
+    files: dict[str, Any] = {
+        "modules.json": [
+            {"idx": i, "name": str(i), "path": path, "type": kind} for i, (path, kind) in enumerate(types.items())
+        ],
+        "config_sentence_transformers.json": {
+            "model_type": "SentenceTransformer",
+            "prompts": {"query": "", "document": ""},
+            "default_prompt_name": None,
+            "similarity_fn_name": "cosine",
+            "requirements": {"sentence-transformers-echo": {"specifier": ">=0.1", "reason": reason}},
+        },
+        "1_Pooling/config.json": {
+            "embedding_dimension": dimension,
+            "pooling_mode": _POOLING_MODES[pooling],
+            "include_prompt": True,
+        },
+        "2_Normalize/config.json": keys,
+    }
+    for name, content in files.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

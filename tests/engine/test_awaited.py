@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from echo_embeddings import ConfigError
+from echo_embeddings.engine.awaited import Awaited
 from tests.conftest import cosines
 
 
@@ -27,7 +28,7 @@ async def test_queries_at_the_same_time_share_batches(float32_encoder, monkeypat
         return encode(texts, **options)
 
     monkeypatch.setattr(float32_encoder, "encode_queries", counting)
-    monkeypatch.setattr(float32_encoder, "_batchers", {})
+    monkeypatch.setattr(float32_encoder, "_awaited", Awaited())
     questions = [f"what is the number {i}?" for i in range(20)]
     found = await asyncio.gather(*map(float32_encoder.aencode_queries, questions))
     assert sizes == [1, 19]  # the first starts at once, the others come while it runs

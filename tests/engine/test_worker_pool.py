@@ -104,7 +104,7 @@ def test_vectors_are_those_of_one_device_in_the_callers_order(single, double):
 
 def test_the_parent_loads_no_weights(double):
     double.encode_documents(MANY[:3])
-    assert vars(double)["_loaded"] is None
+    assert vars(double)["_engine"] is None
 
 
 def test_one_text_gives_one_row_and_none_gives_none(single, double):
@@ -119,7 +119,7 @@ def test_queries_have_their_template_and_instruction(single, double):
 
 
 def test_a_stream_equals_the_list(single, double):
-    streamed = list(double.stream_documents(iter(MANY[:150]), window=64))
+    streamed = list(double.stream_documents(iter(MANY[:150]), chunk=64))
     assert cosines(np.stack(streamed), single.encode_documents(MANY[:150])).min() >= 0.9999
 
 
@@ -197,7 +197,7 @@ def test_a_model_that_cannot_be_loaded_says_why():
 
 def test_what_is_no_text_names_its_position(double):
     with pytest.raises(TypeError, match=r"texts\[5\] is NoneType"):
-        list(double.stream_documents(["a"] * 5 + [None], window=2))
+        list(double.stream_documents(["a"] * 5 + [None], chunk=2))
 
 
 def test_a_sliding_window_is_warned_of_once(double):

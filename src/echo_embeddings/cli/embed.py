@@ -68,7 +68,7 @@ def embed(  # noqa: PLR0913 - typer wants a parameter for each option
         "role": role.value,
         "model": encoder.model_name,
         "config": encoder.config.fingerprint(),
-        "precision": _precision(device, dtype),
+        "precision": encoder.precision,
         "window": window,
         "version": __version__,
     }
@@ -89,15 +89,6 @@ def _schema(table: Table, target: Path) -> Any:
     from echo_embeddings.data.parquet import output_schema
 
     return output_schema(table)
-
-
-def _precision(device: str | None, dtype: str) -> str:
-    """Where and in what numbers the model runs: windows of one and the other must not be mixed."""
-    from echo_embeddings.model.loading import pick_device, pick_dtype
-
-    place = pick_device(device)
-    weights = ", int8 weights" if dtype == "int8" else ""
-    return f"{place} {pick_dtype(dtype, place)}{weights}"
 
 
 def _compute(table: Table, shards: Shards, encoder: EchoEncoder, role: Role) -> None:

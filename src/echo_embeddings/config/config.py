@@ -131,6 +131,13 @@ class EchoConfig:
         """The template that texts of this role are laid into."""
         return self.templates[role == "query"]
 
+    @property
+    def tells_roles_apart(self) -> bool:
+        """Whether a text has one vector as a document and another as a query."""
+        document, query = self.templates
+        weighs = self.lexical is not None and self.lexical.weight("document") != self.lexical.weight("query")
+        return document != query or weighs
+
     def layers(self, depth: int) -> Layers:
         """Resolve the layer choice for a model of ``depth`` layers.
 

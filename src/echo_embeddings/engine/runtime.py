@@ -1,4 +1,4 @@
-"""A loaded model at work: from texts to pooled vectors. A runtime knows no roles, no files and no frameworks."""
+"""A loaded model at work on one device: from texts to vectors. A runtime knows no files and no frameworks."""
 
 from __future__ import annotations
 
@@ -6,28 +6,35 @@ import copy
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel
 
-from echo_embeddings.config import presets
 from echo_embeddings.config.config import EchoConfig
 from echo_embeddings.errors import ConfigError, NumericalError, WindowWarning, warn
-from echo_embeddings.forward.backbone import Backbone, Batch
+from echo_embeddings.forward.backbone import Backbone
+from echo_embeddings.forward.batch import Batch
 from echo_embeddings.forward.pooling import POOLINGS
-from echo_embeddings.forward.speed import malloc, packed_attention
+from echo_embeddings.forward.speed import switches
 from echo_embeddings.forward.transfer import Arriving
+from echo_embeddings.model.architecture import narrowest_view
+from echo_embeddings.model.loading import LoadedModel, unembedding
+from echo_embeddings.model.spec import ModelSpec
+from echo_embeddings.options import EncoderOptions
+from echo_embeddings.text.inputs import WINDOW
 from echo_embeddings.text.template import Template
 from echo_embeddings.text.tokenizer import Content, EchoTokenizer, Ids, Layout
-from echo_embeddings.types import Role, Vectors
+from echo_embeddings.text.truncation import Cuts
+from echo_embeddings.types import Role, TokenEmbeddings, Vectors
 from echo_embeddings.vectors.normalize import norms
 from echo_embeddings.vectors.transforms import Transform, parted
 
 from . import batch_size, batching
+from .readout import Readout, Take, pooled_state, token_states
 
 __all__ = ["Runtime"]
 
@@ -41,47 +48,61 @@ _PREFIX_PAYS = 24
 
 
 class Runtime:
-    """Backbone, tokenizer and config brought together.
+    """Backbone, tokenizer and config brought together; the engine for one device.
 
     Args:
-        model: the body of a causal model, on its device.
-        tokenizer: its transformers tokenizer.
+        loaded: the model, on its device.
         config: what to run.
+        options: how to run it; its model and config are not read.
+        spec: where the model came from; only needed for its unembedding matrix.
 
     Raises:
         ConfigError: the config was trained with a packaged adapter that is not merged into the model.
     """
 
-    def __init__(self, model: PreTrainedModel, tokenizer: Any, config: EchoConfig) -> None:
-        if config.packaged_adapter not in (None, getattr(model, presets.MARK, None)):
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        config: EchoConfig,
+        options: EncoderOptions | None = None,
+        spec: ModelSpec | None = None,
+    ) -> None:
+        if config.packaged_adapter not in (None, loaded.merged):
             raise ConfigError(
                 f"the config was trained with the packaged adapter {config.packaged_adapter!r}, which is not merged "
                 "into this model; load the model with EchoEncoder(), or use config='zero-shot' or 'late-echo'"
             )
-        self.tokenizer = EchoTokenizer(tokenizer)
-        text_config = model.config.get_text_config()
-        self.backbone = Backbone(model, config.layers(text_config.num_hidden_layers))
+        options = options or EncoderOptions()
+        self._loaded, self._spec = loaded, spec
+        self.tokenizer = EchoTokenizer(loaded.tokenizer)
+        self.speed = switches.apply(loaded, off=options.off, compiled=options.compiled)
+        text_config = loaded.body.config.get_text_config()
+        self.backbone = Backbone(loaded.body, config.layers(text_config.num_hidden_layers), self.speed)
         self._context: int | None = getattr(text_config, "max_position_embeddings", None)
-        self._window = _narrowest_view(text_config, self.backbone.layers.start, self.backbone.layers.exit)
-        self._budget: int | None = None
-        self._takes_prefix = self.backbone.takes_prefix
-        if self.backbone.device.type == "cpu":
-            malloc.keep_freed()
+        self._window = narrowest_view(text_config, self.backbone.layers.start, self.backbone.layers.exit)
+        self._budget: int | None = options.batch_tokens
         # One pass at a time: more would only fight for the same cores or the same memory.
         self._lock = threading.Lock()
         self._configure(config)
 
     def _configure(self, config: EchoConfig) -> None:
         self.config = config
-        self.layout = lru_cache(maxsize=64)(self._layout)
-        #: What maps the echo, and what cuts it and the words beside it.
-        self.maps, self.cuts = parted(config.transforms)
+        # The cache holds no reference to this object: else the weights would not be freed with it.
+        self._layouts = lru_cache(maxsize=64)(partial(_compiled, self.tokenizer))
+        self._warned: set[str] = set()
+        #: What maps the echo, and what truncates it and the words beside it.
+        self.maps, self.truncations = parted(config.transforms)
         self.dimension = self.backbone.dimension
         for transform in self.maps:
             self.dimension = transform.output_dimension(self.dimension)
         self.dimension += 0 if config.lexical is None else config.lexical.dimension
-        for cut in self.cuts:
-            self.dimension = cut.output_dimension(self.dimension)
+        for truncation in self.truncations:
+            self.dimension = truncation.output_dimension(self.dimension)
+
+    @property
+    def merged_adapter(self) -> str | None:
+        """The packaged adapter that is merged into the weights, by its name."""
+        return self._loaded.merged
 
     def with_config(self, config: EchoConfig) -> Runtime | None:
         """A runtime of the same weights for another config; ``None`` if that wants layers or weights not in memory."""
@@ -92,8 +113,22 @@ class Runtime:
         other._configure(config)
         return other
 
-    def limit(self, layout: Layout) -> int:
+    def layout(self, template: Template, instruction: str | None = None) -> Layout:
+        """The compiled template; warns once where a sliding window hides part of the first copy."""
+        layout = self._layouts(template, instruction)
+        self._warn_of_window(layout)
+        return layout
+
+    def limit(self, role: Role, instruction: str | None = None) -> int:
         """The most content tokens of a text: ``max_length``, or less where the copies would not fit the context."""
+        return self.limit_of(self.layout(self.config.template_for(role), instruction))
+
+    def limit_of(self, layout: Layout) -> int:
+        """The same for a compiled template.
+
+        Raises:
+            ConfigError: the template alone fills the model's context.
+        """
         if self._context is None:
             return self.config.max_length
         fits = (self._context - layout.overhead) // layout.copies
@@ -104,12 +139,52 @@ class Runtime:
             )
         return min(self.config.max_length, fits)
 
+    def tokenize(self, texts: Sequence[str], role: Role) -> list[int]:
+        """How many content tokens each text has, before any is truncated."""
+        return self.tokenizer.count(texts, spaced=self.config.template_for(role).spaced)
+
     def contents(self, texts: Sequence[str], template: Template, instruction: str | None) -> list[Content]:
-        """Tokenise texts, cut to what this template can hold."""
-        limit = self.limit(self.layout(template, instruction))
+        """Tokenise texts, truncated to what this template can hold."""
+        limit = self.limit_of(self.layout(template, instruction))
         return self.tokenizer.contents(texts, spaced=template.spaced, limit=limit)
 
-    def pool(
+    def embed(
+        self,
+        texts: Sequence[str],
+        role: Role,
+        instruction: str | None,
+        cuts: Cuts,
+        advance: Callable[[int], object] = lambda _: None,
+        readout: Readout = "text",
+    ) -> Any:
+        """Vectors of texts, chunk by chunk; see ``Engine.embed``."""
+        template = self.config.template_for(role)
+        layout = self.layout(template, instruction)
+        chunks = [texts[start : start + WINDOW] for start in range(0, len(texts), WINDOW)]
+        tokenize = partial(self.contents, template=template, instruction=instruction)
+        found: Any = [None] * len(texts)
+        if readout == "text":
+            found = np.empty((len(texts), self.dimension), dtype=np.float32)
+        for i, (chunk, contents) in enumerate(zip(chunks, _ahead(tokenize, chunks), strict=True)):
+            cuts.add(chunk, contents, self.limit_of(layout))
+            some = self.read_out(readout, chunk, contents, layout, role, advance)
+            found[i * WINDOW : i * WINDOW + len(some)] = some
+        return found
+
+    def read_out(
+        self,
+        readout: Readout,
+        texts: Sequence[str],
+        contents: Sequence[Content],
+        layout: Layout,
+        role: Role,
+        on_done: Callable[[int], object] = lambda _: None,
+    ) -> Any:
+        """What is kept of texts that are tokenised already; see ``Engine.embed``."""
+        of_texts = self.vectors if readout == "text" else self.token_vectors
+        return of_texts(texts, contents, layout, role, on_done)
+
+    def vectors(
         self,
         texts: Sequence[str],
         contents: Sequence[Content],
@@ -124,17 +199,33 @@ class Runtime:
             contents: their ids, in the same order.
             layout: the compiled template.
             role: what the texts are, which says how long their lexical part is.
-            on_done: told how many texts each batch held.
+            on_done: called after each batch with the number of texts in it.
         """
         if self.config.lexical is None:
             return self.finished(self.states(texts, contents, layout, on_done), None)
         words = np.empty((len(contents), self.config.lexical.dimension), dtype=np.float32)
 
-        def read(group: list[int]) -> None:
+        def add_words(group: list[int]) -> None:
             words[group] = self.words([contents[i].ids for i in group], role)
 
         # Between batches and not in a thread: it would keep the interpreter from the one that feeds the GPU.
-        return self.finished(self.states(texts, contents, layout, on_done, read), words)
+        return self.finished(self.states(texts, contents, layout, on_done, add_words), words)
+
+    def token_vectors(
+        self,
+        texts: Sequence[str],
+        contents: Sequence[Content],
+        layout: Layout,
+        role: Role,
+        on_done: Callable[[int], object] = lambda _: None,
+    ) -> list[TokenEmbeddings]:
+        """One vector for each content token of each text, not of unit length; arguments as for :meth:`vectors`."""
+        found: list[TokenEmbeddings | None] = [None] * len(texts)
+        for group, rows in self._passes(contents, layout, token_states):
+            for i, states in zip(group, rows.numpy(), strict=True):
+                found[i] = self._of_tokens(texts[i], contents[i], states[: len(contents[i].ids)], role)
+            on_done(len(group))
+        return [one for one in found if one is not None]
 
     def states(
         self,
@@ -144,41 +235,18 @@ class Runtime:
         on_done: Callable[[int], object] = lambda _: None,
         meanwhile: Callable[[list[int]], object] = lambda _: None,
     ) -> Vectors:
-        """Pooled states before any transform, ``[n, hidden]``; arguments as for :meth:`pool`.
+        """Pooled states before any transform, ``[n, hidden]``; arguments as for :meth:`vectors`.
 
         ``meanwhile`` is called with each batch's places in ``contents`` before its result is waited for.
         """
-        pooling = POOLINGS[self.config.pooling]
         layout = replace(layout, only_last=self.config.pooling == "last")  # the last layer computes no other position
         states = np.empty((len(contents), self.backbone.dimension), dtype=np.float32)
-        lengths = [layout.total(len(content.ids)) for content in contents]
-        budget, packs = self._tokens_a_batch(sum(lengths), layout), len(texts) > 1 and self._packs()
-        overhead = batching.overhead_of(self.backbone.device, self.backbone.model.dtype, budget)
-        groups = batching.fill(lengths, budget) if packs else batching.plan(lengths, budget, overhead)
-
-        def compute(group: list[int]) -> torch.Tensor:
-            ids = [contents[i].ids for i in group]
-            if packs:
-                batch = Batch.packed(ids, layout, self.backbone.device)
-                return packed_attention.pooled(pooling, self._run(batch), batch.pooled_places(), batch.counts)
-            prefix, rest = self._split(layout, lengths[group[0]])
-            batch = Batch.of(ids, rest, self.backbone.device)
-            hidden = self._run(batch, prefix)
-            return pooling(hidden, batch.pooled.to(hidden.device))
-
-        for group, rows in _behind(batching.run(groups, compute), _AHEAD if self.backbone.device.type == "cuda" else 0):
+        for group, rows in self._passes(contents, layout, pooled_state(self.config.pooling)):
             meanwhile(group)
             states[group] = rows.numpy()
             on_done(len(group))
         self._require_finite(states, texts)
         return states
-
-    def tokens(self, content: Content, layout: Layout) -> Vectors:
-        """The last copy's vectors of one document, transforms applied: float32 ``[n, dim]``."""
-        batch = Batch.of([content.ids], layout, self.backbone.device)
-        states = self._run(batch)[0, layout.copy(-1, len(content.ids))].float().cpu()
-        pooled = POOLINGS[self.config.pooling](states[None], torch.ones(1, len(states), dtype=torch.bool))
-        return self.finished(states.numpy(), self.words([content.ids], "document"), pooled.numpy())
 
     def words(self, contents: Sequence[Ids], role: Role) -> Vectors | None:
         """The lexical part of texts, given their ids, as long as their role says: ``[n, dim]``; ``None`` without one.
@@ -202,7 +270,59 @@ class Runtime:
             echo = np.divide(echo, lengths, dtype=np.float32, casting="same_kind")
             words = np.broadcast_to(words, (len(echo), words.shape[1]))
             echo = np.concatenate(self.config.lexical.beside(echo, words), axis=1)
-        return _mapped(echo, self.cuts)
+        return _mapped(echo, self.truncations)
+
+    def unembedding(self) -> Vectors:
+        """The unembedding matrix ``[vocabulary, hidden]``, float32.
+
+        Raises:
+            ModelError: the model was brought without it.
+        """
+        spec = self._spec or ModelSpec(self._loaded.body, self._loaded.tokenizer)
+        matrix: Vectors = unembedding(spec, self._loaded.body)
+        return matrix
+
+    def describe(self) -> dict[str, str]:
+        """How the model runs, a line a fact."""
+        model, layers = self.backbone.model, self.backbone.layers
+        facts = {
+            "device": str(self.backbone.device),
+            "dtype": str(model.dtype),
+            "layers": f"{layers.exit} of {layers.depth}, the copy is made at {layers.start}",
+            "batch": f"{self._budget or batching.default_budget(self.backbone.device, self.backbone.dimension)} tokens",
+        }
+        named = {f"speed: {name}": f"{'on' if switch else 'off'} ({switch.why})" for name, switch in self.speed.items()}
+        return facts | named
+
+    def close(self) -> None:
+        """Nothing: there are no worker processes."""
+
+    def _passes(self, contents: Sequence[Content], layout: Layout, take: Take) -> Iterator[tuple[list[int], Arriving]]:
+        """Batches of texts through the model: their places in ``contents``, and what ``take`` takes of each."""
+        lengths = [layout.total(len(content.ids)) for content in contents]
+        budget, packs = self._tokens_a_batch(sum(lengths), layout), len(contents) > 1 and self._packs()
+        overhead = batching.overhead_of(self.backbone.device, self.backbone.model.dtype, budget)
+        groups = batching.fill(lengths, budget) if packs else batching.plan(lengths, budget, overhead)
+
+        def compute(group: list[int]) -> torch.Tensor:
+            ids = [contents[i].ids for i in group]
+            if packs:
+                batch = Batch.packed(ids, layout, self.backbone.device)
+                return take(self._run(batch), batch)
+            prefix, rest = self._split(layout, lengths[group[0]])
+            batch = Batch.of(ids, rest, self.backbone.device)
+            return take(self._run(batch, prefix), batch)
+
+        return _behind(batching.run(groups, compute), _AHEAD if self.backbone.device.type == "cuda" else 0)
+
+    def _of_tokens(self, text: str, content: Content, states: Vectors, role: Role) -> TokenEmbeddings:
+        """Token vectors of one text, given the states of its content tokens ``[n, hidden]``."""
+        self._require_finite(states.reshape(1, -1), [text])
+        pool = POOLINGS[self.config.pooling]
+        pooled = pool(torch.from_numpy(states)[None], torch.ones(1, len(states), dtype=torch.bool)).numpy()
+        vectors = self.finished(states, self.words([content.ids], role), pooled)
+        offsets = self.tokenizer.offsets(text, spaced=self.config.template_for(role).spaced)
+        return TokenEmbeddings(self.tokenizer.tokens(content.ids), offsets[: len(content.ids)], vectors)
 
     def _tokens_a_batch(self, tokens: int, layout: Layout) -> int:
         """The token budget of a batch: what suits most machines, or in a job of many ``tokens`` what suits this one."""
@@ -229,24 +349,25 @@ class Runtime:
     def _split(self, layout: Layout, tokens: int) -> tuple[tuple[int, ...], Layout]:
         """The template's prefix and what follows it, where running it once pays for sequences of so many tokens."""
         prefix = layout.literals[0]
-        pays = len(prefix) * _PREFIX_PAYS >= tokens and self._takes_prefix
+        pays = len(prefix) * _PREFIX_PAYS >= tokens and self.backbone.takes_prefix
         return (prefix, layout.without_prefix()) if pays else ((), layout)
 
     def _run(self, batch: Batch, prefix: tuple[int, ...] = ()) -> torch.Tensor:
         with self._lock, torch.inference_mode():
             return self.backbone(batch, prefix)
 
-    def _layout(self, template: Template, instruction: str | None) -> Layout:
-        layout = self.tokenizer.layout(template, instruction)
-        longest, hidden_from = self.limit(layout), self._hidden_from(layout)
-        if hidden_from is not None and longest >= hidden_from:
-            message = (
-                f"every layer of this model looks back at most {self._window} tokens: in texts of {hidden_from} tokens "
-                "or more the second copy can no longer see the beginning of the first. Set "
-                f"max_length={hidden_from - 1} (now {longest}) to keep the echo whole"
-            )
+    def _warn_of_window(self, layout: Layout) -> None:
+        hidden_from = self._hidden_from(layout)
+        if hidden_from is None or (longest := self.limit_of(layout)) < hidden_from:
+            return
+        message = (
+            f"every layer of this model looks back at most {self._window} tokens: in texts of {hidden_from} tokens "
+            "or more the second copy can no longer see the beginning of the first. Set "
+            f"max_length={hidden_from - 1} (now {longest}) to keep the echo whole"
+        )
+        if message not in self._warned:
+            self._warned.add(message)
             warn(WindowWarning(message))
-        return layout
 
     def _hidden_from(self, layout: Layout) -> int | None:
         """The shortest text whose last token cannot see its first copy's first token; ``None`` if there is none."""
@@ -281,10 +402,20 @@ def _mapped(vectors: Vectors, transforms: Sequence[Transform]) -> Vectors:
     return vectors
 
 
-def _narrowest_view(config: Any, start: int, exit_: int) -> int | None:
-    """How far back tokens see if *no* layer that runs the copy sees everything; ``None`` if one does."""
-    window = getattr(config, "sliding_window", None)
-    if window is None or getattr(config, "use_sliding_window", True) is False:
-        return None
-    kinds = getattr(config, "layer_types", None) or ["sliding_attention"] * exit_
-    return int(window) if all(kind == "sliding_attention" for kind in kinds[start:exit_]) else None
+def _compiled(tokenizer: EchoTokenizer, template: Template, instruction: str | None) -> Layout:
+    return tokenizer.layout(template, instruction)
+
+
+def _ahead(
+    tokenize: Callable[[Sequence[str]], list[Content]], chunks: Sequence[Sequence[str]]
+) -> Iterator[list[Content]]:
+    """Chunks of texts tokenised one ahead: while the model computes the last one, the next is tokenised."""
+    if len(chunks) < 2:
+        yield from map(tokenize, chunks)
+        return
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="echo-embeddings-tokenizer") as thread:
+        coming = thread.submit(tokenize, chunks[0])
+        for chunk in chunks[1:]:
+            ready, coming = coming.result(), thread.submit(tokenize, chunk)
+            yield ready
+        yield coming.result()

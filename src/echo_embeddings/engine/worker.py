@@ -1,7 +1,8 @@
 """One worker process: a model on its device, and how its parent talks to it. A worker knows no other worker.
 
-Parent to worker: ``(config or None, method, arguments)``, or ``None`` for "drop what you are doing". Worker to parent:
-any number of ``("batch", texts)``, then ``("done", result)`` or ``("failed", (error, traceback))``.
+Parent to worker: first a ``Setup``; then ``(config or None, method, arguments)``, or ``None`` for "drop what you are
+doing". Worker to parent: any number of ``("batch", texts)``, then ``("done", result)`` or
+``("failed", (error, traceback))``.
 """
 
 from __future__ import annotations
@@ -15,23 +16,24 @@ import threading
 import traceback
 import warnings
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from echo_embeddings.config.config import EchoConfig
 from echo_embeddings.errors import WorkerError
-from echo_embeddings.model.spec import Source
-from echo_embeddings.text.template import Template
-from echo_embeddings.types import Role, Vectors
+from echo_embeddings.model.spec import ModelSpec
+from echo_embeddings.options import EncoderOptions
+from echo_embeddings.types import Role
 
 if TYPE_CHECKING:
     from echo_embeddings.text.tokenizer import Content, Layout
 
+    from .readout import Readout
     from .runtime import Runtime
 
-__all__ = ["Call", "Reading", "Worker"]
+__all__ = ["Call", "Setup", "Tokenised", "Worker"]
 
 # The exit code of a process that was to become a worker, but came upon the parent's own work to do.
 _UNGUARDED = 73
@@ -53,7 +55,22 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Reading:
+class Setup:
+    """What a worker process needs to begin. Sent over its connection, not as arguments of the process.
+
+    The arguments are written to a pipe while the process starts, before it reads any. More than the pipe takes, such as
+    the arrays of a config, would keep the parent waiting for ever if the process ends at once.
+    """
+
+    spec: ModelSpec
+    config: EchoConfig
+    options: EncoderOptions
+    threads: int | None
+    shows_bars: bool
+
+
+@dataclass(frozen=True)
+class Tokenised:
     """Texts tokenised by a worker, and what its runtime says of them and of itself."""
 
     contents: list[Content]
@@ -67,19 +84,13 @@ class Worker:
     """The parent's end of a worker process, which starts at once and loads its model on its own.
 
     Args:
-        source: the model; the worker loads it again.
-        config: what it will be asked to run first.
-        device: where.
-        threads: torch's threads in that process; ``None`` leaves them.
-        shows_bars: whether loading may show its progress bars; those of several processes overwrite one another.
+        setup: the model on its device, the config that it will be asked to run first, and how.
 
     Raises:
         WorkerError: this process may have no children.
     """
 
-    def __init__(
-        self, source: Source, config: EchoConfig, device: str, threads: int | None, *, shows_bars: bool
-    ) -> None:
+    def __init__(self, setup: Setup) -> None:
         if multiprocessing.current_process().daemon:
             raise WorkerError(
                 "devices= needs processes of its own, which a daemonic process (of a multiprocessing.Pool, say) may "
@@ -89,13 +100,13 @@ class Worker:
         if getattr(multiprocessing.current_process(), "_inheriting", False):
             raise SystemExit(_UNGUARDED)
         context = multiprocessing.get_context("spawn")
-        self._device, self._config = device, config
+        self._setup: Setup | None = setup
+        self._device, self._config = setup.spec.device, setup.config
         self._lock = threading.Lock()
         self._conn, theirs = context.Pipe()
-        arguments = (theirs, replace(source, device=device), config, threads, shows_bars)
         # A daemon: it ends with its parent. Should the parent be killed, the closed pipe ends it.
         self._process = context.Process(
-            target=_work, args=arguments, name=f"echo-embeddings worker on {device}", daemon=True
+            target=_work, args=(theirs,), name=f"echo-embeddings worker on {self._device}", daemon=True
         )
         self._process.start()
         theirs.close()  # else the death of the worker would not close the pipe
@@ -113,6 +124,9 @@ class Worker:
             Exception: what the task raised there, by its class and message.
         """
         try:
+            if self._setup is not None:
+                self._conn.send(self._setup)
+                self._setup = None
             self._conn.send((None if call.config is self._config else call.config, method, arguments))
             self._config = call.config
             kind, value = self._reply(call, number)
@@ -168,17 +182,23 @@ class _InWorker(Exception):  # noqa: N818
 class _Bench:
     """The worker's end: the model, under the config that it was given last."""
 
-    def __init__(self, conn: Connection, source: Source, config: EchoConfig) -> None:
-        self._conn, self._source, self._config = conn, source, config
+    def __init__(self, conn: Connection, setup: Setup) -> None:
+        self._conn, self._setup, self._config = conn, setup, setup.config
         self._loaded: Runtime | None = None
 
     def runtime(self) -> Runtime:
+        from echo_embeddings.model.loading import load
+
         from .runtime import Runtime
 
         config = self._config
         if self._loaded is None or self._loaded.config is not config:
             other = None if self._loaded is None else self._loaded.with_config(config)
-            self._loaded = other or Runtime(*self._source.for_config(config).load(), config)
+            if other is None:
+                spec = self._setup.spec.for_config(config)
+                self._loaded = None  # its weights make room for those that are loaded
+                other = Runtime(load(spec), config, self._setup.options, spec)
+            self._loaded = other
         return self._loaded
 
     def serve(self) -> None:
@@ -195,17 +215,23 @@ class _Bench:
                 reply = ("failed", (_portable(error), traceback.format_exc()))
             self._conn.send(reply)
 
-    def read(self, texts: list[str], template: Template, instruction: str | None) -> Reading:
+    def tokenise(self, texts: list[str], role: Role, instruction: str | None) -> Tokenised:
         runtime = self.runtime()
+        template = runtime.config.template_for(role)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             layout = runtime.layout(template, instruction)
             contents = runtime.contents(texts, template, instruction)
         said = [warning.message for warning in caught]
-        return Reading(contents, layout, runtime.limit(layout), runtime.dimension, said)
+        return Tokenised(contents, layout, runtime.limit_of(layout), runtime.dimension, said)
 
-    def pool(self, texts: list[str], contents: list[Content], layout: Layout, role: Role) -> Vectors:
-        return self.runtime().pool(texts, contents, layout, role, self._done)
+    def read_out(self, readout: Readout, texts: list[str], contents: list[Content], layout: Layout, role: Role) -> Any:
+        return self.runtime().read_out(readout, texts, contents, layout, role, self._done)
+
+    def ask(self, name: str, *arguments: Any) -> Any:
+        """A property of the runtime, or what one of its methods returns."""
+        found = getattr(self.runtime(), name)
+        return found(*arguments) if callable(found) else found
 
     def _done(self, count: int) -> None:
         self._conn.send(("batch", count))
@@ -213,24 +239,30 @@ class _Bench:
             raise WorkerError("nobody waits for the rest of this call")
 
 
-def _work(conn: Connection, source: Source, config: EchoConfig, threads: int | None, shows_bars: bool) -> None:  # noqa: FBT001
+def _work(conn: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; the parent decides
-    if threads is not None:
-        os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "RAYON_NUM_THREADS"), str(threads)))
+    with suppress(EOFError, ConnectionError):  # the parent is gone, or wants no more
+        setup: Setup = conn.recv()
+        _prepare(setup)
+        bench = _Bench(conn, setup)
+        with suppress(Exception):  # the first task will say it
+            bench.runtime()
+        bench.serve()
+
+
+def _prepare(setup: Setup) -> None:
+    if setup.threads is not None:
+        os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "RAYON_NUM_THREADS"), str(setup.threads)))
     import torch
     from transformers.utils import logging
 
-    if threads is not None:
-        torch.set_num_threads(threads)
-    if source.device is not None and source.device.startswith("cuda:"):
-        torch.cuda.set_device(source.device)  # or libraries that ask for "the" GPU would take the first
-    if not shows_bars:
+    if setup.threads is not None:
+        torch.set_num_threads(setup.threads)
+    device = setup.spec.device
+    if device is not None and device.startswith("cuda:"):
+        torch.cuda.set_device(device)  # or libraries that ask for "the" GPU would take the first
+    if not setup.shows_bars:
         logging.disable_progress_bar()
-    bench = _Bench(conn, source, config)
-    with suppress(Exception):  # the first task will say it
-        bench.runtime()
-    with suppress(EOFError, ConnectionError):  # the parent is gone, or wants no more
-        bench.serve()
 
 
 def _portable(error: Exception) -> Exception:

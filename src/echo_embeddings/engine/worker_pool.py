@@ -1,8 +1,7 @@
 """Several devices: a worker process for each, and texts in pieces that free workers take in turn.
 
-A crew does what a runtime does, for many texts: distinct texts in, pooled vectors out. It knows no roles, no weights
-and no unit length. All of a window's texts are tokenised first, by all workers; so what is too long is said before a
-model runs, and the pieces can be cut by the tokens that they really have.
+All of a chunk's texts are tokenised first, by all workers; so what is too long is said before a model runs, and the
+pieces can be made by the tokens that they really have.
 """
 
 from __future__ import annotations
@@ -14,22 +13,25 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from queue import SimpleQueue
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from echo_embeddings.config.config import EchoConfig
 from echo_embeddings.errors import warn
-from echo_embeddings.model.device import checked_devices, is_cpu
-from echo_embeddings.model.spec import Source
+from echo_embeddings.model.device import is_cpu
+from echo_embeddings.model.spec import ModelSpec
+from echo_embeddings.options import EncoderOptions
 from echo_embeddings.text.inputs import WINDOW
-from echo_embeddings.text.template import Template
 from echo_embeddings.text.truncation import Cuts
 from echo_embeddings.types import Role, Vectors
 
-from .worker import Call, Reading, Worker
+from .worker import Call, Setup, Tokenised, Worker
 
-__all__ = ["Crew", "crewed"]
+if TYPE_CHECKING:
+    from .readout import Readout
+
+__all__ = ["WorkerPool"]
 
 _Task = tuple[str, tuple[Any, ...]]
 _Tasks = SimpleQueue["tuple[Call, int, _Task] | None"]
@@ -38,51 +40,78 @@ _Tasks = SimpleQueue["tuple[Call, int, _Task] | None"]
 _FEW = 64
 
 
-class Crew:
-    """Workers that start when there are texts, serve any number of calls and threads, and end with this object.
+class WorkerPool:
+    """The engine for several devices: each has a worker process, and free workers take the texts in turn.
 
-    It can be pickled and copied; the copy starts workers of its own.
+    Workers start when there are texts, serve any number of calls and threads, and end with the last pool that uses
+    them. No weights are loaded in this process. A pool can be pickled and copied; the copy starts workers of its own.
 
     Args:
-        source: the model.
-        devices: one worker each; names that are checked.
+        spec: the model.
+        config: what to run.
+        options: how each worker runs the model; there is one worker for each of its ``devices``.
+        workers: those of a pool for the same layers and weights, to share them.
     """
 
-    def __init__(self, source: Source, devices: tuple[str, ...]) -> None:
-        self._source, self._devices = source, devices
-        self._lock = threading.Lock()
-        self._workers: list[Worker] = []
-        self._threads: list[threading.Thread] = []
-        self._pid = os.getpid()
-        self._said: set[str] = set()
-
-    def __reduce__(self) -> tuple[type[Crew], tuple[Any, ...]]:
-        return Crew, (self._source, self._devices)
-
-    def for_config(self, old: EchoConfig, new: EchoConfig) -> Crew:
-        """This crew, if both configs run the same layers of the same weights; else a new one."""
-        names = ("start_layer", "exit_layer", "final_norm", "packaged_adapter")
-        same = all(getattr(old, name) == getattr(new, name) for name in names)
-        return self if same else Crew(self._source, self._devices)
-
-    def pool(
+    def __init__(
         self,
+        spec: ModelSpec,
         config: EchoConfig,
+        options: EncoderOptions,
+        workers: _Workers | None = None,
+    ) -> None:
+        self.config = config
+        self._spec, self._options, self._devices = spec, options, tuple(options.devices or ())
+        self._workers = workers or _Workers(spec, self._devices, options)
+        self._said: set[str] = set()
+        self._dimension: int | None = None
+
+    def __reduce__(self) -> tuple[type[WorkerPool], tuple[Any, ...]]:
+        return WorkerPool, (self._spec, self.config, self._options)
+
+    @property
+    def dimension(self) -> int:
+        """Length of a vector; a worker is asked for it."""
+        if self._dimension is None:
+            self._dimension = int(self._ask("dimension"))
+        return self._dimension
+
+    def limit(self, role: Role, instruction: str | None = None) -> int:
+        """The most content tokens of a text of this role that are embedded."""
+        return int(self._ask("limit", role, instruction))
+
+    def tokenize(self, texts: Sequence[str], role: Role) -> list[int]:
+        """How many content tokens each text has, before any is truncated."""
+        counts: list[int] = self._ask("tokenize", list(texts), role)
+        return counts
+
+    def unembedding(self) -> Vectors:
+        """The unembedding matrix ``[vocabulary, hidden]``, float32."""
+        matrix: Vectors = self._ask("unembedding")
+        return matrix
+
+    def with_config(self, config: EchoConfig) -> WorkerPool | None:
+        """A pool with the same workers, if both configs run the same layers of the same weights; else ``None``."""
+        names = ("start_layer", "exit_layer", "final_norm", "packaged_adapter")
+        if any(getattr(self.config, name) != getattr(config, name) for name in names):
+            return None
+        return WorkerPool(self._spec, config, self._options, self._workers)
+
+    def describe(self) -> dict[str, str]:
+        """How the first free worker runs the model, a line a fact."""
+        facts: dict[str, str] = self._ask("describe")
+        return facts | {"devices": ", ".join(self._devices)}
+
+    def embed(
+        self,
         texts: Sequence[str],
         role: Role,
         instruction: str | None,
         cuts: Cuts,
-        advance: Callable[[int], object],
-    ) -> Vectors:
-        """Pooled vectors of distinct texts, transforms applied, not yet of unit length: float32 ``[n, dim]``.
-
-        Args:
-            config: what to run.
-            texts: in any order; the vectors come in theirs.
-            role: what the texts are; it says which template they are laid into.
-            instruction: for it.
-            cuts: told what was cut, before a model runs.
-            advance: told, in the caller's thread, how many texts each finished batch held.
+        advance: Callable[[int], object] = lambda _: None,
+        readout: Readout = "text",
+    ) -> Any:
+        """Vectors of distinct texts; see ``Engine.embed``. ``advance`` is called in the caller's thread.
 
         Raises:
             WorkerError: a worker process ended before its work was done.
@@ -92,26 +121,63 @@ class Crew:
 
         from . import batching
 
-        vectors = np.empty((0, 0), dtype=np.float32)
-        window = WINDOW * len(self._devices)
+        found: Any = [None] * len(texts)
+        size = WINDOW * len(self._devices)
         # Pieces smaller than a batch would only make work.
         least = min(batching.default_budget(torch.device(device)) for device in self._devices)
-        for start in range(0, max(len(texts), 1), window):  # no texts have a dimension too
-            part = texts[start : start + window]
-            reading = self._read(config, part, config.template_for(role), instruction)
-            cuts.add(part, reading.contents, reading.limit)
-            if start == 0:
-                vectors = np.empty((len(texts), reading.dimension), dtype=np.float32)
-            costs = [reading.layout.total(len(content.ids)) for content in reading.contents]
+        for start in range(0, max(len(texts), 1), size):  # no texts have a dimension too
+            part = texts[start : start + size]
+            tokenised = self._tokenise(part, role, instruction)
+            cuts.add(part, tokenised.contents, tokenised.limit)
+            if start == 0 and readout == "text":
+                found = np.empty((len(texts), tokenised.dimension), dtype=np.float32)
+            costs = [tokenised.layout.total(len(content.ids)) for content in tokenised.contents]
             pieces = _pieces(costs, len(self._devices), least=least)
-            tasks = [
-                ("pool", ([part[i] for i in piece], [reading.contents[i] for i in piece], reading.layout, role))
-                for piece in pieces
-            ]
-            with closing(self._run(config, tasks, advance)) as done:
-                for number, rows in done:
-                    vectors[start + np.asarray(pieces[number])] = rows
-        return vectors
+            tasks = [_read_out(readout, part, tokenised, piece, role) for piece in pieces]
+            with closing(self._workers.run(self.config, tasks, advance)) as done:
+                for number, some in done:
+                    places = [start + i for i in pieces[number]]
+                    if readout == "text":
+                        found[places] = some
+                        continue
+                    for place, one in zip(places, some, strict=True):
+                        found[place] = one
+        return found
+
+    def close(self) -> None:
+        """End the workers, once calls under way in other threads are done; a later call starts new ones."""
+        self._workers.close()
+
+    def _ask(self, name: str, *arguments: Any) -> Any:
+        """What a worker's runtime says."""
+        return dict(self._workers.run(self.config, [("ask", (name, *arguments))], lambda _: None))[0]
+
+    def _tokenise(self, texts: Sequence[str], role: Role, instruction: str | None) -> Tokenised:
+        """Have texts tokenised, and warn of what the workers warned of."""
+        size = max(_FEW, -(-len(texts) // len(self._devices)))
+        tasks = [
+            ("tokenise", (list(texts[i : i + size]), role, instruction)) for i in range(0, max(len(texts), 1), size)
+        ]
+        found = dict(self._workers.run(self.config, tasks, lambda _: None))
+        parts: list[Tokenised] = [found[number] for number in range(len(tasks))]
+        for message in (message for part in parts for message in part.warnings):
+            if str(message) not in self._said:  # each worker says it
+                self._said.add(str(message))
+                warn(message if isinstance(message, Warning) else UserWarning(message))
+        first = parts[0]
+        contents = [content for part in parts for content in part.contents]
+        return Tokenised(contents, first.layout, first.limit, first.dimension, [])
+
+
+class _Workers:
+    """The worker processes, one a device, and the threads of this process that attend them."""
+
+    def __init__(self, spec: ModelSpec, devices: tuple[str, ...], options: EncoderOptions) -> None:
+        self._spec, self._devices, self._options = spec, devices, options
+        self._lock = threading.Lock()
+        self._workers: list[Worker] = []
+        self._threads: list[threading.Thread] = []
+        self._pid = os.getpid()
 
     def close(self) -> None:
         """End the workers, once calls under way in other threads are done; a later call starts new ones."""
@@ -122,23 +188,7 @@ class Crew:
         for thread in threads:
             thread.join()
 
-    def _read(self, config: EchoConfig, texts: Sequence[str], template: Template, instruction: str | None) -> Reading:
-        """Have texts tokenised, and warn of what the workers warned of."""
-        size = max(_FEW, -(-len(texts) // len(self._devices)))
-        tasks = [
-            ("read", (list(texts[i : i + size]), template, instruction)) for i in range(0, max(len(texts), 1), size)
-        ]
-        found = dict(self._run(config, tasks, lambda _: None))
-        readings: list[Reading] = [found[number] for number in range(len(tasks))]
-        for message in (message for reading in readings for message in reading.warnings):
-            if str(message) not in self._said:  # each worker says it
-                self._said.add(str(message))
-                warn(message if isinstance(message, Warning) else UserWarning(message))
-        first = readings[0]
-        contents = [content for reading in readings for content in reading.contents]
-        return Reading(contents, first.layout, first.limit, first.dimension, [])
-
-    def _run(
+    def run(
         self, config: EchoConfig, tasks: Sequence[_Task], advance: Callable[[int], object]
     ) -> Generator[tuple[int, Any], None, None]:
         """Have tasks done by whoever is free; their numbers and results, as they are done."""
@@ -170,10 +220,10 @@ class Crew:
                 if not worker.alive():
                     self._workers[i] = self._worker(i, config)
             return
-        self._source.location()  # the built-in model is fetched once, not by every worker
+        self._spec.location()  # the built-in model is fetched once, not by every worker
         self._workers = workers = [self._worker(i, config) for i in range(len(self._devices))]
         self._tasks: _Tasks = SimpleQueue()
-        # Threads know the tasks and the workers, not the crew: so it can be forgotten, and that ends them.
+        # Threads know the tasks and the workers, not this object: so it can be forgotten, and that ends them.
         self._threads = [
             threading.Thread(target=_attend, args=(self._tasks, workers, i), name=f"echo-embeddings-{i}", daemon=True)
             for i in range(len(workers))
@@ -188,20 +238,14 @@ class Crew:
 
         device, cpus = self._devices[i], sum(map(is_cpu, self._devices))
         threads = max(1, torch.get_num_threads() // cpus) if is_cpu(device) else None
-        return Worker(self._source, config, device, threads, shows_bars=i == 0)
+        spec = replace(self._spec, device=device)
+        return Worker(Setup(spec, config, self._options, threads, shows_bars=i == 0))
 
 
-def crewed(source: Source, devices: Sequence[str] | None) -> tuple[Source, Crew | None]:
-    """The source on the first of ``devices``, and a crew where there are several.
-
-    Raises:
-        ConfigError: a device is not there, or cannot be used with others.
-    """
-    if devices is None:
-        return source, None
-    devices = checked_devices(devices, source)
-    source = replace(source, device=devices[0])
-    return source, Crew(source, devices) if len(devices) > 1 else None
+def _read_out(readout: Readout, texts: Sequence[str], tokenised: Tokenised, piece: list[int], role: Role) -> _Task:
+    """The task of a piece of these texts."""
+    contents = [tokenised.contents[i] for i in piece]
+    return "read_out", (readout, [texts[i] for i in piece], contents, tokenised.layout, role)
 
 
 def _pieces(costs: Sequence[int], workers: int, *, least: int) -> list[list[int]]:

@@ -1,20 +1,16 @@
-"""What a call is given and shows, before and beside the vectors: checked texts, progress."""
+"""What a call is given: checked lists of texts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
 from itertools import islice
 
 from echo_embeddings.errors import ConfigError
 
-__all__ = ["WINDOW", "Progress", "checked", "progress", "windows"]
+__all__ = ["WINDOW", "checked", "windows"]
 
 # Texts tokenised and sorted together: enough to fill batches of one length, few enough to hold in memory.
 WINDOW = 4096
-
-#: ``True`` for a progress bar, or a function that is told after each batch how many texts it held.
-Progress = bool | Callable[[int], object]
 
 
 def checked(texts: Iterable[str], first: int = 0) -> list[str]:
@@ -48,22 +44,8 @@ def windows(texts: Iterable[str], size: int) -> Iterator[list[str]]:
     if isinstance(texts, str):
         raise TypeError("texts must be an iterable of strings, not one string")
     if size < 1:
-        raise ConfigError(f"window={size!r}: give at least 1 text")
+        raise ConfigError(f"chunk={size!r}: give at least 1 text")
     return _windows(iter(texts), size)
-
-
-@contextmanager
-def progress(total: int, show: Progress) -> Iterator[Callable[[int], object]]:
-    """What ``show`` asks for, as a function that is told how many texts are done."""
-    if callable(show):
-        yield show
-    elif not show:
-        yield lambda _: None
-    else:
-        from tqdm.auto import tqdm
-
-        with tqdm(total=total, unit="text", desc="embedding") as bar:
-            yield bar.update
 
 
 def _windows(texts: Iterator[str], size: int) -> Iterator[list[str]]:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from echo_embeddings.engine import batching
-from echo_embeddings.forward.backbone import Batch
+from echo_embeddings.forward.batch import Batch
 from echo_embeddings.text.template import Template
 from echo_embeddings.text.tokenizer import Ids, Layout
 from echo_embeddings.vectors.transforms import Transform

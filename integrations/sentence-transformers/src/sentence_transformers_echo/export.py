@@ -67,7 +67,7 @@ def export_stock(
     _require_echo(folder, runtime, template, layout)
     modules = [Pooling(runtime.backbone.dimension, "lasttoken"), *_transforms(runtime), Normalize()]
     _write_modules(folder, modules)
-    (folder / "README.md").write_text(_CARD.format(role=role, template=template.text, limit=runtime.limit(layout)))
+    (folder / "README.md").write_text(_CARD.format(role=role, template=template.text, limit=runtime.limit_of(layout)))
 
 
 def _runtime(model: SentenceTransformer) -> Runtime:
@@ -109,7 +109,7 @@ def _require_stock(runtime: Runtime, layout: Layout) -> None:
 def _tokenizer(runtime: Runtime, template: Template, instruction: str | None) -> PreTrainedTokenizerFast:
     """A tokenizer of the class that reads ``tokenizer.json`` as it stands, without a chat template."""
     layout, source = runtime.layout(template, instruction), runtime.tokenizer.source
-    limit = runtime.limit(layout)
+    limit = runtime.limit_of(layout)
     baked = runtime.tokenizer.baked(template, instruction, limit=limit)
     # The post-processor lays out what truncation cuts away too, every chunk with every chunk: a book would fill the
     # memory. So what stands behind the first `limit` tokens goes first (\K: only what follows it is replaced).
@@ -135,7 +135,7 @@ def _tokenizer(runtime: Runtime, template: Template, instruction: str | None) ->
 def _require_echo(folder: Path, runtime: Runtime, template: Template, layout: Layout) -> None:
     """Read the tokenizer back as sentence-transformers would, and compare."""
     loaded = AutoTokenizer.from_pretrained(folder)
-    contents = runtime.tokenizer.contents(_PROBES, spaced=template.spaced, limit=runtime.limit(layout))
+    contents = runtime.tokenizer.contents(_PROBES, spaced=template.spaced, limit=runtime.limit_of(layout))
     for text, content in zip(_PROBES, contents, strict=True):
         if loaded(text, truncation=True).input_ids != layout.assemble(content.ids).tolist():
             raise ModelError(

@@ -30,7 +30,7 @@ def from_encoder(encoder: EchoEncoder) -> SentenceTransformer:
     """
     runtime = encoder.runtime
     config = in_numbers(encoder.config, runtime.backbone.layers)
-    module = EchoModule(runtime.backbone.model, runtime.tokenizer.source, config)
+    module = EchoModule(runtime.backbone.model, runtime.tokenizer.source, config, runtime.merged_adapter)
     dimension = module.get_embedding_dimension()
     pooling = Pooling(dimension, POOLING_MODES[module.echo_config.pooling])
     return SentenceTransformer(

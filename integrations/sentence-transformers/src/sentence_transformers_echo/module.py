@@ -21,6 +21,7 @@ from echo_embeddings import EchoConfig, Lexical
 from echo_embeddings.config.config import CONFIG_FILE
 from echo_embeddings.engine.runtime import Runtime
 from echo_embeddings.forward.pooling import POOLINGS
+from echo_embeddings.model.loading import LoadedModel
 from echo_embeddings.text.inputs import checked
 from echo_embeddings.text.tokenizer import Content
 from echo_embeddings.text.truncation import Cuts, Truncated
@@ -43,6 +44,7 @@ class EchoModule(InputModule):
         model: the body of a causal model. Its layers up to the exit are shared, not copied.
         tokenizer: its fast tokenizer.
         config: what to run.
+        merged_adapter: the name of the packaged adapter that is merged into ``model``, if there is one.
 
     Raises:
         ConfigError: the config was trained with a packaged adapter that is not merged into ``model``.
@@ -51,14 +53,17 @@ class EchoModule(InputModule):
     config_file_name = CONFIG_FILE
     forward_kwargs = {"instruction"}  # noqa: RUF012  (as the base class has it)
 
-    def __init__(self, model: PreTrainedModel, tokenizer: Any, config: EchoConfig) -> None:
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: Any, config: EchoConfig, merged_adapter: str | None = None
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         layers = config.layers(model.config.get_text_config().num_hidden_layers)
-        self._runtime = Runtime(model, tokenizer, weights.in_numbers(config, layers))
         self._lock = threading.Lock()
-        self.model = self._runtime.backbone.model
+        self.merged_adapter = merged_adapter
         self.tokenizer = tokenizer
-        #: What has been cut so far, in this process.
+        self._runtime = Runtime(LoadedModel(model, tokenizer, merged_adapter), weights.in_numbers(config, layers))
+        self.model = self._runtime.backbone.model
+        #: What has been truncated so far, in this process.
         self.truncated = Truncated()
 
     @property
@@ -75,7 +80,7 @@ class EchoModule(InputModule):
     @property
     def max_seq_length(self) -> int:
         """The most content tokens of a document; the model sees every copy of them and the template besides."""
-        return self._runtime.limit(self._runtime.layout(self.echo_config.templates[0], None))
+        return self._runtime.limit("document")
 
     @max_seq_length.setter
     def max_seq_length(self, value: int) -> None:
@@ -83,7 +88,10 @@ class EchoModule(InputModule):
 
     def change(self, **fields: Any) -> None:
         """Replace fields of the config that do not choose layers."""
-        self._runtime = Runtime(self.model, self.tokenizer, self.echo_config.replace(**fields))
+        self._runtime = self._made(self.echo_config.replace(**fields))
+
+    def _made(self, config: EchoConfig) -> Runtime:
+        return Runtime(LoadedModel(self.auto_model, self.tokenizer, self.merged_adapter), config)
 
     def get_config_dict(self) -> dict[str, Any]:
         """What is run, for ``repr`` and model cards."""
@@ -117,7 +125,7 @@ class EchoModule(InputModule):
         except TypeError as error:
             raise ValueError(str(error)) from error
         contents = self._runtime.contents(texts, template, instruction)
-        self._count(texts, contents, self._runtime.limit(layout))
+        self._count(texts, contents, self._runtime.limit_of(layout))
         ids = [content.ids for content in contents]
         features = batches.lay_out(ids, layout)
         if self.echo_config.lexical is not None:
@@ -141,8 +149,8 @@ class EchoModule(InputModule):
             states = batches.transformed(states, transform)
         if self.echo_config.lexical is not None:
             states = self._beside(states, features, self.echo_config.lexical)
-        for cut in self._runtime.cuts:
-            states = batches.transformed(states, cut)
+        for truncation in self._runtime.truncations:
+            states = batches.transformed(states, truncation)
         return states
 
     def _beside(self, states: Tensor, features: Mapping[str, Tensor], lexical: Lexical) -> Tensor:
@@ -197,10 +205,10 @@ class EchoModule(InputModule):
         adapter = cls.load_file_path(
             model_name_or_path, "adapter_config.json", subfolder, cache_folder=cache_folder, **hub
         )
-        model, tokenizer, config = weights.load(
+        loaded, config = weights.load(
             model_name_or_path, adapter, options, hub | {"subfolder": subfolder, "cache_dir": cache_folder}
         )
-        module = cls(model, tokenizer, config)
+        module = cls(loaded.body, loaded.tokenizer, config, loaded.merged)
         if adapter is not None:  # behind the cut, because there are none for layers above the exit
             module.model.load_adapter(str(Path(adapter).parent))
         return module
@@ -224,4 +232,4 @@ class EchoModule(InputModule):
         config = state.pop("_config")
         super().__setstate__(state)  # type: ignore[no-untyped-call]
         self._lock = threading.Lock()
-        self._runtime = Runtime(self.model, self.tokenizer, config)
+        self._runtime = self._made(config)

@@ -6,19 +6,21 @@ import json
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedModel
-
 from echo_embeddings import EchoConfig
 from echo_embeddings.config.config import Layers
+from echo_embeddings.defaults import config_for
+from echo_embeddings.forward.speed import switches
 from echo_embeddings.model import builtin
-from echo_embeddings.model.spec import Source
+from echo_embeddings.model.loading import LoadedModel
+from echo_embeddings.model.loading import load as load_model
+from echo_embeddings.model.spec import ModelSpec
 
 __all__ = ["in_numbers", "load"]
 
 
 def load(
     path: str, adapter: str | None, options: dict[str, Any], hub: dict[str, Any]
-) -> tuple[PreTrainedModel, Any, EchoConfig]:
+) -> tuple[LoadedModel, EchoConfig]:
     """Load on the CPU, unless ``options`` has a ``device_map``.
 
     A packaged adapter that the config was trained with is merged; ``adapter`` is not, it goes on top.
@@ -31,14 +33,16 @@ def load(
     """
     options = dict(options)
     dtype = options.pop("dtype", None) or options.pop("torch_dtype", None) or "auto"
-    source = Source(path, device="cpu", dtype=dtype, model_kwargs=options | hub)
-    config = source.config()
+    spec = ModelSpec(path, device="cpu", dtype=dtype, model_kwargs=options | hub)
+    config = config_for(spec)
     if adapter is not None:
         base = json.loads(Path(adapter).read_text(encoding="utf-8"))["base_model_name_or_path"]
         # Under a packaged adapter lies the built-in model, wherever its folder was when this one was trained.
         is_builtin = config.packaged_adapter is not None or base == builtin.NAME
-        source = Source(None if is_builtin else base, device="cpu", dtype=dtype, model_kwargs=options)
-    return *source.for_config(config).load(), config
+        spec = ModelSpec(None if is_builtin else base, device="cpu", dtype=dtype, model_kwargs=options)
+    loaded = load_model(spec.for_config(config))
+    switches.apply(loaded)
+    return loaded, config
 
 
 def in_numbers(config: EchoConfig, layers: Layers) -> EchoConfig:

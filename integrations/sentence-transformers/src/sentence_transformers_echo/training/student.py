@@ -24,7 +24,7 @@ from echo_embeddings import ConfigError, EchoConfig, EchoEncoder
 from echo_embeddings.config import presets
 from echo_embeddings.forward.speed.compiled import compile_layers
 from echo_embeddings.model import builtin
-from echo_embeddings.model.loading import pick_device
+from echo_embeddings.model.device import pick_device
 from echo_embeddings.vectors.transforms import Project, Standardize, Transform
 from sentence_transformers_echo.folder import from_encoder
 from sentence_transformers_echo.module import EchoModule
@@ -275,7 +275,7 @@ def folded(
         transforms = _joined((*transforms, Project(weight, bias)))
     wanted = recipe.echo_config
     config = module.echo_config.replace(transforms=transforms, max_length=wanted.max_length, lexical=wanted.lexical)
-    module = EchoModule(module.model, module.tokenizer, config)
+    module = EchoModule(module.model, module.tokenizer, config, module.merged_adapter)
     pooling = type(model[1])(module.get_embedding_dimension(), model[1].pooling_mode)
     return SentenceTransformer(
         modules=[module, pooling, Normalize()], device=str(model.device), similarity_fn_name="cosine"

@@ -1,0 +1,104 @@
+"""What can be said about an encoder without loading anything: read by the constructor, the frameworks and commands."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from echo_embeddings.config.config import EchoConfig, require_whole
+from echo_embeddings.errors import ConfigError
+from echo_embeddings.text.truncation import ON_TRUNCATE
+
+__all__ = ["SPEED", "EncoderOptions"]
+
+#: The faster ways that can be switched off by name; ``forward/speed`` and ``forward/last_layer`` hold them.
+SPEED = ("block_attention", "fused_layers", "last_layer", "malloc", "packed_attention", "prefix")
+
+
+@dataclass(frozen=True)
+class EncoderOptions:
+    """Which model, which vectors, and how to run. ``EchoEncoder.from_options(options)`` makes the encoder.
+
+    Args:
+        model: a hub id, a folder or a ``.gguf`` file; ``None`` for the built-in model.
+        config: an ``EchoConfig`` or the name of a preset; ``None`` for what is saved with the model, else the default.
+        adapter: hub id or folder of a PEFT adapter to merge into the weights.
+        dimensions: keep the first so many of each vector; ``None`` for all.
+        max_length: content tokens of a text that are embedded; ``None`` for the config's.
+        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``; ``None`` for the best there is.
+        devices: several, a worker process for each.
+        dtype: ``"auto"``, ``"int8"``, or a torch dtype, by name or as it is.
+        compiled: have torch compile the decoder layers.
+        speed: faster ways to switch off, as ``{"block_attention": False}``; ``False`` switches all off. For finding
+            out what a wrong vector comes from; ``EchoEncoder.describe`` lists them.
+        batch_tokens: padded tokens a batch; ``None`` for what suits the machine.
+        on_truncate: ``"warn"``, ``"error"`` or ``"ignore"``.
+        model_kwargs: for transformers' ``from_pretrained``.
+
+    Raises:
+        ConfigError: a value cannot work; the message names it and what is valid.
+        TypeError: a value has the wrong type.
+    """
+
+    model: str | None = None
+    config: EchoConfig | str | None = None
+    adapter: str | os.PathLike[str] | None = None
+    dimensions: int | None = None
+    max_length: int | None = None
+    device: str | None = None
+    devices: Sequence[str] | None = None
+    dtype: Any = "auto"
+    compiled: bool = False
+    speed: Mapping[str, bool] | bool | None = None
+    batch_tokens: int | None = None
+    on_truncate: str = "warn"
+    model_kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("model", "adapter"):
+            value = getattr(self, name)
+            if isinstance(value, os.PathLike):
+                object.__setattr__(self, name, os.fspath(value))
+        if self.on_truncate not in ON_TRUNCATE:
+            raise ConfigError(f"on_truncate={self.on_truncate!r} is unknown; choose one of {', '.join(ON_TRUNCATE)}")
+        if self.config is not None and not isinstance(self.config, EchoConfig | str):
+            raise TypeError(f"config must be an EchoConfig or a preset's name, not {type(self.config).__name__}")
+        for name in ("dimensions", "max_length", "batch_tokens"):
+            if getattr(self, name) is not None:
+                require_whole(name, getattr(self, name), at_least=1)
+        if isinstance(self.config, str):
+            object.__setattr__(self, "config", EchoConfig.preset(self.config))
+        if isinstance(self.devices, list):
+            object.__setattr__(self, "devices", tuple(self.devices))
+        object.__setattr__(self, "model_kwargs", dict(self.model_kwargs or {}))
+        _ = self.off
+
+    @property
+    def off(self) -> frozenset[str]:
+        """Names of the faster ways that are switched off.
+
+        Raises:
+            ConfigError: ``speed`` names one that there is not.
+        """
+        if isinstance(self.speed, bool) or self.speed is None:
+            return frozenset(SPEED) if self.speed is False else frozenset()
+        if unknown := sorted(set(self.speed) - set(SPEED)):
+            raise ConfigError(f"speed names {unknown[0]!r}, which is unknown; choose from {', '.join(SPEED)}")
+        return frozenset(name for name, wanted in self.speed.items() if not wanted)
+
+    def applied_to(self, config: EchoConfig) -> EchoConfig:
+        """``config`` with the ``max_length`` and the ``dimensions`` that are asked for here."""
+        if self.max_length is not None:
+            config = config.replace(max_length=self.max_length)
+        return config.truncated(self.dimensions)
+
+    def replace(self, **changes: Any) -> EncoderOptions:
+        """A copy with some fields changed."""
+        return replace(self, **changes)
+
+    @classmethod
+    def names(cls) -> frozenset[str]:
+        """The names of all fields."""
+        return frozenset(field.name for field in fields(cls))
