@@ -10,12 +10,13 @@ from transformers import BertConfig, BertModel, LlamaConfig, MambaConfig, MambaM
 
 from echo_embeddings import ConfigError, EchoConfig, ModelError
 from echo_embeddings.config.config import Layers
-from echo_embeddings.forward.backbone import Backbone, Batch
+from echo_embeddings.forward.backbone import Backbone
+from echo_embeddings.forward.batch import Batch
 from echo_embeddings.forward.pooling import last_pooling, mean_pooling
 from echo_embeddings.forward.speed import block_attention
 from echo_embeddings.model.loading import prepare
 from echo_embeddings.text.tokenizer import Layout
-from tests.architectures import CONFIGS, tiny
+from tests.architectures import CONFIGS, backbone, tiny
 
 PLAIN = Layout(((5, 6), (7, 8, 9), ()))
 TAILED = Layout(((5, 6), (7, 8), (9, 3)), pool_tail=True)
@@ -174,14 +175,14 @@ def test_late_echo_equals_two_plain_passes(name, start):
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 def test_late_echo_with_a_tail_and_with_masks(attention):
     """The tail keeps its position in the doubled sequence from the first layer on; eager attention has real masks."""
-    model = tiny("llama", attn_implementation=block_attention)
-    model.set_attn_implementation(block_attention)
+    model = tiny("llama", attn_implementation=attention)
+    model.set_attn_implementation(attention)
     hidden, _ = run(model, TAILED, CONTENTS, Layers(2, 4, 6, final_norm=False))
     for row, content in enumerate(CONTENTS):
         n = len(content)
         ids, first = torch.tensor(TAILED.assemble(content)), torch.tensor(TAILED.first_pass(n))
         causal = torch.ones(len(first), len(first), dtype=torch.bool).tril()[None, None]
-        if block_attention == "eager":
+        if attention == "eager":
             causal = torch.where(causal, 0.0, torch.finfo(torch.float32).min)
         with torch.inference_mode():
             lower = without_layers(model, 0, 2)(
@@ -197,34 +198,34 @@ def test_late_echo_with_a_tail_and_with_masks(attention):
 def test_a_prefix_that_is_run_once_changes_nothing(name, start):
     model = tiny(name).double()  # exact enough to compare
     block_attention.use_on(model)
-    backbone = Backbone(model, Layers(start, 5, 6, final_norm=False))
-    assert backbone.takes_prefix
+    ready = backbone(model, Layers(start, 5, 6, final_norm=False))
+    assert ready.takes_prefix
     whole, rest = Batch.of(CONTENTS, TAILED, "cpu"), Batch.of(CONTENTS, TAILED.without_prefix(), "cpu")
     with torch.inference_mode():
-        expected = mean_pooling(backbone(whole), whole.pooled)
+        expected = mean_pooling(ready(whole), whole.pooled)
         for _ in range(2):  # once fresh, once remembered
-            found = mean_pooling(backbone(rest, TAILED.literals[0]), rest.pooled)
+            found = mean_pooling(ready(rest, TAILED.literals[0]), rest.pooled)
             torch.testing.assert_close(found, expected)
 
 
 def test_a_prefix_is_not_split_off_where_attention_has_masks_or_is_torchs_own():
     layers = Layers(0, 6, 6, final_norm=True)
-    assert not Backbone(tiny("llama"), layers).takes_prefix
+    assert not backbone(tiny("llama"), layers).takes_prefix
     for name in WINDOWED:
         model = tiny(name).double()
         block_attention.use_on(model)
-        assert not Backbone(model, layers).takes_prefix
+        assert not backbone(model, layers).takes_prefix
 
 
 def test_few_prefixes_are_kept():
     model = tiny("llama").double()
     block_attention.use_on(model)
-    backbone = Backbone(model, Layers(0, 6, 6, final_norm=True))
+    ready = backbone(model, Layers(0, 6, 6, final_norm=True))
     batch = Batch.of(CONTENTS, TAILED.without_prefix(), "cpu")
     with torch.inference_mode():
         for first in range(3, 15):
-            backbone(batch, (first, 4))
-    assert len(backbone._prefixes) == 8
+            ready(batch, (first, 4))
+    assert len(ready._prefixes) == 8
 
 
 def test_late_echo_differs_from_the_paper_and_from_no_echo():

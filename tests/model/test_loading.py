@@ -11,7 +11,7 @@ from transformers import AutoTokenizer
 
 from echo_embeddings import EchoEncoder, ModelError, ModelUnavailableError
 from echo_embeddings.model import builtin
-from echo_embeddings.model.loading import pick_dtype
+from echo_embeddings.model.device import pick_dtype
 from tests.architectures import tiny
 from tests.conftest import cosines
 

@@ -10,11 +10,10 @@ from transformers import AutoTokenizer
 
 from echo_embeddings import EchoEncoder
 from echo_embeddings.config.config import Layers
-from echo_embeddings.forward.backbone import Backbone
 from echo_embeddings.forward.speed import packed_attention
 from echo_embeddings.forward.speed.compiled import compile_layers
-from echo_embeddings.model.architecture import compiled
-from tests.architectures import tiny
+from echo_embeddings.model.architecture import is_compiled
+from tests.architectures import backbone, tiny
 from tests.conftest import cosines
 
 
@@ -68,8 +67,8 @@ def test_compiled_layers_take_packed_sequences(tmp_path, monkeypatch):
     model = tiny("llama")
     packed_attention.register(model)
     compile_layers(model)
-    assert compiled(model)
-    assert Backbone(model, Layers(3, 5, 6, final_norm=False)).packs  # which compares states, packed and alone
+    assert is_compiled(model)
+    assert backbone(model, Layers(3, 5, 6, final_norm=False)).packs  # which compares states, packed and alone
 
 
 def test_a_loaded_model_is_not_compiled(builtin_folder):

@@ -8,11 +8,13 @@ from transformers import LlamaModel
 from echo_embeddings import EchoConfig, EchoEncoder
 from echo_embeddings.config.config import Layers
 from echo_embeddings.engine import batching
-from echo_embeddings.forward.backbone import Backbone, Batch
-from echo_embeddings.forward.pooling import POOLINGS
-from echo_embeddings.forward.speed import block_attention, packed_attention
+from echo_embeddings.forward import pooling as pooling_module
+from echo_embeddings.forward.batch import Batch
+from echo_embeddings.forward.pooling import POOLINGS, pool_packed, rows_of
+from echo_embeddings.forward.speed import packed_attention
+from echo_embeddings.model.architecture import is_windowed
 from echo_embeddings.text.tokenizer import Layout
-from tests.architectures import CONFIGS, tiny
+from tests.architectures import CONFIGS, backbone, tiny
 
 LAYOUTS = {
     "prefixed": Layout(((5, 6), (7, 8, 9), ())),
@@ -29,7 +31,7 @@ def ready(name):
     return model
 
 
-WINDOWED = [name for name in CONFIGS if block_attention.is_windowed(tiny(name))]
+WINDOWED = [name for name in CONFIGS if is_windowed(tiny(name))]
 
 
 def test_a_packed_batch_on_paper():
@@ -50,7 +52,7 @@ def test_what_transformers_is_told_on_paper():
 
 def test_rows_are_unpacked():
     hidden = torch.arange(6.0).view(1, 6, 1)
-    states, mask = packed_attention.unpack(hidden, torch.tensor([0, 1, 2, 5]), (3, 1))
+    states, mask = rows_of(hidden, torch.tensor([0, 1, 2, 5]), (3, 1))
     assert mask.tolist() == [[True, True, True], [True, False, False]]
     assert states[mask].flatten().tolist() == [0, 1, 2, 5]
 
@@ -63,10 +65,10 @@ def test_a_long_text_does_not_pad_short_ones():
         return POOLINGS["mean"](states, mask)
 
     hidden = torch.arange(20.0).view(1, 20, 1)
-    found = packed_attention.pooled(pooling, hidden, torch.arange(1, 19), counts)
+    found = pool_packed(pooling, hidden, torch.arange(1, 19), counts)
     assert found.flatten().tolist() == [5, 10, 11, 12.5, 16]
     assert shapes == [(2, 9), (3, 5)]  # of at most 20 tokens
-    assert packed_attention._portions([30, 1, 30], 20) == [0, 1, 2, 3]
+    assert pooling_module._portions([30, 1, 30], 20) == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("layers", [WHOLE, LATE, Layers(0, 4, 6, final_norm=False)], ids=str)
@@ -74,22 +76,22 @@ def test_a_long_text_does_not_pad_short_ones():
 @pytest.mark.parametrize("name", sorted(set(CONFIGS) - set(WINDOWED)))
 @torch.inference_mode()
 def test_packed_states_are_those_of_each_text_alone(name, layout, layers):
-    backbone = Backbone(ready(name), layers)
-    assert backbone.packs
+    packing = backbone(ready(name), layers)
+    assert packing.packs
     batch = Batch.packed(CONTENTS, layout, "cpu")
-    states, mask = packed_attention.unpack(backbone(batch), batch.pooled_places(), batch.counts)
+    states, mask = rows_of(packing(batch), batch.pooled_places(), batch.counts)
     for i, content in enumerate(CONTENTS):
         alone = Batch.of([content], layout, "cpu")
-        torch.testing.assert_close(states[i][mask[i]], backbone(alone)[alone.pooled], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(states[i][mask[i]], packing(alone)[alone.pooled], atol=1e-5, rtol=1e-5)
 
 
 def test_torch_attention_is_not_packed():
-    assert not Backbone(tiny("llama"), LATE).packs
+    assert not backbone(tiny("llama"), LATE).packs
 
 
 @pytest.mark.parametrize("name", WINDOWED)
 def test_a_window_is_not_packed(name):
-    assert not Backbone(ready(name), LATE).packs
+    assert not backbone(ready(name), LATE).packs
 
 
 class _Deaf(LlamaModel):
@@ -103,7 +105,7 @@ def test_texts_that_would_see_each_other_are_not_packed():
     torch.manual_seed(0)
     model = _Deaf(tiny("llama").config).eval()
     packed_attention.register(model)
-    assert not Backbone(model, WHOLE).packs
+    assert not backbone(model, WHOLE).packs
 
 
 class _Strict(LlamaModel):
@@ -115,7 +117,7 @@ def test_a_model_that_takes_no_such_arguments_is_not_packed(caplog):
     model = _Strict(tiny("llama").config).eval()
     packed_attention.register(model)
     with caplog.at_level("INFO", "echo_embeddings"):
-        assert not Backbone(model, WHOLE).packs
+        assert not backbone(model, WHOLE).packs
     assert "sequences are padded, not packed" in caplog.text
 
 
