@@ -166,7 +166,7 @@ LONG = "one two three four five six seven eight nine ten"
 
 def test_truncation_warns_with_numbers_at_the_callers_line(late_encoder):
     encoder = short(late_encoder)
-    with pytest.warns(TruncationWarning, match=r"1 text\(s\) were cut to max_length=8 tokens; 2 tokens") as seen:
+    with pytest.warns(TruncationWarning, match=r"1 text\(s\) were truncated to max_length=8 tokens; 2 tokens") as seen:
         encoder.encode_documents([LONG, "short"])
     assert (seen[0].message.texts, seen[0].message.tokens) == (1, 2)
     assert seen[0].filename == __file__
@@ -208,7 +208,9 @@ def test_all_copies_fit_the_context(builtin_folder, texts):
     encoder = EchoEncoder(model, "echo", tokenizer=tokenizer)
     overhead = encoder.runtime.layout(encoder.config.templates[0], None).overhead
     assert encoder.max_length == (64 - overhead) // 2
-    with pytest.warns(TruncationWarning, match=rf"cut to {encoder.max_length} tokens, which is what fits the model's"):
+    with pytest.warns(
+        TruncationWarning, match=rf"truncated to {encoder.max_length} tokens, which is what fits the model's"
+    ):
         encoder.encode_documents(["many words " * 100])
     with pytest.raises(
         ConfigError, match="the template alone has .* no room for 2 copies in the model's context of 64"

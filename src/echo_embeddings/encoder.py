@@ -28,8 +28,8 @@ from .model.device import checked_devices, precision
 from .model.spec import ModelSpec
 from .options import EncoderOptions
 from .saving import folder_at, save
-from .text.inputs import WINDOW, checked, windows
-from .text.truncation import Cuts, Truncated
+from .text.inputs import CHUNK, checked, chunks
+from .text.truncation import Truncated, TruncationCount
 from .types import Role, TokenEmbeddings, Vectors
 from .vectors.normalize import unit
 from .vectors.transforms import Transform, fit
@@ -204,7 +204,7 @@ class EchoEncoder:
         encode = partial(self.encode_queries, instruction=instruction)
         return await self._awaited(texts, encode, ("queries", instruction))
 
-    def stream_documents(self, texts: Iterable[str], *, chunk: int = WINDOW) -> Iterator[Vectors]:
+    def stream_documents(self, texts: Iterable[str], *, chunk: int = CHUNK) -> Iterator[Vectors]:
         """Embed documents from any iterable, one vector ``[dim]`` at a time.
 
         Args:
@@ -214,13 +214,13 @@ class EchoEncoder:
         Raises:
             ConfigError: ``chunk`` is below 1.
         """
-        return self._stream(windows(texts, chunk), "document", None)
+        return self._stream(chunks(texts, chunk), "document", None)
 
     def stream_queries(
-        self, texts: Iterable[str], *, instruction: str | None = None, chunk: int = WINDOW
+        self, texts: Iterable[str], *, instruction: str | None = None, chunk: int = CHUNK
     ) -> Iterator[Vectors]:
         """:meth:`stream_documents` with the query template."""
-        return self._stream(windows(texts, chunk), "query", instruction)
+        return self._stream(chunks(texts, chunk), "query", instruction)
 
     def encode_tokens(self, texts: str | Sequence[str]) -> TokenEmbeddings | list[TokenEmbeddings]:
         """The last copy's vector of each token of a document: every one has seen the whole text.
@@ -235,8 +235,8 @@ class EchoEncoder:
         """
         listed = checked([texts] if isinstance(texts, str) else texts)
         unique = list(dict.fromkeys(listed))
-        with self._counting() as cuts:
-            found = self.engine.embed(unique, "document", None, cuts, lambda _: None, "tokens")
+        with self._counting() as truncation:
+            found = self.engine.embed(unique, "document", None, truncation, lambda _: None, "tokens")
         of = {text: replace(one, vectors=unit(one.vectors)) for text, one in zip(unique, found, strict=True)}
         return of[texts] if isinstance(texts, str) else [of[text] for text in listed]
 
@@ -375,8 +375,8 @@ class EchoEncoder:
         plain = self.with_config(self.config.replace(transforms=(), lexical=None))
         vectors = None
         if texts := checked(texts):
-            with plain._counting() as cuts:
-                vectors = plain._embed(texts, "document", None, cuts)
+            with plain._counting() as truncation:
+                vectors = plain._embed(texts, "document", None, truncation)
         return self.with_config(self.config.replace(transforms=fit(transforms, vectors, engine.unembedding)))
 
     def save_pretrained(self, path: str | os.PathLike[str]) -> None:
@@ -425,35 +425,35 @@ class EchoEncoder:
             alone: Vectors = self._encode([texts], role, instruction)[0]
             return alone
         listed = checked(texts)
-        with self._counting() as cuts, progress(len(listed), show_progress) as advance:
-            return unit(self._embed(listed, role, instruction, cuts, advance))
+        with self._counting() as truncation, progress(len(listed), show_progress) as advance:
+            return unit(self._embed(listed, role, instruction, truncation, advance))
 
     def _embed(
         self,
         texts: list[str],
         role: Role,
         instruction: str | None,
-        cuts: Cuts,
+        truncation: TruncationCount,
         advance: Callable[[int], object] = lambda _: None,
     ) -> Vectors:
         """Vectors before they are brought to unit length. Identical texts are computed once."""
         row = {text: i for i, text in enumerate(dict.fromkeys(texts))}
         unique = list(row)
-        vectors: Vectors = self.engine.embed(unique, role, instruction, cuts, advance)
+        vectors: Vectors = self.engine.embed(unique, role, instruction, truncation, advance)
         advance(len(texts) - len(unique))
         return vectors if len(unique) == len(texts) else vectors[[row[text] for text in texts]]
 
     def _stream(self, texts: Iterator[list[str]], role: Role, instruction: str | None) -> Iterator[Vectors]:
-        with self._counting() as cuts:
+        with self._counting() as truncation:
             for chunk in texts:
-                yield from unit(self._embed(chunk, role, instruction, cuts))
+                yield from unit(self._embed(chunk, role, instruction, truncation))
 
     @contextmanager
-    def _counting(self) -> Iterator[Cuts]:
-        cuts = Cuts(self._options.on_truncate, self.config.max_length)
+    def _counting(self) -> Iterator[TruncationCount]:
+        truncation = TruncationCount(self._options.on_truncate, self.config.max_length)
         try:
-            yield cuts
-            cuts.warn()
+            yield truncation
+            truncation.warn()
         finally:
             with self._lock:
-                self._truncated = cuts.total(self._truncated)
+                self._truncated = truncation.total(self._truncated)

@@ -9,7 +9,7 @@
     ├── NumericalError      the model produced NaN or infinity                                    (ArithmeticError)
     └── WorkerError         a worker process of ``devices`` could not do its work                 (RuntimeError)
 
-    TruncationWarning       texts were cut to ``max_length``                                      (UserWarning)
+    TruncationWarning       texts were truncated to ``max_length``                                (UserWarning)
     WindowWarning           a sliding window hides part of the first copy                         (UserWarning)
 
 Wrong types (``None`` in a list of texts) are the built-in ``TypeError``; a missing optional
@@ -66,12 +66,12 @@ class WorkerError(EchoError, RuntimeError):
     """A worker process of ``EchoEncoder(devices=...)`` could not be started, or ended before its work was done."""
 
 
-class _Cut(Exception):  # noqa: N818
-    """How much was cut, for whoever catches the error or records the warning.
+class _Truncation(Exception):  # noqa: N818
+    """How much was truncated, for whoever catches the error or records the warning.
 
     Attributes:
         texts: number of texts that were longer than the limit.
-        tokens: number of content tokens cut away, over all those texts.
+        tokens: number of content tokens left out, over all those texts.
     """
 
     def __init__(self, message: str, *, texts: int, tokens: int) -> None:
@@ -80,12 +80,12 @@ class _Cut(Exception):  # noqa: N818
         self.tokens = tokens
 
 
-class TruncationError(_Cut, EchoError, ValueError):
+class TruncationError(_Truncation, EchoError, ValueError):
     """A text is longer than ``max_length`` and the encoder was told ``on_truncate="error"``."""
 
 
-class TruncationWarning(_Cut, UserWarning):
-    """Texts were cut to ``max_length`` content tokens."""
+class TruncationWarning(_Truncation, UserWarning):
+    """Texts were truncated to ``max_length`` content tokens."""
 
 
 class WindowWarning(UserWarning):

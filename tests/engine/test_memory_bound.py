@@ -18,7 +18,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from echo_embeddings import EchoEncoder
-from echo_embeddings.text.inputs import WINDOW
+from echo_embeddings.text.inputs import CHUNK
 
 def megabytes(name):
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -34,9 +34,9 @@ count = int(sys.argv[2])
 encoder = EchoEncoder(sys.argv[1], "late-echo", dtype="float32", device="cpu")
 for done, vector in enumerate(encoder.stream_documents(texts(count)), start=1):
     assert vector.shape == (32,)
-    if done == WINDOW:
+    if done == CHUNK:
         first = megabytes("VmRSS")
-    if done % (50 * WINDOW) == 0:
+    if done % (50 * CHUNK) == 0:
         print(done, round(megabytes("VmRSS")), file=sys.stderr, flush=True)
 assert done == count
 # The peak of the whole run is that of every moment, also within a window.

@@ -165,12 +165,14 @@ def test_other_configs_of_the_same_layers_share_the_workers(single, double):
     assert children() == before
 
 
-# --- cut texts, errors, warnings --------------------------------------------------------------------------------------
+# --- truncation, errors, warnings -------------------------------------------------------------------------------------
 
 
 def test_truncation_warns_once_with_numbers_at_the_callers_line(folder, double):
     before = double.truncated
-    with pytest.warns(TruncationWarning, match=r"2 text\(s\) were cut to max_length=19 tokens; 2[0-9] tokens") as seen:
+    with pytest.warns(
+        TruncationWarning, match=r"2 text\(s\) were truncated to max_length=19 tokens; 2[0-9] tokens"
+    ) as seen:
         double.encode_documents([LONG, *MANY[:200], LONG + "!", LONG])
     assert len(seen) == 1
     assert seen[0].filename == __file__

@@ -15,7 +15,7 @@ from echo_embeddings.forward.batch import Batch
 from echo_embeddings.forward.pooling import last_pooling, mean_pooling
 from echo_embeddings.forward.speed import block_attention
 from echo_embeddings.model.loading import prepare
-from echo_embeddings.text.tokenizer import Layout
+from echo_embeddings.text.layout import Layout
 from tests.architectures import CONFIGS, backbone, tiny
 
 PLAIN = Layout(((5, 6), (7, 8, 9), ()))

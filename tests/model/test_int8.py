@@ -14,8 +14,8 @@ from transformers import AutoTokenizer
 from echo_embeddings import ConfigError, EchoConfig, EchoEncoder, ModelError
 from echo_embeddings.cli.embed import _precision
 from echo_embeddings.model.architecture import layers_of
-from echo_embeddings.model.int8 import Int8Linear, quantise
 from echo_embeddings.model.device import pick_dtype
+from echo_embeddings.model.int8 import Int8Linear, quantise
 from tests.architectures import CONFIGS, tiny
 from tests.conftest import cosines
 

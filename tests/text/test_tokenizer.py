@@ -7,7 +7,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from echo_embeddings import ConfigError, ModelError, Template
 from echo_embeddings.text.template import TEMPLATES
-from echo_embeddings.text.tokenizer import EchoTokenizer, Layout
+from echo_embeddings.text.tokenizer import EchoTokenizer
 
 
 @pytest.fixture(scope="session")
@@ -35,33 +35,6 @@ def spm():
         single="<s> $A", special_tokens=[("<s>", 1)]
     )
     return EchoTokenizer(source)
-
-
-# --- layout: where things stand --------------------------------------------------------------------------------------
-
-# prefix 2, between 1, suffix 1; a text of three tokens: P P a b c S a b c X
-LAYOUT = Layout(((10, 11), (12,), (13,)))
-
-
-def test_a_layout_on_paper():
-    assert LAYOUT.assemble(np.array([1, 2, 3])).tolist() == [10, 11, 1, 2, 3, 12, 1, 2, 3, 13]
-    assert LAYOUT.total(3) == 10
-    assert LAYOUT.copy(0, 3) == slice(2, 5)
-    assert LAYOUT.copy(-1, 3) == slice(6, 9)
-    assert LAYOUT.pooled(3) == slice(6, 9)
-    assert Layout(LAYOUT.literals, pool_tail=True).pooled(3) == slice(6, 10)
-    assert Layout(LAYOUT.literals, only_last=True).pooled(3) == slice(8, 9)
-    assert Layout(LAYOUT.literals, pool_tail=True, only_last=True).pooled(3) == slice(9, 10)
-    assert LAYOUT.first_pass(3).tolist() == [0, 1, 2, 3, 4, 5, 9]
-    assert LAYOUT.expansion(3).tolist() == [0, 1, 2, 3, 4, 5, 2, 3, 4, 6]
-
-
-def test_three_copies_on_paper():
-    layout = Layout(((), (9,), (9,), ()))
-    assert layout.assemble(np.array([1, 2])).tolist() == [1, 2, 9, 1, 2, 9, 1, 2]
-    assert layout.first_pass(2).tolist() == [0, 1, 2, 5]
-    assert layout.expansion(2).tolist() == [0, 1, 2, 0, 1, 3, 0, 1]
-    assert layout.pooled(2) == slice(6, 8)
 
 
 # --- ids -------------------------------------------------------------------------------------------------------------
@@ -110,13 +83,13 @@ def test_special_tokens_in_an_instruction_are_plain_text(tokenizer, source):
     assert source.eos_token_id not in layout.literals[0]
 
 
-def test_a_limit_cuts_the_content_and_counts(tokenizer):
+def test_a_limit_truncates_the_content_and_counts(tokenizer):
     text = "one two three four five six"
     (whole,) = tokenizer.contents([text], spaced=True)
-    (cut,) = tokenizer.contents([text], spaced=True, limit=4)
-    assert cut.ids.tolist() == whole.ids[:4].tolist()
-    assert cut.cut == len(whole.ids) - 4
-    assert whole.cut == 0
+    (short,) = tokenizer.contents([text], spaced=True, limit=4)
+    assert short.ids.tolist() == whole.ids[:4].tolist()
+    assert short.truncated == len(whole.ids) - 4
+    assert whole.truncated == 0
     assert tokenizer.count([text], spaced=True) == [len(whole.ids)]
 
 
@@ -125,6 +98,13 @@ def test_offsets_point_into_the_text(tokenizer):
     pieces = [text[start:end] for start, end in tokenizer.offsets(text, spaced=True)]
     assert "".join(pieces).replace(" ", "") == text.replace(" ", "")
     assert pieces[0] == "The"
+
+
+def test_lone_surrogates_become_the_replacement_character(tokenizer):
+    (content,) = tokenizer.contents(["a\ud800"], spaced=False)
+    assert tokenizer.texts([content.ids]) == ["a\ufffd"]
+    layout = tokenizer.layout(Template("{instruction} {text}"), "find \udfff")
+    assert layout == tokenizer.layout(Template("{instruction} {text}"), "find \ufffd")
 
 
 @pytest.mark.parametrize("text", ["", " ", "\n\n", "\ud800", "a\0b", "\u202eabc", "👩‍👩‍👧", "x" * 1_000_000])

@@ -9,7 +9,7 @@ from echo_embeddings.config.config import EchoConfig
 from echo_embeddings.model.loading import load
 from echo_embeddings.model.spec import ModelSpec
 from echo_embeddings.options import EncoderOptions
-from echo_embeddings.text.truncation import Cuts
+from echo_embeddings.text.truncation import TruncationCount
 from echo_embeddings.types import Role, Vectors
 
 from .readout import Readout
@@ -41,7 +41,7 @@ class Engine(Protocol):
         texts: Sequence[str],
         role: Role,
         instruction: str | None,
-        cuts: Cuts,
+        truncation: TruncationCount,
         advance: Callable[[int], object],
         readout: Readout = "text",
     ) -> Any:
@@ -51,7 +51,7 @@ class Engine(Protocol):
             texts: any number.
             role: says which template they are laid into.
             instruction: for a template with ``{instruction}``.
-            cuts: told what is truncated, before a model runs on it.
+            truncation: told what is truncated, before a model runs on it.
             advance: called after each batch with the number of texts in it.
             readout: what is kept of each text.
 

@@ -1,4 +1,4 @@
-"""A progress bar, or a function that is told how far a call is."""
+"""Show how far a call is: a progress bar on the terminal, or a function of the user's."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from contextlib import contextmanager
 
 __all__ = ["Progress", "progress"]
 
-#: ``True`` for a progress bar, or a function that is called after each batch with the number of texts in it.
+#: ``True`` for a progress bar, ``False`` for none, or a function that is called after each batch with the number of
+#: texts in it.
 Progress = bool | Callable[[int], object]
 
 
 @contextmanager
 def progress(total: int, show: Progress) -> Iterator[Callable[[int], object]]:
-    """What ``show`` asks for, as a function to call with the number of texts that were embedded since the last call.
+    """Turn what the user asked for into a function that is called with the number of texts just done.
 
     Args:
-        total: how many texts there are.
-        show: ``True``, ``False`` or a function.
+        total: number of texts of the whole call.
+        show: what the user asked for.
     """
     if callable(show):
         yield show

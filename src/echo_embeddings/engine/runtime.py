@@ -25,10 +25,11 @@ from echo_embeddings.model.architecture import narrowest_view
 from echo_embeddings.model.loading import LoadedModel, unembedding
 from echo_embeddings.model.spec import ModelSpec
 from echo_embeddings.options import EncoderOptions
-from echo_embeddings.text.inputs import WINDOW
+from echo_embeddings.text.inputs import CHUNK
+from echo_embeddings.text.layout import Content, Ids, Layout
 from echo_embeddings.text.template import Template
-from echo_embeddings.text.tokenizer import Content, EchoTokenizer, Ids, Layout
-from echo_embeddings.text.truncation import Cuts
+from echo_embeddings.text.tokenizer import EchoTokenizer
+from echo_embeddings.text.truncation import TruncationCount
 from echo_embeddings.types import Role, TokenEmbeddings, Vectors
 from echo_embeddings.vectors.normalize import norms
 from echo_embeddings.vectors.transforms import Transform, parted
@@ -153,22 +154,22 @@ class Runtime:
         texts: Sequence[str],
         role: Role,
         instruction: str | None,
-        cuts: Cuts,
+        truncation: TruncationCount,
         advance: Callable[[int], object] = lambda _: None,
         readout: Readout = "text",
     ) -> Any:
         """Vectors of texts, chunk by chunk; see ``Engine.embed``."""
         template = self.config.template_for(role)
         layout = self.layout(template, instruction)
-        chunks = [texts[start : start + WINDOW] for start in range(0, len(texts), WINDOW)]
+        chunks = [texts[start : start + CHUNK] for start in range(0, len(texts), CHUNK)]
         tokenize = partial(self.contents, template=template, instruction=instruction)
         found: Any = [None] * len(texts)
         if readout == "text":
             found = np.empty((len(texts), self.dimension), dtype=np.float32)
         for i, (chunk, contents) in enumerate(zip(chunks, _ahead(tokenize, chunks), strict=True)):
-            cuts.add(chunk, contents, self.limit_of(layout))
+            truncation.add(chunk, contents, self.limit_of(layout))
             some = self.read_out(readout, chunk, contents, layout, role, advance)
-            found[i * WINDOW : i * WINDOW + len(some)] = some
+            found[i * CHUNK : i * CHUNK + len(some)] = some
         return found
 
     def read_out(

@@ -28,7 +28,7 @@ from echo_embeddings.options import EncoderOptions
 from echo_embeddings.types import Role
 
 if TYPE_CHECKING:
-    from echo_embeddings.text.tokenizer import Content, Layout
+    from echo_embeddings.text.layout import Content, Layout
 
     from .readout import Readout
     from .runtime import Runtime

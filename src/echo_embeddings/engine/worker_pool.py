@@ -22,8 +22,8 @@ from echo_embeddings.errors import warn
 from echo_embeddings.model.device import is_cpu
 from echo_embeddings.model.spec import ModelSpec
 from echo_embeddings.options import EncoderOptions
-from echo_embeddings.text.inputs import WINDOW
-from echo_embeddings.text.truncation import Cuts
+from echo_embeddings.text.inputs import CHUNK
+from echo_embeddings.text.truncation import TruncationCount
 from echo_embeddings.types import Role, Vectors
 
 from .worker import Call, Setup, Tokenised, Worker
@@ -107,7 +107,7 @@ class WorkerPool:
         texts: Sequence[str],
         role: Role,
         instruction: str | None,
-        cuts: Cuts,
+        truncation: TruncationCount,
         advance: Callable[[int], object] = lambda _: None,
         readout: Readout = "text",
     ) -> Any:
@@ -122,13 +122,13 @@ class WorkerPool:
         from . import batching
 
         found: Any = [None] * len(texts)
-        size = WINDOW * len(self._devices)
+        size = CHUNK * len(self._devices)
         # Pieces smaller than a batch would only make work.
         least = min(batching.default_budget(torch.device(device)) for device in self._devices)
         for start in range(0, max(len(texts), 1), size):  # no texts have a dimension too
             part = texts[start : start + size]
             tokenised = self._tokenise(part, role, instruction)
-            cuts.add(part, tokenised.contents, tokenised.limit)
+            truncation.add(part, tokenised.contents, tokenised.limit)
             if start == 0 and readout == "text":
                 found = np.empty((len(texts), tokenised.dimension), dtype=np.float32)
             costs = [tokenised.layout.total(len(content.ids)) for content in tokenised.contents]

@@ -21,7 +21,7 @@ from transformers import DynamicCache, PreTrainedModel
 
 from echo_embeddings.config.config import Layers
 from echo_embeddings.model.architecture import drop_layers_above, with_layers
-from echo_embeddings.text.tokenizer import Layout
+from echo_embeddings.text.layout import Layout
 
 from .batch import Batch
 from .last_layer import pooled_only

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from echo_embeddings.text.tokenizer import Ids, Layout
+from echo_embeddings.text.layout import Ids, Layout
 
 from .transfer import sent
 

@@ -1,4 +1,4 @@
-"""What a call is given: checked lists of texts."""
+"""Check the texts that a user gives, as a list or in chunks."""
 
 from __future__ import annotations
 
@@ -7,21 +7,22 @@ from itertools import islice
 
 from echo_embeddings.errors import ConfigError
 
-__all__ = ["WINDOW", "checked", "windows"]
+__all__ = ["CHUNK", "checked", "chunks"]
 
-# Texts tokenised and sorted together: enough to fill batches of one length, few enough to hold in memory.
-WINDOW = 4096
+#: How many texts are tokenised and sorted by length together: enough to fill batches of texts of one length, few enough
+#: to hold in memory.
+CHUNK = 4096
 
 
 def checked(texts: Iterable[str], first: int = 0) -> list[str]:
-    """Texts as a list, each of them a string.
+    """Make a list of texts, and check that each one is a string.
 
     Args:
-        texts: any iterable.
-        first: the position to count from in messages.
+        texts: any iterable of strings.
+        first: the position of the first text, for error messages.
 
     Raises:
-        TypeError: it is no iterable of strings; names the first position that is wrong.
+        TypeError: ``texts`` is no iterable of strings; the message names the first position that is wrong.
     """
     if isinstance(texts, bytes | dict) or not hasattr(texts, "__iter__"):
         raise TypeError(f"texts must be a string or a list of strings, not {type(texts).__name__}")
@@ -34,22 +35,22 @@ def checked(texts: Iterable[str], first: int = 0) -> list[str]:
     return listed
 
 
-def windows(texts: Iterable[str], size: int) -> Iterator[list[str]]:
-    """Texts in checked lists of ``size``, taken from the iterable one list at a time.
+def chunks(texts: Iterable[str], size: int) -> Iterator[list[str]]:
+    """Take texts from an iterable in checked lists of ``size`` (the last may be shorter), one list at a time.
 
     Raises:
-        TypeError: it is one string; at once. A list of it holds something else; when that is reached.
+        TypeError: ``texts`` is one string (said at once), or a list holds something else (said when it is reached).
         ConfigError: ``size`` is below 1.
     """
     if isinstance(texts, str):
         raise TypeError("texts must be an iterable of strings, not one string")
     if size < 1:
         raise ConfigError(f"chunk={size!r}: give at least 1 text")
-    return _windows(iter(texts), size)
+    return _chunks(iter(texts), size)
 
 
-def _windows(texts: Iterator[str], size: int) -> Iterator[list[str]]:
+def _chunks(texts: Iterator[str], size: int) -> Iterator[list[str]]:
     start = 0
-    while window := list(islice(texts, size)):
-        yield checked(window, start)
-        start += len(window)
+    while chunk := list(islice(texts, size)):
+        yield checked(chunk, start)
+        start += len(chunk)

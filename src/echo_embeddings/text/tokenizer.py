@@ -1,128 +1,44 @@
-"""From a template and a tokenizer to token ids and where each copy stands. Tokenization runs no model.
+"""From texts to token ids, and from a template to a layout, with a fast tokenizer of transformers. Runs no model.
 
-A text is tokenised once and its ids are laid into the template as often as it says, so all copies are identical and
-truncation cuts all of them alike. The same layout can be baked into ``tokenizer.json`` (:meth:`EchoTokenizer.baked`),
-which makes any engine that reads that file an echo engine. Batches are laid out here and not by that post-processor:
-it also doubles the *overflow* of a truncated text, every chunk with every chunk, which is quadratic in the text.
+A text is tokenised once, and its ids are laid into the template as often as the template says. So all copies have the
+same ids, and truncation shortens all of them alike.
+
+The same echo can be baked into ``tokenizer.json`` (:meth:`EchoTokenizer.baked`): any engine that loads that file then
+reads every text twice. This library does not use that post-processor for its own batches, because it also doubles the
+*overflow* of a truncated text: every chunk is paired with every other one, which is quadratic in the length.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from echo_embeddings.errors import ModelError
 
+from .layout import Content, Ids, Layout
 from .template import Template
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
 
-__all__ = ["Content", "EchoTokenizer", "Ids", "Layout"]
-
-Ids = NDArray[np.int64]
-#: How many content tokens a text has, or each of several.
-Counts = TypeVar("Counts", int, Ids)
+__all__ = ["EchoTokenizer"]
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
-# Between a newline and what follows no tokenizer in use merges, so text behind one is tokenised as a continuation.
+# No tokenizer in use merges a newline with what follows it, so text behind one is tokenised as a continuation.
 _ANCHOR = "\n"
 
 
-@dataclass(frozen=True)
-class Layout:
-    """A compiled template: the ids before, between and behind the copies of a text of ``n`` tokens.
-
-    Args:
-        literals: ``copies + 1`` id tuples.
-        pool_tail: whether the ids behind the last copy are pooled with it.
-        only_last: whether of what is pooled the last token is all that is read.
-    """
-
-    literals: tuple[tuple[int, ...], ...]
-    pool_tail: bool = False
-    only_last: bool = False
-
-    @property
-    def copies(self) -> int:
-        """How often the text stands in the sequence."""
-        return len(self.literals) - 1
-
-    @property
-    def overhead(self) -> int:
-        """Tokens of the template itself."""
-        return sum(map(len, self.literals))
-
-    def without_prefix(self) -> Layout:
-        """The same without the ids before the first copy."""
-        return replace(self, literals=((), *self.literals[1:]))
-
-    def total(self, n: Counts) -> Counts:
-        """Tokens of the whole sequence for a text of ``n`` tokens."""
-        return self.overhead + self.copies * n
-
-    def assemble(self, content: Ids) -> Ids:
-        """The whole sequence of ids for one text's ``content`` ids."""
-        parts: list[Ids | tuple[int, ...]] = [self.literals[0]]
-        for literal in self.literals[1:]:
-            parts += [content, literal]
-        return np.concatenate([np.asarray(part, dtype=np.int64) for part in parts])
-
-    def copy(self, index: int, n: Counts) -> slice:
-        """Where copy ``index`` (0 is the first, -1 the last) stands in the sequence."""
-        index %= self.copies
-        start = sum(map(len, self.literals[: index + 1])) + index * n
-        return slice(start, start + n)
-
-    def pooled(self, n: Counts) -> slice:
-        """Which tokens are pooled: the last copy, and with ``pool_tail`` what stands behind it; or its last token."""
-        last = self.copy(-1, n)
-        stop = self.total(n) if self.pool_tail else last.stop
-        return slice(stop - 1 if self.only_last else last.start, stop)
-
-    def first_pass(self, n: int) -> Ids:
-        """Positions of all tokens but those of the second and later copies: what late echo runs below ``start``."""
-        keep = np.ones(self.total(n), dtype=bool)
-        for index in range(1, self.copies):
-            keep[self.copy(index, n)] = False
-        return keep.nonzero()[0]
-
-    def expansion(self, n: int) -> Ids:
-        """For each position of the sequence, the index into ``first_pass`` whose hidden state it starts from."""
-        source = np.empty(self.total(n), dtype=np.int64)
-        first = self.first_pass(n)
-        source[first] = np.arange(len(first))
-        for index in range(1, self.copies):
-            source[self.copy(index, n)] = source[self.copy(0, n)]
-        return source
-
-
-@dataclass(frozen=True)
-class Content:
-    """The ids of one text before it is laid into a template.
-
-    Attributes:
-        ids: ``[n]``, at most the limit, at least one.
-        cut: how many tokens were cut away.
-    """
-
-    ids: Ids
-    cut: int = 0
-
-
 class EchoTokenizer:
-    """A fast tokenizer of transformers, set up to read a text as plain text.
+    """A fast tokenizer of transformers, set up to take every text as plain text.
 
     Args:
         tokenizer: a ``PreTrainedTokenizerFast``; it is copied, not changed.
 
     Raises:
-        ModelError: it has no Rust tokenizer behind it.
+        ModelError: the tokenizer has no Rust tokenizer (``backend_tokenizer``) behind it.
     """
 
     def __init__(self, tokenizer: Any) -> None:
@@ -138,7 +54,7 @@ class EchoTokenizer:
         self._rust: Tokenizer = Tokenizer.from_str(backend.to_str())
         self._rust.no_truncation()
         self._rust.no_padding()
-        # "<|im_end|>" in a user's text is seven characters of text, not the end of a turn.
+        # "<|im_end|>" in a user's text is ten characters of text, not the end of a turn.
         self._rust.encode_special_tokens = True
         self._adds_space = self._isolated("a") == self._isolated(" a") or self._isolated("a") != self._continued("a")
         self._empty = self._stand_in()
@@ -147,25 +63,34 @@ class EchoTokenizer:
         """Tokenise texts once, in one pass of the Rust tokenizer.
 
         Args:
-            texts: any strings; lone surrogates are read as U+FFFD. An empty text is read as one token, the EOS token
-                (or BOS, or id 0), so that it has a vector like any other.
-            spaced: whether the template puts a space before the text.
-            limit: the most content tokens to keep.
+            texts: any strings. A lone surrogate becomes U+FFFD. An empty text becomes one token, the EOS token (else
+                BOS, else id 0), so that it has a vector like any other text.
+            spaced: whether the template puts a space before the text (``Template.spaced``).
+            limit: the most tokens to keep of each text; ``None`` keeps all.
         """
         return [self._content(encoding, limit) for encoding in self._encode(texts, spaced=spaced)]
 
     def offsets(self, text: str, *, spaced: bool) -> Ids:
-        """Where each content token stands in the text, in characters: ``[n, 2]``, uncut."""
+        """First and last-plus-one character of each token of a text: int64 ``[n, 2]``, without truncation."""
         (encoding,) = self._encode([text], spaced=spaced, offsets=True)
         offsets = np.array(encoding.offsets or [(0, 0)], dtype=np.int64)
         return np.maximum(offsets - len(self._lead(spaced=spaced)), 0)
 
     def count(self, texts: Sequence[str], *, spaced: bool) -> list[int]:
-        """Content tokens of each text, uncut."""
+        """Number of content tokens of each text, without truncation."""
         return [max(len(encoding), 1) for encoding in self._encode(texts, spaced=spaced)]
 
     def layout(self, template: Template, instruction: str | None = None) -> Layout:
-        """Compile a template, with the instruction baked in, for this tokenizer."""
+        """Compile a template for this tokenizer, with the instruction in it.
+
+        Args:
+            template: the template.
+            instruction: what stands for ``{instruction}``; ``None`` takes the template's own.
+
+        Raises:
+            ConfigError: template and instruction do not fit (:meth:`Template.literals`).
+            ModelError: the template wants a BOS or EOS token that the tokenizer lacks.
+        """
         groups = template.literals(instruction)
         continued = self._isolated if template.isolated else self._continued
         literals = [[i for piece in groups[0] for i in self._isolated(piece)]]
@@ -177,14 +102,14 @@ class EchoTokenizer:
         return Layout(tuple(map(tuple, literals)), pool_tail=template.pool_tail)
 
     def baked(self, template: Template, instruction: str | None = None, *, limit: int) -> Tokenizer:
-        """A copy of the Rust tokenizer that echoes by itself (``TemplateProcessing`` with ``$A`` once a copy).
+        """A copy of the Rust tokenizer that echoes by itself: its post-processor repeats the text.
 
-        Type id 1 marks what is pooled. Truncation cuts the content, so template and EOS survive.
+        Type id 1 marks the tokens that are pooled. Truncation shortens the text and never the template around it.
 
         Args:
-            template: what to lay the text into.
-            instruction: for ``{instruction}``.
-            limit: the most content tokens, as ``max_length`` of the config.
+            template: what the text is laid into.
+            instruction: what stands for ``{instruction}``; ``None`` takes the template's own.
+            limit: the most content tokens of a text, as ``max_length`` of a config.
         """
         from tokenizers import Tokenizer, normalizers, processors
 
@@ -208,17 +133,17 @@ class EchoTokenizer:
         return baked
 
     def texts(self, contents: Sequence[Ids]) -> list[str]:
-        """The characters that ids stand for, without special tokens."""
+        """The text that each row of ids stands for, without special tokens."""
         texts: list[str] = self._rust.decode_batch([ids.tolist() for ids in contents], skip_special_tokens=True)
         return texts
 
     def tokens(self, ids: Ids) -> list[str]:
-        """The vocabulary entries of ``ids``."""
+        """The vocabulary entry of each id."""
         return [str(self._rust.id_to_token(int(i))) for i in ids]
 
     def _encode(self, texts: Sequence[str], *, spaced: bool, offsets: bool = False) -> list[Encoding]:
         lead = self._lead(spaced=spaced)
-        plain = [lead + _SURROGATE.sub("\ufffd", text) for text in texts]
+        plain = [lead + _whole_characters(text) for text in texts]
         encode = self._rust.encode_batch if offsets else self._rust.encode_batch_fast
         encodings: list[Encoding] = encode(plain, add_special_tokens=False)
         return encodings
@@ -230,13 +155,13 @@ class EchoTokenizer:
     def _content(self, encoding: Encoding, limit: int | None) -> Content:
         ids = encoding.ids or [self._empty]
         kept = ids[:limit]
-        return Content(np.array(kept, dtype=np.int64), cut=len(ids) - len(kept))
+        return Content(np.array(kept, dtype=np.int64), truncated=len(ids) - len(kept))
 
     def _isolated(self, piece: str) -> list[int]:
-        return list(self._rust.encode(piece, add_special_tokens=False).ids)
+        return list(self._rust.encode(_whole_characters(piece), add_special_tokens=False).ids)
 
     def _continued(self, piece: str) -> list[int]:
-        """The ids of ``piece`` as they would be behind other text, without a SentencePiece dummy space."""
+        """The ids that ``piece`` has behind other text, without the dummy space of SentencePiece."""
         anchor, joint = self._isolated(_ANCHOR), self._isolated(_ANCHOR + piece)
         return joint[len(anchor) :] if joint[: len(anchor)] == anchor else self._isolated(piece)
 
@@ -255,3 +180,8 @@ class EchoTokenizer:
     def _stand_in(self) -> int:
         candidates = (self.source.eos_token_id, self.source.bos_token_id, 0)
         return int(next(i for i in candidates if i is not None))
+
+
+def _whole_characters(text: str) -> str:
+    """The text with U+FFFD for each lone surrogate, which Rust strings cannot hold."""
+    return _SURROGATE.sub("\ufffd", text)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from echo_embeddings.errors import ConfigError
-from echo_embeddings.text.inputs import windows
+from echo_embeddings.text.inputs import chunks
 from echo_embeddings.types import Role, Vectors
 
 from .fitted import Fitted
@@ -113,7 +113,7 @@ class Lexical(Fitted):
         """
         shape = cls(np.ones(_BUCKETS), blocks, size, document_weight, query_weight)
         frequencies, count = np.zeros(_BUCKETS), 0
-        for some in windows(texts, _AT_A_TIME):
+        for some in chunks(texts, _AT_A_TIME):
             found = ngrams(some, shape.size)
             seen = np.unique(found.rows * _BUCKETS + shape._buckets(found.hashes)) % _BUCKETS
             frequencies += np.bincount(seen, minlength=_BUCKETS)

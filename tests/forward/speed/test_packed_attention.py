@@ -13,7 +13,7 @@ from echo_embeddings.forward.batch import Batch
 from echo_embeddings.forward.pooling import POOLINGS, pool_packed, rows_of
 from echo_embeddings.forward.speed import packed_attention
 from echo_embeddings.model.architecture import is_windowed
-from echo_embeddings.text.tokenizer import Layout
+from echo_embeddings.text.layout import Layout
 from tests.architectures import CONFIGS, backbone, tiny
 
 LAYOUTS = {

@@ -114,7 +114,7 @@ def test_max_seq_length_counts_content_and_what_is_cut_is_said_once(tiny_encoder
     assert model.max_seq_length == tiny_encoder().max_length
     model.max_seq_length = 5
     assert model.max_seq_length == 5
-    with pytest.warns(TruncationWarning, match="cut to max_length=5 tokens"):
+    with pytest.warns(TruncationWarning, match="truncated to max_length=5 tokens"):
         vectors = model.encode(texts)
     model.encode(texts[-1:])
     assert model[0].truncated.texts > len(texts) // 2

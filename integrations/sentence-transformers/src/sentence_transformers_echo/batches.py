@@ -19,8 +19,8 @@ from torch import Tensor
 
 from echo_embeddings.engine import batching
 from echo_embeddings.forward.batch import Batch
+from echo_embeddings.text.layout import Ids, Layout
 from echo_embeddings.text.template import Template
-from echo_embeddings.text.tokenizer import Ids, Layout
 from echo_embeddings.vectors.transforms import Transform
 
 __all__ = [

@@ -21,7 +21,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from echo_embeddings import ConfigError, EchoEncoder, ModelError, Template
 from echo_embeddings.engine.runtime import Runtime
-from echo_embeddings.text.tokenizer import Layout
+from echo_embeddings.text.layout import Layout
 
 from .module import EchoModule
 

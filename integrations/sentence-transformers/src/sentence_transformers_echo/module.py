@@ -23,8 +23,8 @@ from echo_embeddings.engine.runtime import Runtime
 from echo_embeddings.forward.pooling import POOLINGS
 from echo_embeddings.model.loading import LoadedModel
 from echo_embeddings.text.inputs import checked
-from echo_embeddings.text.tokenizer import Content
-from echo_embeddings.text.truncation import Cuts, Truncated
+from echo_embeddings.text.layout import Content
+from echo_embeddings.text.truncation import Truncated, TruncationCount
 from echo_embeddings.types import Role
 
 from . import batches, card, weights
@@ -219,7 +219,7 @@ class EchoModule(InputModule):
 
     def _count(self, texts: list[str], contents: list[Content], limit: int) -> None:
         """Count what was cut, and say so the first time."""
-        cuts = Cuts("ignore" if self.truncated.texts else "warn", self.echo_config.max_length)
+        cuts = TruncationCount("ignore" if self.truncated.texts else "warn", self.echo_config.max_length)
         cuts.add(texts, contents, limit)
         self.truncated = cuts.total(self.truncated)
         cuts.warn()
