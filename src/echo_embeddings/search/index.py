@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from echo_embeddings import EchoConfig
+from echo_embeddings.config.config import EchoConfig
 from echo_embeddings.data.files import whole_folder
 from echo_embeddings.data.passages import Passage
 from echo_embeddings.errors import InputError
