@@ -375,8 +375,8 @@ class EchoEncoder:
         plain = self.with_config(self.config.replace(transforms=(), lexical=None))
         vectors = None
         if texts := checked(texts):
-            with plain._counting() as truncation:
-                vectors = plain._embed(texts, "document", None, truncation)
+            with self._counting() as truncation:
+                vectors = _embed(plain.engine, texts, "document", None, truncation)
         return self.with_config(self.config.replace(transforms=fit(transforms, vectors, engine.unembedding)))
 
     def save_pretrained(self, path: str | os.PathLike[str]) -> None:
@@ -426,27 +426,12 @@ class EchoEncoder:
             return alone
         listed = checked(texts)
         with self._counting() as truncation, progress(len(listed), show_progress) as advance:
-            return unit(self._embed(listed, role, instruction, truncation, advance))
-
-    def _embed(
-        self,
-        texts: list[str],
-        role: Role,
-        instruction: str | None,
-        truncation: TruncationCount,
-        advance: Callable[[int], object] = lambda _: None,
-    ) -> Vectors:
-        """Vectors before they are brought to unit length. Identical texts are computed once."""
-        row = {text: i for i, text in enumerate(dict.fromkeys(texts))}
-        unique = list(row)
-        vectors: Vectors = self.engine.embed(unique, role, instruction, truncation, advance)
-        advance(len(texts) - len(unique))
-        return vectors if len(unique) == len(texts) else vectors[[row[text] for text in texts]]
+            return unit(_embed(self.engine, listed, role, instruction, truncation, advance))
 
     def _stream(self, texts: Iterator[list[str]], role: Role, instruction: str | None) -> Iterator[Vectors]:
         with self._counting() as truncation:
             for chunk in texts:
-                yield from unit(self._embed(chunk, role, instruction, truncation))
+                yield from unit(_embed(self.engine, chunk, role, instruction, truncation))
 
     @contextmanager
     def _counting(self) -> Iterator[TruncationCount]:
@@ -457,3 +442,19 @@ class EchoEncoder:
         finally:
             with self._lock:
                 self._truncated = truncation.total(self._truncated)
+
+
+def _embed(
+    engine: Engine,
+    texts: list[str],
+    role: Role,
+    instruction: str | None,
+    truncation: TruncationCount,
+    advance: Callable[[int], object] = lambda _: None,
+) -> Vectors:
+    """Vectors before they are brought to unit length. Identical texts are computed once."""
+    row = {text: i for i, text in enumerate(dict.fromkeys(texts))}
+    unique = list(row)
+    vectors: Vectors = engine.embed(unique, role, instruction, truncation, advance)
+    advance(len(texts) - len(unique))
+    return vectors if len(unique) == len(texts) else vectors[[row[text] for text in texts]]

@@ -18,7 +18,7 @@ package is the built-in ``ImportError`` and names the extra to install.
 
 from __future__ import annotations
 
-import sys
+import inspect
 import warnings
 from pathlib import Path
 from types import FrameType
@@ -94,8 +94,8 @@ class WindowWarning(UserWarning):
 
 def warn(warning: Warning) -> None:
     """Warn at the line of the caller's own code, however deep in this package the reason was found."""
-    frame: FrameType | None = sys._getframe(1)
-    level, here = 2, Path(__file__).parent
+    here, level = Path(__file__).parent, 1
+    frame: FrameType | None = inspect.currentframe()
     while frame is not None and (here in (file := Path(frame.f_code.co_filename)).parents or file.stem == "contextlib"):
         frame, level = frame.f_back, level + 1
     warnings.warn(warning, stacklevel=level)

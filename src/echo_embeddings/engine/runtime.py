@@ -111,7 +111,7 @@ class Runtime:
         if config.layers(layers.depth) != layers or config.packaged_adapter != self.config.packaged_adapter:
             return None
         other = copy.copy(self)
-        other._configure(config)
+        other._configure(config)  # noqa: SLF001 - a copy of itself
         return other
 
     def layout(self, template: Template, instruction: str | None = None) -> Layout:

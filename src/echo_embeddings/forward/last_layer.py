@@ -6,10 +6,10 @@ not attend either (``speed/block_attention``, which asks :class:`~.running.Runni
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch import Tensor, nn
+
+from echo_embeddings.model.architecture import with_parts
 
 from .running import current
 
@@ -25,12 +25,10 @@ def pooled_only(layer: nn.Module) -> nn.Module:
     Its feed-forward block does so only if it is a plain one called ``mlp``: a mixture of experts, for example, may
     return more than one tensor.
     """
-    view = copy.copy(layer)
-    view._compiled_call_impl = None  # it would run the layer itself
     block = getattr(layer, "mlp", None)
     if isinstance(block, nn.Module) and type(block).__name__.endswith("MLP"):
-        view._modules = {**layer._modules, "mlp": _PooledOnly(block)}
-    return view
+        return with_parts(layer, {"mlp": _PooledOnly(block)})
+    return with_parts(layer, {})
 
 
 class _PooledOnly(nn.Module):

@@ -6,7 +6,7 @@ Views of a model with other layers are shallow copies that share every parameter
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -25,6 +25,7 @@ __all__ = [
     "require_causal",
     "require_decoder",
     "with_layers",
+    "with_parts",
 ]
 
 _FINAL_NORMS = ("norm", "ln_f", "final_layer_norm", "final_layernorm", "final_norm")
@@ -64,6 +65,14 @@ def with_layers(
     if not final_norm:
         setattr(owner, _final_norm(owner), nn.Identity())
     view: PreTrainedModel = chain[0]
+    return view
+
+
+def with_parts(layer: nn.Module, parts: Mapping[str, nn.Module]) -> nn.Module:
+    """The same layer with some of its direct submodules exchanged. It is not compiled, even if ``layer`` is."""
+    view = copy.copy(layer)
+    view._compiled_call_impl = None  # it would run the layer itself
+    view._modules = {**layer._modules, **parts}
     return view
 
 

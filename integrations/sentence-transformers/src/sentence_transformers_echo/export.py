@@ -73,7 +73,7 @@ def export_stock(
 def _runtime(model: SentenceTransformer) -> Runtime:
     if not isinstance(model[0], EchoModule):
         raise ModelError(f"the first module is a {type(model[0]).__name__}, not an EchoModule; there is no echo in it")
-    return model[0]._runtime
+    return model[0].runtime
 
 
 def _require_stock(runtime: Runtime, layout: Layout) -> None:

@@ -67,6 +67,11 @@ class EchoModule(InputModule):
         self.truncated = Truncated()
 
     @property
+    def runtime(self) -> Runtime:
+        """Tokenizer, backbone and layouts at work."""
+        return self._runtime
+
+    @property
     def echo_config(self) -> EchoConfig:
         """What is run, with layers as numbers."""
         return self._runtime.config

@@ -6,7 +6,6 @@ activations and angles most of the rest (docs/log.md). What is here saves the pa
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import torch
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from echo_embeddings.model.architecture import is_compiled
+from echo_embeddings.model.architecture import is_compiled, with_parts
 
 __all__ = ["layer", "pays_on"]
 
@@ -38,9 +37,7 @@ def layer(own: nn.Module) -> nn.Module:
     for; one that gives something else, or does not run here, is not used.
     """
     replaced = {name: _fused_part(part) for name, part in own.named_children()}
-    view = copy.copy(own)
-    view._modules = {**own._modules, **{name: part for name, part in replaced.items() if part is not None}}
-    return view
+    return with_parts(own, {name: part for name, part in replaced.items() if part is not None})
 
 
 def _fused_part(part: nn.Module) -> nn.Module | None:
