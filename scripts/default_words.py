@@ -30,7 +30,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from echo_embeddings import EchoConfig, Lexical, Project
-from echo_embeddings.config.config import ARRAYS_FILE
+from echo_embeddings.config.files import ARRAYS_FILE
 from echo_embeddings.config.presets import ADAPTER_CONFIG, ADAPTER_WEIGHTS, PRESETS_FOLDER
 from echo_embeddings.types import Vectors
 from sentence_transformers_echo.training.ranking import descend, divergence

@@ -74,8 +74,8 @@ def adapter_of_default(builtin_folder: Path, tmp_path_factory) -> Path:
 def packaged_adapter(adapter_of_default: Path, tmp_path_factory, monkeypatch) -> Path:
     """A package whose default preset is zero-shot with that adapter; its ``presets/default``."""
     shipped = tmp_path_factory.mktemp("presets")
-    for name in presets.NAMES:
-        shutil.copytree(presets.PRESETS_FOLDER / "zero-shot", shipped / name)
+    shutil.copytree(presets.PRESETS_FOLDER, shipped, dirs_exist_ok=True, ignore=shutil.ignore_patterns("default"))
+    shutil.copytree(shipped / "zero-shot", shipped / "default")
     for name in (presets.ADAPTER_CONFIG, presets.ADAPTER_WEIGHTS):
         shutil.copy(adapter_of_default / name, shipped / "default")
     monkeypatch.setattr(presets, "PRESETS_FOLDER", shipped)

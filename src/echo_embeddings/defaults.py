@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from echo_embeddings.config.config import ARRAYS_FILE, CONFIG_FILE, EchoConfig
+from echo_embeddings.config.config import EchoConfig
+from echo_embeddings.config.files import ARRAYS_FILE, CONFIG_FILE
 from echo_embeddings.model.spec import ModelSpec
 
 __all__ = ["config_for", "saved_config"]

@@ -55,6 +55,16 @@ def test_importing_the_core_loads_nothing_heavy_and_no_framework():
     assert not (frameworks | heavy) & set(loaded.split())
 
 
+@pytest.mark.parametrize("room", ["text", "data", "vectors", "config"])
+def test_rooms_that_know_no_model_load_no_torch(room):
+    """Every module of the room on its own, in a fresh process."""
+    package = ROOT / "src" / "echo_embeddings"
+    modules = [".".join(path.relative_to(ROOT / "src").with_suffix("").parts) for path in (package / room).glob("*.py")]
+    assert len(modules) > 3
+    loaded = in_a_fresh_process(f"import sys, {', '.join(modules)}; print(*sys.modules)")
+    assert not {"torch", "transformers"} & set(loaded.split())
+
+
 def test_embedding_loads_no_framework(builtin_folder):
     code = (
         "import sys; from echo_embeddings import EchoEncoder; EchoEncoder().encode_documents('a');"

@@ -1,7 +1,9 @@
-"""The packaged adapter: it comes with the config that was trained with it, and with no other."""
+"""The presets as data; and the packaged adapter, which comes with the config that was trained with it and no other."""
 
+import inspect
 import json
 import pickle
+import re
 import subprocess
 import sys
 import textwrap
@@ -10,13 +12,86 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
-from echo_embeddings import ConfigError, EchoConfig, EchoEncoder
+from echo_embeddings import ConfigError, EchoConfig, EchoEncoder, Template
 from echo_embeddings.config import presets
 from echo_embeddings.engine.runtime import Runtime
 from tests.architectures import tiny
 from tests.conftest import cosines
 
 ZERO_SHOT = EchoConfig.preset("zero-shot")
+
+
+# --- presets are data ------------------------------------------------------------------------------------------------
+
+
+def docstring_list():
+    """The list of presets as it stands in the docstring of ``EchoConfig.preset``."""
+    rows = [f"- ``{preset.name}``: {preset.about}" for preset in presets.table()]
+    return "\n".join(textwrap.fill(row, 112, subsequent_indent="  ") for row in rows)
+
+
+def test_the_list_in_the_docstring_is_made_from_the_files():
+    assert docstring_list() in inspect.getdoc(EchoConfig.preset), f"put this into the docstring:\n{docstring_list()}"
+
+
+def test_every_preset_says_what_it_does_and_where_it_comes_from():
+    assert presets.names()[:4] == ("default", "zero-shot", "echo", "late-echo")
+    assert set(presets.names()) == {path.stem for path in presets.PRESETS_FOLDER.glob("*.json")}
+    for preset in presets.table():
+        assert re.fullmatch(r"[a-z-]+", preset.name)
+        assert preset.about.endswith(".")
+        assert preset.source
+        content = json.loads((presets.PRESETS_FOLDER / f"{preset.name}.json").read_text())
+        assert set(content) <= {"order", "about", "source", "note", "config"}
+        assert ("config" in content) != (presets.PRESETS_FOLDER / preset.name).is_dir()
+    folders = {path.name for path in presets.PRESETS_FOLDER.iterdir() if path.is_dir()}
+    assert folders == {"default", "zero-shot"}
+
+
+def test_the_table_for_the_documentation_has_a_row_for_each_preset():
+    header, rule, *rows = presets.markdown_table().splitlines()
+    assert header == "| preset | what it does | source |"
+    assert rule.count("|") == 4
+    assert [row.split("`")[1] for row in rows] == list(presets.names())
+    assert all(row.count("|") == 4 for row in rows)
+
+
+def test_a_damaged_preset_names_its_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(presets, "PRESETS_FOLDER", tmp_path)
+    (tmp_path / "mine.json").write_text('{"order": 1, "about": "A.", "source": "ours", "config": {"format": 2}}')
+    with pytest.raises(ConfigError, match=r"mine\.json cannot be read: it has no field 'template'"):
+        EchoConfig.preset("mine")
+    (tmp_path / "mine.json").write_text('{"order": 1, "about": "A.", "source": "ours", "config": []}')
+    with pytest.raises(ConfigError, match=r"mine\.json has no format number"):
+        EchoConfig.preset("mine")
+
+
+@pytest.mark.parametrize("name", [None, 3, [], "../config/presets/echo", "echo.json", ""])
+def test_only_names_are_presets(name):
+    with pytest.raises(ConfigError, match="there is no preset .*; choose one of default, zero-shot, echo"):
+        EchoConfig.preset(name)
+
+
+def test_templates_say_what_their_papers_say():
+    copies = {name: tuple(t.copies for t in EchoConfig.preset(name).templates) for name in presets.names()}
+    assert copies == {
+        **dict.fromkeys(("default", "zero-shot", "echo", "late-echo", "echo-finetuned", "compute-matched"), (2, 2)),
+        **dict.fromkeys(("classical", "classical-last", "classical-weighted"), (1, 1)),
+        **dict.fromkeys(("prompt-eol", "pretended-cot", "knowledge-enhancement"), (1, 1)),
+    }
+    assert EchoConfig.preset("classical").templates[0] == Template.repeat(1)
+    assert EchoConfig.preset("echo").templates[0] == Template.repeat(2)
+    document, query = EchoConfig.preset("echo-finetuned").templates
+    assert document.text == "Document:{text}\nDocument again:{text}"
+    assert query.literals() == [
+        ["Instruct:", "Retrieve passages that answer the question,", "\nQuery:"],
+        ["\nQuery again:"],
+        [],
+    ]
+    assert all(template.bos and template.eos and template.pool_tail for template in (document, query))
+
+
+# --- the packaged adapter ---------------------------------------------------------------------------------------------
 
 
 def test_the_default_is_the_built_in_model_with_the_adapter(packaged_adapter, adapter_of_default, texts):
@@ -64,8 +139,9 @@ def test_peft_is_not_needed(packaged_adapter):
     code = f"""
         import pathlib, sys
         sys.modules["peft"] = None
-        from echo_embeddings import EchoEncoder, packaged
-        packaged.PRESETS_FOLDER = pathlib.Path({str(packaged_adapter.parent)!r})
+        from echo_embeddings import EchoEncoder
+        from echo_embeddings.config import presets
+        presets.PRESETS_FOLDER = pathlib.Path({str(packaged_adapter.parent)!r})
         encoder = EchoEncoder()
         print(encoder.encode_documents("a text").shape, encoder.config.packaged_adapter)
     """
@@ -176,7 +252,7 @@ def test_a_name_is_no_path(name):
 
 def test_the_package_is_whole():
     """What is shipped today: an adapter has its weights, and they are small."""
-    for name in presets.NAMES:
+    for name in presets.names():
         config = EchoConfig.preset(name)
         assert (config.packaged_adapter is not None) == presets.has_adapter(name)
         if config.packaged_adapter is not None:

@@ -8,17 +8,18 @@ import pytest
 
 from echo_embeddings import EchoConfig, EchoEncoder
 from echo_embeddings.model import builtin
-from echo_embeddings.text.template import TEMPLATES
 from tests.conftest import cosines
 
 REFERENCE = json.loads((Path(__file__).parent / "reference_echo.json").read_text(encoding="utf-8"))
 CASES = {
-    "zero_shot_echo": "echo",
-    "zero_shot_classical": "classical",
-    "finetuned_query": "echo-query",
-    "finetuned_document": "echo-document",
+    "zero_shot_echo": ("echo", "document"),
+    "zero_shot_classical": ("classical", "document"),
+    "finetuned_query": ("echo-finetuned", "query"),
+    "finetuned_document": ("echo-finetuned", "document"),
 }
-PARAMETERS = [pytest.param(case, TEMPLATES[name], id=case) for case, name in CASES.items()]
+PARAMETERS = [
+    pytest.param(case, EchoConfig.preset(name).template_for(role), id=case) for case, (name, role) in CASES.items()
+]
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@ import re
 import pytest
 
 from echo_embeddings import ConfigError, Template
-from echo_embeddings.text.template import TEMPLATES
 
 
 def test_a_space_before_the_text_belongs_to_the_text():
@@ -85,14 +84,19 @@ def test_instructions_and_templates_must_fit():
         Template.repeat(0)
 
 
-def test_every_published_template_has_the_copies_its_method_has():
-    copies = {name: template.copies for name, template in TEMPLATES.items()}
-    assert copies == {
-        "echo": 2,
-        "classical": 1,
-        "echo-query": 2,
-        "echo-document": 2,
-        "prompt-eol": 1,
-        "pretended-cot": 1,
-        "knowledge-enhancement": 1,
-    }
+@pytest.mark.parametrize("field", ["bos", "eos", "pool_tail", "isolated"])
+@pytest.mark.parametrize("wrong", ["yes", 1, 0.0, []])
+def test_a_flag_is_true_or_false(field, wrong):
+    with pytest.raises(ConfigError, match=re.escape(f"{field}={wrong!r}: give True or False")):
+        Template("{text}", **{field: wrong})
+
+
+def test_only_bos_may_be_left_to_the_tokenizer():
+    assert Template("{text}", bos=None).bos is None
+    with pytest.raises(ConfigError, match="eos=None: give True or False"):
+        Template("{text}", eos=None)
+
+
+def test_an_instruction_is_a_string():
+    with pytest.raises(TypeError, match="instruction must be a string, not int"):
+        Template("{instruction} {text}", instruction=3)

@@ -5,9 +5,12 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from echo_embeddings import ConfigError, ModelError, Template
-from echo_embeddings.text.template import TEMPLATES
+from echo_embeddings import ConfigError, EchoConfig, ModelError, Template
 from echo_embeddings.text.tokenizer import EchoTokenizer
+
+#: Published templates, by what they are for.
+TEMPLATES = {name: EchoConfig.preset(name).templates[0] for name in ("echo", "classical", "prompt-eol")}
+TEMPLATES["echo-document"], TEMPLATES["echo-query"] = EchoConfig.preset("echo-finetuned").templates
 
 
 @pytest.fixture(scope="session")

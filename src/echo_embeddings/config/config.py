@@ -1,37 +1,38 @@
-"""All that defines a vector besides the weights: one frozen object, saved beside them and hashed for caches."""
+"""``EchoConfig``: all that defines a vector besides the weights. It is saved beside them and hashed for caches."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import re
-from dataclasses import dataclass, fields, replace
-from functools import cached_property
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from echo_embeddings.errors import ConfigError
-from echo_embeddings.text.template import TEMPLATES, Template
+from echo_embeddings.text.template import Template
 from echo_embeddings.types import Role
 from echo_embeddings.vectors.fitted import Fitted
 from echo_embeddings.vectors.lexical import Lexical
-from echo_embeddings.vectors.transforms import TRANSFORMS, Transform, Truncate
+from echo_embeddings.vectors.transforms import Transform, Truncate
 
-from . import presets
+from . import files, presets
 
-__all__ = ["CONFIG_FILE", "EchoConfig", "Layers", "require_whole"]
+__all__ = ["EchoConfig", "Layers", "require_whole"]
 
-CONFIG_FILE = "echo_config.json"
-ARRAYS_FILE = "echo_transforms.safetensors"
-FORMAT = 1
 POOLING_NAMES = ("last", "mean", "weighted_mean")
-
-_Made = TypeVar("_Made", bound=Fitted)
 
 
 @dataclass(frozen=True)
 class Layers:
-    """``start_layer`` and ``exit_layer`` of a config, resolved for a model of ``depth`` layers."""
+    """The layers that a config means for a model of ``depth`` layers.
+
+    Attributes:
+        start: the number of layers that run before the copy is made.
+        exit: the number of layers after which the copy is pooled.
+        depth: how many layers the model has.
+        final_norm: whether the model's final norm is applied at the exit.
+    """
 
     start: int
     exit: int
@@ -41,30 +42,31 @@ class Layers:
 
 @dataclass(frozen=True)
 class EchoConfig:
-    """What the model reads, which layers run, what is pooled, and the maps after pooling.
+    """All that defines a vector besides the weights: the template, the layers, the pooling, and what follows it.
 
     Two encoders with equal configs and equal weights give equal vectors.
 
     Args:
-        template: what a document is wrapped in; a ``Template`` or a string with ``{text}``.
-        query_template: the same for queries; ``None`` means ``template``.
-        pooling: ``"mean"``, ``"last"`` or ``"weighted_mean"``, over the last copy.
-        start_layer: where the copy is made. 0 repeats the tokens (the paper); a layer number or a fraction of the
-            depth (a float below 1) repeats the hidden states there (late echo).
-        exit_layer: the layer after which the copy is pooled: ``None`` for all layers, a number (negative counts from
-            the end, -1 leaves out the last layer), or a fraction of the depth (a float).
-        final_norm: apply the model's final norm at the exit. ``None``: only if all layers run.
-        transforms: fitted maps after pooling, in order; see ``EchoEncoder.fit_transforms``.
-        max_length: how many content tokens of a text are read; each copy has as many. Made smaller by the encoder
-            where all copies together would not fit the model's context.
-        packaged_adapter: the name of the adapter inside this package that the config was trained with, for the
-            built-in model; its weights are merged when the model is loaded. ``None`` for the weights as they are. A
-            LoRA adapter of your own is none of the config's: ``EchoEncoder(adapter=...)``.
-        lexical: what says which words a text has, beside the echo and behind the transforms that map it: only
-            ``Truncate`` at the end of ``transforms`` cuts both. ``None`` for the echo alone.
+        template: the words around a document; a ``Template`` or a string with ``{text}``.
+        query_template: the same for queries; ``None`` takes ``template``.
+        pooling: ``"mean"``, ``"last"`` or ``"weighted_mean"`` over the tokens of the last copy.
+        start_layer: where the copy is made. With 0 the tokens are repeated (the paper). With a layer number, or a
+            fraction of the depth (a float below 1), the hidden states at that layer are repeated (late echo).
+        exit_layer: the layer after which the copy is pooled. ``None`` takes all layers. A number counts layers; a
+            negative one counts from the end, so that -1 leaves out the last layer. A float is a fraction of the depth.
+        final_norm: whether to apply the model's final norm at the exit; ``None`` does so only if all layers run.
+        transforms: fitted maps after pooling, in order; ``EchoEncoder.fit_transforms`` makes them.
+        max_length: the most content tokens of a text, from 1; further ones are truncated. Each copy has as many. The
+            encoder takes fewer where all copies together would not fit the model's context.
+        packaged_adapter: the name of the adapter in this package that the config was trained with. It is for the
+            built-in model, and is merged into the weights when the model is loaded. ``None`` leaves the weights as they
+            are. A LoRA adapter of your own does not go here, but into ``EchoEncoder(adapter=...)``.
+        lexical: the words of the text, as a second part of the vector beside the echo. ``transforms`` map only the
+            echo, except that a ``Truncate`` at their end shortens the whole vector. ``None`` for the echo alone.
 
     Raises:
         ConfigError: a value cannot work; the message names it and what is valid.
+        TypeError: a template, a transform or the lexical part is of the wrong type.
     """
 
     template: str | Template
@@ -101,11 +103,13 @@ class EchoConfig:
             )
         if not isinstance(self.lexical, Lexical | None):
             raise TypeError(f"lexical={self.lexical!r} is no Lexical; leave it out, or make one by Lexical.fit")
+        if not isinstance(self.final_norm, bool | None):
+            raise ConfigError(f"final_norm={self.final_norm!r}: give True, False or None")
         self._check_layers()
 
     def _check_layers(self) -> None:
         start, exit_ = self.start_layer, self.exit_layer
-        if isinstance(start, bool) or not isinstance(start, int | float) or start < 0:
+        if isinstance(start, bool) or not isinstance(start, int | float) or not start >= 0:  # NaN is not
             raise ConfigError(
                 f"start_layer={start!r}: give a layer number from 0, or a fraction of the depth below 1.0"
             )
@@ -123,7 +127,7 @@ class EchoConfig:
 
     @property
     def templates(self) -> tuple[Template, Template]:
-        """The templates for documents and for queries."""
+        """The template for documents and the template for queries."""
         document = _as_template(self.template)
         return document, document if self.query_template is None else _as_template(self.query_template)
 
@@ -139,10 +143,10 @@ class EchoConfig:
         return document != query or weighs
 
     def layers(self, depth: int) -> Layers:
-        """Resolve the layer choice for a model of ``depth`` layers.
+        """The layers that this config means for a model of ``depth`` layers.
 
         Raises:
-            ConfigError: not ``0 <= start < exit <= depth``.
+            ConfigError: the numbers do not fulfil ``0 <= start < exit <= depth``.
         """
         start = round(self.start_layer * depth) if isinstance(self.start_layer, float) else self.start_layer
         if self.exit_layer is None:
@@ -160,14 +164,15 @@ class EchoConfig:
         return Layers(start, exit_, depth, final_norm)
 
     def replace(self, **changes: Any) -> EchoConfig:
-        """A copy with some fields changed."""
+        """A copy of this config with some fields changed."""
         return replace(self, **changes)
 
     def truncated(self, dimensions: int | None) -> EchoConfig:
-        """The same, keeping the first ``dimensions`` of each vector and of the words beside it; ``None`` for all.
+        """A copy of this config that keeps only the first ``dimensions`` of each vector; ``None`` keeps all.
 
         Raises:
-            ConfigError: no whole number from 1. More than a vector has is said when the model is loaded.
+            ConfigError: ``dimensions`` is no whole number from 1. If it is more than a vector has, the error comes when
+                the model is loaded.
         """
         if dimensions is None:
             return self
@@ -175,141 +180,102 @@ class EchoConfig:
 
     @classmethod
     def preset(cls, name: str) -> EchoConfig:
-        """A named configuration.
+        """A config by name.
 
-        ==========================  =============================================================================
-        ``default``                 what ``EchoEncoder()`` uses; for the built-in model only (docs/log.md)
-        ``zero-shot``               late echo from layer 18 to 24, standardised, for the built-in model; no training
-        ``echo``                    the paper, zero-shot: two copies of the tokens, mean of the second (section 4.2)
-        ``late-echo``               the copy is made of hidden states at 0.6 of the depth, pooled at 0.8
-        ``echo-finetuned``          the released fine-tuned checkpoints: their templates, last token
-        ``compute-matched``         ``echo`` on half the content, so at the cost of ``classical`` (section 4.2)
-        ``classical``               one copy, mean
-        ``classical-last``          one copy, last token
-        ``classical-weighted``      one copy, position-weighted mean (SGPT)
-        ``prompt-eol``              arXiv 2307.16645: last token of ``... means in one word:"``
-        ``pretended-cot``           arXiv 2404.03921: last token, one layer before the last
-        ``knowledge-enhancement``   the same paper's longer prompt
-        ==========================  =============================================================================
+        Each preset is a file in ``config/presets/``, and this list is made from them:
+
+        - ``default``: What `EchoEncoder()` uses: late echo with a trained adapter and map, and the words of the text
+          beside it; for the built-in model only.
+        - ``zero-shot``: Late echo from layer 18 to layer 24 with standardised vectors; for the built-in model, without
+          any training.
+        - ``echo``: The method of the paper, for any model: the text stands twice in the prompt, and the mean over the
+          second copy is its vector.
+        - ``late-echo``: For any model, cheaper than `echo`: the second copy is made of the hidden states at 0.6 of the
+          depth, and pooled at 0.8.
+        - ``echo-finetuned``: For the fine-tuned checkpoints that the authors released: their two templates and the last
+          token.
+        - ``compute-matched``: `echo` on half as many tokens of each text, so that it costs as much as `classical`.
+        - ``classical``: The baseline of the paper, for any model: the text stands once, and the mean over its tokens is
+          its vector.
+        - ``classical-last``: `classical` with the last token of the text in place of the mean.
+        - ``classical-weighted``: `classical` with a mean in which later tokens weigh more.
+        - ``prompt-eol``: The prompt asks for the meaning of the text in one word, and the last token of the prompt is
+          the vector.
+        - ``pretended-cot``: `prompt-eol` with "After thinking step by step" before it, pooled one layer before the
+          last.
+        - ``knowledge-enhancement``: `prompt-eol` with a longer prompt about what a sentence means, pooled one layer
+          before the last.
 
         Raises:
             ConfigError: no preset has that name.
         """
-        if name in presets.NAMES:
-            config = cls.load(presets.PRESETS_FOLDER / name)
-            return config.replace(packaged_adapter=name) if presets.has_adapter(name) else config
-        try:
-            return _PRESETS[name]
-        except (KeyError, TypeError):
-            names = ", ".join([*presets.NAMES, *_PRESETS])
-            raise ConfigError(f"there is no preset {name!r}; choose one of {names}") from None
+        config = cls._restored(presets.read(name))
+        return config.replace(packaged_adapter=name) if presets.has_adapter(name) else config
 
     def fingerprint(self) -> str:
-        """SHA-256 (hex) of everything in this config: a namespace for caches, together with the model's name."""
-        content = self.to_dict() | {"transforms": [transform.digest() for transform in self.transforms]}
+        """SHA-256 (hex) of everything in this config; with the model's name it is a namespace for caches."""
+        content = self.to_dict() | {"format": files.FORMAT}
+        content["transforms"] = [transform.digest() for transform in self.transforms]
         if self.lexical is not None:
             content["lexical"] = self.lexical.digest()
         if self.packaged_adapter is not None:
-            content["packaged_adapter"] = presets.digest(self.packaged_adapter)  # another version, other vectors
+            # The digest and not the name: another version of the adapter gives other vectors.
+            content["packaged_adapter"] = presets.digest(self.packaged_adapter)
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON side of the config; the arrays of the transforms are saved beside it."""
-        content: dict[str, Any] = {"format": FORMAT}
+        """The part of the config that is JSON; the arrays of transforms and of the lexical part are saved beside it."""
+        content: dict[str, Any] = {}
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, Template):
-                value = {f.name: getattr(value, f.name) for f in fields(value)}
+                value = asdict(value)
             elif field.name == "transforms":
                 value = [{"name": transform.name, "options": transform.options} for transform in value]
             elif field.name == "lexical" and value is not None:
                 value = value.options
-            # Configs without these are written as they were before there were any.
-            if value is not None or field.name not in ("packaged_adapter", "lexical"):
+            if value is not None or field.name not in ("packaged_adapter", "lexical"):  # most configs have neither
                 content[field.name] = value
         return content
 
     def save(self, folder: str | Path) -> None:
-        """Write ``echo_config.json``, and ``echo_transforms.safetensors`` if anything in it has arrays."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        fitted: dict[str, Fitted] = {str(i): transform for i, transform in enumerate(self.transforms)}
+        """Write ``echo_config.json``, and ``echo_transforms.safetensors`` if anything in the config has arrays.
+
+        Args:
+            folder: where; it is made if need be.
+        """
+        fitted: dict[str, Fitted] = {str(number): transform for number, transform in enumerate(self.transforms)}
         if self.lexical is not None:
             fitted[Lexical.name] = self.lexical
-        arrays = {f"{name}.{key}": array for name, part in fitted.items() for key, array in part.arrays.items()}
-        if arrays:
-            from safetensors.numpy import save_file
-
-            save_file(arrays, folder / ARRAYS_FILE)
-        else:
-            (folder / ARRAYS_FILE).unlink(missing_ok=True)
-        (folder / CONFIG_FILE).write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
+        files.write(Path(folder), self.to_dict(), fitted)
 
     @classmethod
     def load(cls, folder: str | Path) -> EchoConfig:
-        """Read what ``save`` wrote.
+        """Read what :meth:`save` wrote.
 
         Raises:
-            ConfigError: the file is missing, no JSON, from a newer version, or has fields that this version lacks.
+            ConfigError: a file is missing or damaged, has another format, or has a field that is unknown or wrong; the
+                message names the file and the field.
         """
-        return cls.from_files(Path(folder) / CONFIG_FILE, Path(folder) / ARRAYS_FILE)
+        return cls.from_files(Path(folder) / files.CONFIG_FILE, Path(folder) / files.ARRAYS_FILE)
 
     @classmethod
     def from_files(cls, config: Path, arrays: Path | None) -> EchoConfig:
-        """Read the two files, wherever they lie (a hub cache keeps each under its own link)."""
-        try:
-            content = json.loads(config.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise ConfigError(f"{config} does not exist; EchoEncoder.save_pretrained writes it") from None
-        except ValueError as error:
-            raise ConfigError(f"{config} is not valid JSON ({error}); save the model again") from error
-        if not isinstance(content, dict) or not isinstance(content.get("format"), int):
-            raise ConfigError(f"{config} has no format number, so it is no echo config; save the model again")
-        if content.pop("format") > FORMAT:
-            raise ConfigError(f"{config} was written by a newer echo-embeddings; run pip install -U echo-embeddings")
-        if unknown := sorted(set(content) - {field.name for field in fields(cls)}):
-            raise ConfigError(f"{config} has the unknown field {unknown[0]!r}; was it edited by hand?")
-        try:
-            for name in ("template", "query_template"):
-                if isinstance(content.get(name), dict):
-                    content[name] = Template(**content[name])
-            stored = _Arrays(arrays)
-            content["transforms"] = _load_transforms(content.get("transforms", []), stored)
-            if content.get(Lexical.name) is not None:
-                content[Lexical.name] = stored.make(Lexical.name, Lexical, content[Lexical.name])
-            return cls(**content)
-        except (TypeError, KeyError) as error:
-            raise ConfigError(f"{config} cannot be read: {error}; save the model again") from error
+        """Read the two files wherever they are; the cache of a hub keeps each under its own link.
 
+        Args:
+            config: the JSON file.
+            arrays: the file of the arrays; it may be missing where nothing in the config has arrays.
 
-class _Arrays:
-    """The file of arrays, read when something in the config needs it."""
+        Raises:
+            ConfigError: as :meth:`load`.
+        """
+        return cls._restored(files.read(config, arrays))
 
-    def __init__(self, path: Path | None) -> None:
-        self._path = path
-
-    def make(self, place: str, kind: type[_Made], options: dict[str, Any]) -> _Made:
-        """What is stored under ``place``."""
-        arrays = {key.partition(".")[2]: value for key, value in self._stored.items() if key.startswith(f"{place}.")}
-        try:
-            return kind(**arrays, **options)
-        except TypeError as error:
-            raise ConfigError(f"the arrays of {kind.name!r} are missing from {self._path}") from error
-
-    @cached_property
-    def _stored(self) -> dict[str, Any]:
-        if self._path is None or not self._path.exists():
-            return {}
-        from safetensors.numpy import load_file
-
-        return dict(load_file(self._path))
-
-
-def _load_transforms(saved: list[dict[str, Any]], stored: _Arrays) -> tuple[Transform, ...]:
-    for entry in saved:
-        if entry["name"] not in TRANSFORMS:
-            raise ConfigError(f"the transform {entry['name']!r} is unknown here; run pip install -U echo-embeddings")
-    return tuple(stored.make(str(i), TRANSFORMS[e["name"]], e.get("options", {})) for i, e in enumerate(saved))
+    @classmethod
+    def _restored(cls, stored: files.Stored) -> EchoConfig:
+        with stored.errors_named():
+            return cls(**files.arguments(stored, [field.name for field in fields(cls)]))
 
 
 def _as_template(value: object) -> Template:
@@ -321,23 +287,10 @@ def _as_template(value: object) -> Template:
 
 
 def require_whole(name: str, value: object, *, at_least: int) -> None:
-    """Refuse a field that is no whole number, or too small; raises ``ConfigError``."""
+    """Check that a value is a whole number, and not too small.
+
+    Raises:
+        ConfigError: it is not; the message gives ``name``.
+    """
     if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
         raise ConfigError(f"{name}={value!r}: give a whole number of at least {at_least}")
-
-
-_ECHO = EchoConfig(TEMPLATES["echo"])
-_CLASSICAL = EchoConfig(TEMPLATES["classical"])
-
-_PRESETS: dict[str, EchoConfig] = {
-    "echo": _ECHO,
-    "late-echo": _ECHO.replace(start_layer=0.6, exit_layer=0.8),
-    "echo-finetuned": EchoConfig(TEMPLATES["echo-document"], TEMPLATES["echo-query"], pooling="last"),
-    "compute-matched": _ECHO.replace(max_length=_ECHO.max_length // 2),
-    "classical": _CLASSICAL,
-    "classical-last": _CLASSICAL.replace(pooling="last"),
-    "classical-weighted": _CLASSICAL.replace(pooling="weighted_mean"),
-    "prompt-eol": EchoConfig(TEMPLATES["prompt-eol"], pooling="last"),
-    "pretended-cot": EchoConfig(TEMPLATES["pretended-cot"], pooling="last", exit_layer=-1),
-    "knowledge-enhancement": EchoConfig(TEMPLATES["knowledge-enhancement"], pooling="last", exit_layer=-1),
-}

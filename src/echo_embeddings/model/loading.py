@@ -15,7 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from transformers.utils import logging
 
 from echo_embeddings.config import presets
-from echo_embeddings.config.config import CONFIG_FILE
+from echo_embeddings.config.files import CONFIG_FILE
 from echo_embeddings.errors import ModelError
 
 from . import builtin, int8

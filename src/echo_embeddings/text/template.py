@@ -1,41 +1,45 @@
-"""What the model reads: a template with one ``{text}`` or several, and the published ones by name.
+"""What the model is given: the words around a text, which stands in them once or several times.
 
-A template knows no tokens and no tensors. ``tokenization.py`` compiles it for a tokenizer.
+A template knows no tokens and no tensors. ``EchoTokenizer.layout`` compiles it for a tokenizer; the published templates
+are in the presets (``EchoConfig.preset(name).templates``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from string import Formatter
-from types import MappingProxyType
 
 from echo_embeddings.errors import ConfigError
 
-__all__ = ["TEMPLATES", "Template"]
+__all__ = ["Template"]
 
 
 @dataclass(frozen=True)
 class Template:
-    """The words around a text: one ``{text}`` is a classical embedding, two an echo, n a repetition study.
+    """The words around a text, such as ``"Rewrite: {text} Rewritten: {text}"``.
 
-    A single space before ``{text}`` belongs to the text, so that ``"Rewrite: {text}"`` gives the ids that
-    tokenising the whole string would give. Either every ``{text}`` has that space or none has, because all
-    copies must have the same ids. ``{instruction}`` may stand once. Write ``{{`` and ``}}`` for braces.
+    With one ``{text}`` the embedding is a classical one, with two it is an echo, with more a study of repetition.
+    ``{instruction}`` may stand once. Write ``{{`` and ``}}`` for braces.
+
+    A single space before ``{text}`` is tokenised with the text: ``"Rewrite: {text}"`` then gives the token ids that the
+    whole string has. Write that space before every ``{text}`` or before none, because all copies must have the same
+    ids.
 
     Args:
         text: the template.
-        bos: begin with the tokenizer's BOS token. ``None`` does what the tokenizer itself does by default.
-        eos: end with the tokenizer's EOS token.
-        pool_tail: pool what stands behind the last copy too (the rest of the prompt, EOS). PromptEOL reads its last
-            token there, and the reference fine-tuned templates their EOS. The default is the last copy alone
+        bos: whether to begin with the tokenizer's BOS token. ``None`` does what the tokenizer does by default.
+        eos: whether to end with the tokenizer's EOS token.
+        pool_tail: whether to pool also what follows the last copy: the rest of the prompt and the EOS. PromptEOL takes
+            its vector from there, and so do the authors' fine-tuned checkpoints. The default is the last copy alone
             (paper, section 3).
-        isolated: tokenise each piece on its own, as the authors' code does: a SentencePiece tokenizer then puts its
-            dummy space before every piece. Only the released fine-tuned checkpoints want this.
-        instruction: what ``{instruction}`` means when a call gives none.
+        isolated: whether to tokenise each piece on its own, as the authors' code does. A SentencePiece tokenizer then
+            puts its dummy space before every piece. Only the authors' fine-tuned checkpoints want this.
+        instruction: what stands for ``{instruction}`` if a call gives none.
 
     Raises:
-        ConfigError: the template has no ``{text}``, an unknown field, or copies that would tokenise differently.
+        ConfigError: the template has no ``{text}``, an unknown field, or copies that would tokenise differently; or a
+            flag is neither true nor false.
+        TypeError: ``text`` or ``instruction`` is no string.
     """
 
     text: str
@@ -48,6 +52,7 @@ class Template:
     def __post_init__(self) -> None:
         if not isinstance(self.text, str):
             raise TypeError(f"a template is a string such as 'Rewrite: {{text}}', not {type(self.text).__name__}")
+        self._check_flags()
         fields = [field for _, field in _parse(self.text) if field is not None]
         if unknown := sorted({field for field in fields if field not in ("text", "instruction")}):
             raise ConfigError(
@@ -67,13 +72,25 @@ class Template:
         if self.instruction is not None and not self.takes_instruction:
             raise ConfigError(f"template {self.text!r} has no {{instruction}} for {self.instruction!r} to go to")
 
+    def _check_flags(self) -> None:
+        for name in ("bos", "eos", "pool_tail", "isolated"):
+            value = getattr(self, name)
+            if not isinstance(value, bool) and not (name == "bos" and value is None):
+                raise ConfigError(f"{name}={value!r}: give True or False{', or None' if name == 'bos' else ''}")
+        if not isinstance(self.instruction, str | None):
+            raise TypeError(f"instruction must be a string, not {type(self.instruction).__name__}")
+
     @classmethod
     def repeat(cls, copies: int) -> Template:
-        """The paper's zero-shot prompt with ``copies`` copies of the text (the paper has no study of more than two)."""
+        """The paper's zero-shot prompt with so many copies of the text; the paper itself has no more than two.
+
+        Raises:
+            ConfigError: ``copies`` is below 1.
+        """
         if copies < 1:
             raise ConfigError(f"copies={copies}: a template has at least one copy of the text")
         if copies == 1:
-            return TEMPLATES["classical"]
+            return cls("Write a paragraph: {text}")
         return cls("Rewrite the following paragraph: {text}" + "\nThe rewritten paragraph: {text}" * (copies - 1))
 
     @property
@@ -92,23 +109,24 @@ class Template:
         return any(field == "instruction" for _, field in _parse(self.text))
 
     def literals(self, instruction: str | None = None) -> list[list[str]]:
-        """What stands before, between and behind the copies, as the pieces that are tokenised separately.
+        """The strings before, between and behind the copies, in the pieces that are tokenised separately.
 
         Args:
-            instruction: what to put for ``{instruction}``; ``None`` means the template's own.
+            instruction: what stands for ``{instruction}``; ``None`` takes the template's own.
 
         Returns:
             ``copies + 1`` lists of pieces. Without ``isolated`` each list has at most one piece.
 
         Raises:
-            ConfigError: an instruction is given but has no place, or has a place but is not given.
+            ConfigError: an instruction is given and the template has no place for it, or the other way round.
+            TypeError: the instruction is no string.
         """
         instruction = self._resolve_instruction(instruction)
         groups: list[list[str]] = [[]]
         after_instruction = False
-        for read, field in _parse(self.text):
-            literal = read.removesuffix(" ") if field == "text" and self.spaced else read
-            # The authors tokenise an instruction together with what ends its line: `{!%%prompt%%,}` (README).
+        for found, field in _parse(self.text):
+            literal = found.removesuffix(" ") if field == "text" and self.spaced else found
+            # The authors tokenise an instruction with the rest of its line: `{!%%prompt%%,}` in their README.
             glued, rest = _split_line(literal) if after_instruction else ("", literal)
             if after_instruction:
                 groups[-1][-1] += glued
@@ -138,7 +156,7 @@ class Template:
 
 
 def _parse(text: str) -> list[tuple[str, str | None]]:
-    """``[(literal, field that follows it or None), ...]`` with doubled braces undone."""
+    """``[(literal, field that follows it or None), ...]``, with single braces for doubled ones."""
     try:
         parsed = [(literal, field, spec, conversion) for literal, field, spec, conversion in Formatter().parse(text)]
     except ValueError as error:
@@ -157,43 +175,6 @@ def _parse(text: str) -> list[tuple[str, str | None]]:
 
 
 def _split_line(literal: str) -> tuple[str, str]:
-    """``literal`` cut before its first newline."""
+    """The first line of ``literal``, and the rest from its newline on."""
     line, newline, rest = literal.partition("\n")
     return line, newline + rest
-
-
-#: Every published template that a preset uses, with its source.
-#:
-#: - ``echo``, ``classical``: the zero-shot prompts of the paper's main tables (section 4.2). The paper prints ``. ``
-#:   between the copies and does not state the whitespace; a newline reads the same and cannot merge with the text.
-#: - ``echo-query``, ``echo-document``: the templates of the released fine-tuned checkpoints (README of
-#:   jakespringer/echo-embeddings), byte for byte, with BOS, and an EOS that is pooled.
-#: - ``prompt-eol``: arXiv 2307.16645. ``pretended-cot`` and ``knowledge-enhancement``: arXiv 2404.03921. Their code
-#:   also rewrites the end of the text (adds a full stop, replaces quotes); here the user's text stays as it is.
-TEMPLATES: Mapping[str, Template] = MappingProxyType(
-    {
-        "echo": Template("Rewrite the following paragraph: {text}\nThe rewritten paragraph: {text}"),
-        "classical": Template("Write a paragraph: {text}"),
-        "echo-query": Template(
-            "Instruct:{instruction},\nQuery:{text}\nQuery again:{text}",
-            bos=True,
-            eos=True,
-            pool_tail=True,
-            isolated=True,
-            instruction="Retrieve passages that answer the question",
-        ),
-        "echo-document": Template(
-            "Document:{text}\nDocument again:{text}", bos=True, eos=True, pool_tail=True, isolated=True
-        ),
-        "prompt-eol": Template('This sentence : "{text}" means in one word:"', pool_tail=True),
-        "pretended-cot": Template(
-            'After thinking step by step , this sentence : "{text}" means in one word:"', pool_tail=True
-        ),
-        "knowledge-enhancement": Template(
-            "The essence of a sentence is often captured by its main subjects and actions, while descriptive terms "
-            'provide additional but less central details. With this in mind , this sentence : "{text}" means in one '
-            'word:"',
-            pool_tail=True,
-        ),
-    }
-)

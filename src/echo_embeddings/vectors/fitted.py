@@ -17,13 +17,18 @@ __all__ = ["Fitted"]
 class Fitted:
     """Defined by its ``arrays``, which cannot be changed, and ``options``: equal content, equal objects."""
 
+    #: What it is saved as.
     name: ClassVar[str]
+    #: The arguments of ``__init__`` that are arrays, and those that are options.
+    array_names: ClassVar[tuple[str, ...]] = ()
+    option_names: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, *, arrays: Mapping[str, Any] | None = None, options: Mapping[str, Any] | None = None) -> None:
         self.arrays: dict[str, Vectors] = {}
         for key, value in (arrays or {}).items():
-            # In C order: safetensors writes a transposed array's memory as it lies.
-            array = np.array(value, dtype=np.float32, order="C")
+            # In C order, because safetensors writes memory as it is, also that of a transposed array.
+            with np.errstate(over="ignore"):  # too large for float32 is infinite, which is refused below
+                array = np.array(value, dtype=np.float32, order="C")
             if not np.isfinite(array).all():
                 raise ConfigError(f"{type(self).__name__}: {key} has NaN or infinity in it")
             array.setflags(write=False)

@@ -60,6 +60,8 @@ class Lexical(Fitted):
     """
 
     name = "lexical"
+    array_names = ("weights",)
+    option_names = ("blocks", "size", "document_weight", "query_weight")
 
     def __init__(
         self,

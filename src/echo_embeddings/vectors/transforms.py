@@ -62,6 +62,7 @@ class Standardize(Transform):
     """
 
     name = "standardize"
+    array_names = ("mean", "std")
 
     def __init__(self, mean: Any, std: Any) -> None:
         super().__init__(arrays={"mean": mean, "std": std})
@@ -103,6 +104,7 @@ class EmbedFilter(Transform):
     """
 
     name = "embed-filter"
+    array_names = ("basis",)
 
     def __init__(self, basis: Any) -> None:
         super().__init__(arrays={"basis": basis})
@@ -145,6 +147,7 @@ class Project(Transform):
     """
 
     name = "project"
+    array_names = ("weight", "bias")
 
     def __init__(self, weight: Any, bias: Any = None) -> None:
         shape = np.shape(weight)
@@ -207,6 +210,7 @@ class Truncate(Transform):
     """
 
     name = "truncate"
+    option_names = ("dimension",)
 
     def __init__(self, dimension: int) -> None:
         if isinstance(dimension, bool) or not isinstance(dimension, int) or dimension < 1:

@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from echo_embeddings import EchoConfig, Lexical
-from echo_embeddings.config.config import CONFIG_FILE
+from echo_embeddings.config.files import CONFIG_FILE
 from echo_embeddings.engine.runtime import Runtime
 from echo_embeddings.forward.pooling import POOLINGS
 from echo_embeddings.model.loading import LoadedModel
