@@ -1,4 +1,4 @@
-"""Weights of the decoder layers in 8 bits: half the memory of 16, in large batches the same time (docs/log.md).
+"""Weights of the decoder layers in 8 bits: half the memory of 16, in large batches the same time (research/log.md).
 
 Only the weights: with inputs in 8 bits as well a product is faster, but the vectors' cosine falls below 0.98.
 """

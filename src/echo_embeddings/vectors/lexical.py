@@ -49,7 +49,7 @@ class Lexical(Fitted):
         weights: ``[buckets]``, from 0: how much the n-grams whose hash ends so say. A power of two.
         blocks: how many dimensions each block has, or a number for one block. An n-gram has one place in each, so early
             blocks are the denser. A block's share of the squared length goes by the root of its width: in wide ones
-            less collides (docs/log.md, 2026-11-26).
+            less collides (research/log.md, 2026-11-26).
         size: characters of an n-gram.
         document_weight: length of the lexical part of a document, beside an echo of length 1; from 0 to 1000.
         query_weight: the same for queries. Twice the length in queries is better in retrieval, and changes nothing

@@ -165,7 +165,7 @@ class Project(Transform):
         """Standardise, turn onto the principal axes, and shrink each axis by its deviation to the power of ``power``.
 
         Axes come in the order of their variance, so that prefixes are good shorter vectors. 0 only turns, 1 gives all
-        axes the same say; in between similarity loses nothing and retrieval gains (docs/log.md, 2026-11-20).
+        axes the same say; in between similarity loses nothing and retrieval gains (research/log.md, 2026-11-20).
 
         Args:
             vectors: ``[n, dim]`` of unlabelled texts; some thousands do, and ``n`` must be at least 2.

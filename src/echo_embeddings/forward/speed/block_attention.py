@@ -1,8 +1,8 @@
 """Causal attention for processors, in blocks of queries that read no key behind themselves.
 
 torch's fused attention reaches about 60 GFLOP/s where plain matrix products reach 900 (two AVX-512 cores, bfloat16;
-docs/log.md), and scores the half that a causal mask throws away. On processors with tiles (AMX) it is three times as
-fast as these blocks, and stays. Known to transformers by the name ``"echo_causal"``.
+research/log.md), and scores the half that a causal mask throws away. On processors with tiles (AMX) it is three times
+as fast as these blocks, and stays. Known to transformers by the name ``"echo_causal"``.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _BLOCK = 256
 #: Sums of powers within this of 1 are far from where these dtypes end (2**127), with room for products with values.
 _SAFE = 2.0**100
 _WIDE = (torch.bfloat16, torch.float32)
-#: Up to so many tokens blocks are no slower on tiles either (docs/log.md).
+#: Up to so many tokens blocks are no slower on tiles either (research/log.md).
 _SHORT = 128
 
 

@@ -1,7 +1,7 @@
 """Decoder layers with fewer passes over memory between matrix products, in half precision.
 
 A profile of the default on a processor with tiles gave matrix products 37 % of the time, attention 24 %, and norms,
-activations and angles most of the rest (docs/log.md). What is here saves the part of it that needs no compiler.
+activations and angles most of the rest (research/log.md). What is here saves the part of it that needs no compiler.
 """
 
 from __future__ import annotations

@@ -18,8 +18,8 @@ _MIB = 2**20
 def keep_freed() -> bool:
     """Let the process keep up to 1 GiB of freed memory for the next batch, instead of giving it back at each layer.
 
-    Giving it back and taking it again is a sixth of the time of a pass over a batch (docs/log.md): the kernel clears
-    every page. It holds for the whole process, so who sets one of glibc's own ``MALLOC_...`` variables, or
+    Giving it back and taking it again is a sixth of the time of a pass over a batch (research/log.md): the kernel
+    clears every page. It holds for the whole process, so who sets one of glibc's own ``MALLOC_...`` variables, or
     ``ECHO_EMBEDDINGS_MALLOC=0``, is left alone.
 
     Returns:

@@ -36,7 +36,7 @@ _FLASH = ("flash_attention_2", "flash_attention_3")
 #: Cosine between a packed and a plain pass in half precision; texts that see each other are far below.
 _ALIKE = 0.99
 #: Not cuDNN's, which on a Hopper GPU comes first and compiles a kernel for every new shape: batches of texts have
-#: new ones all the time, and a training step took 1.9 s where 0.4 will do (docs/log.md, 2026-11-26).
+#: new ones all the time, and a training step took 1.9 s where 0.4 will do (research/log.md, 2026-11-26).
 _BACKENDS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 
 
