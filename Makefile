@@ -46,10 +46,10 @@ fix: install  ## let ruff mend what it can
 
 bench: install  ## throughput beside what one would run instead; about 45 minutes (docs/bench), ARGS=--quick: three
 	$(BIN)/python -m pip install --quiet -c constraints.txt --group bench
-	HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m scripts.benchmark $(ARGS)
+	HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m benchmarks.throughput $(ARGS)
 
-costs: install  ## what each preset costs beside a classical pass (docs/log.md says what was found)
-	HF_HUB_OFFLINE=1 $(BIN)/python scripts/bench.py
+costs: install  ## what each preset costs beside a classical pass (research/log.md says what was found)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.costs $(ARGS)
 
 clean:  ## remove what make install made
 	rm -rf $(VENV)

@@ -1,9 +1,9 @@
-"""What an adapter costs over ``EchoEncoder`` itself: the same passages through each, taking turns.
+"""Measure what each framework's class adds to the time of ``EchoEncoder``, on the same passages.
 
-    python scripts/bench_adapters.py --texts 2000
+    python -m benchmarks.adapters --texts 2000
 
-One model in memory serves all, so only the way there differs. Shown is the median over rounds of the ratio to the
-encoder's time in the same round.
+All use one model in memory and take turns, so only the way to it differs. Shown is the median over the rounds of the
+time divided by the encoder's own time in the same round.
 """
 
 from __future__ import annotations
@@ -13,37 +13,39 @@ import statistics
 import time
 from collections.abc import Callable
 
-from bench import texts
-
 from echo_embeddings import EchoEncoder
 from langchain_echo_embeddings import EchoEmbeddings
 from llama_index.embeddings.echo import EchoEmbedding
 from sentence_transformers_echo import from_encoder
 
+from .costs import passages
 
-def main() -> None:
+__all__ = ["main"]
+
+
+def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--texts", type=int, default=2000)
-    parser.add_argument("--words", type=int, default=20, help="words of each passage")
-    parser.add_argument("--rounds", type=int, default=3)
-    arguments = parser.parse_args()
-    passages = [" ".join(text.split()[: arguments.words]) for text in texts(arguments.texts)["passages"]]
+    parser.add_argument("--texts", type=int, default=2000, help="passages (2000)")
+    parser.add_argument("--words", type=int, default=20, help="words of each passage, from its beginning (20)")
+    parser.add_argument("--rounds", type=int, default=3, help="times that each takes its turn (3)")
+    arguments = parser.parse_args(argv)
+    texts = [" ".join(text.split()[: arguments.words]) for text in passages(arguments.texts)]
     encoder = EchoEncoder()
     model = from_encoder(encoder)
     ways: dict[str, Callable[[], object]] = {
-        "EchoEncoder": lambda: encoder.encode_documents(passages),
-        "LangChain": lambda: EchoEmbeddings(encoder=encoder).embed_documents(passages),
-        "LlamaIndex": lambda: EchoEmbedding(encoder=encoder).get_text_embedding_batch(passages),
-        "sentence-transformers, batch_size=256": lambda: model.encode_document(passages, batch_size=256),
+        "EchoEncoder": lambda: encoder.encode_documents(texts),
+        "LangChain": lambda: EchoEmbeddings(encoder=encoder).embed_documents(texts),
+        "LlamaIndex": lambda: EchoEmbedding(encoder=encoder).get_text_embedding_batch(texts),
+        "sentence-transformers, batch_size=256": lambda: model.encode_document(texts, batch_size=256),
     }
     seconds: dict[str, list[float]] = {name: [] for name in ways}
-    encoder.encode_documents(passages[:50])
+    encoder.encode_documents(texts[:50])  # the first pass pays for what is set up once
     for _ in range(arguments.rounds):
-        for name, way in ways.items():
+        for name, embed in ways.items():
             started = time.perf_counter()
-            way()
+            embed()
             seconds[name].append(time.perf_counter() - started)
-    print(f"{len(passages)} passages of {arguments.words} words\n\n| way | time over the encoder's |\n| --- | --: |")
+    print(f"{len(texts)} passages of {arguments.words} words\n\n| way | time over the encoder's |\n| --- | --: |")
     for name, own in seconds.items():
         ratio = statistics.median(a / b for a, b in zip(own, seconds["EchoEncoder"], strict=True))
         print(f"| {name} | {ratio:.3f} |")

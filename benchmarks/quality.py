@@ -1,13 +1,17 @@
-"""Quality and cost of configurations on a folder of development sets: the table in docs/log.md.
+"""Score configurations on a folder of development sets: README's table of quality is made by this command.
 
-    python scripts/evaluate.py DEV --presets default,zero-shot,echo,classical,prompt-eol --limit 100
+    python -m benchmarks.quality DEV --limit 30 --presets default,zero-shot,echo,classical,prompt-eol
 
-DEV holds ``sts/*.tsv`` (score, sentence1, sentence2) and ``retrieval/*/`` (BEIR's layout). ``--limit`` takes that many
-queries of each retrieval set and ten documents a query, the relevant ones among them (see ``open_dataset``): an easier
-task. STS and MED are always whole. ``default@256`` is the first 256 dimensions, ``zero-shot+words`` has the default's
-words beside it; a folder stands for a trained model.
-``--yardstick`` adds any SentenceTransformer, in bf16. Scores are Spearman and nDCG@10, times 100. ``cost`` is
-layer-tokens over those of a classical pass of all layers on the same texts.
+DEV holds ``sts/*.tsv`` (score, sentence1, sentence2) and ``retrieval/*/`` (the layout of BEIR). Scores are Spearman
+correlations (STS) and nDCG@10 (retrieval), times 100. ``cost`` is the number of layer-tokens divided by that of a
+classical pass through all layers on the same texts.
+
+``--limit N`` takes N queries of each retrieval set and ten documents for each of them, the relevant ones included
+(``open_dataset``), which makes the task easier. The STS sets and MED are always whole.
+
+A configuration is the name of a preset or the folder of a trained model. ``default@256`` takes the first 256
+dimensions; ``zero-shot+words`` adds the default's words beside the echo. ``--yardstick`` adds any SentenceTransformer,
+in bfloat16.
 """
 
 from __future__ import annotations
@@ -24,16 +28,19 @@ from echo_embeddings.evaluation.datasets import Dataset, open_dataset
 from echo_embeddings.types import Role, Vectors
 from echo_embeddings.vectors.normalize import unit
 
-#: Pooled states, and the words beside them if there is a lexical part.
+__all__ = ["RETRIEVAL", "STS", "Embedder", "datasets", "layer_tokens", "main"]
+
+#: Pooled states ``[n, hidden]``, and the words beside them if the config has a lexical part.
 Parts = tuple[Vectors, Vectors | None]
 STS = ("stsb_en", "sick_trial")
 RETRIEVAL = ("med", "cisi", "lisa", "scitldr", "squad_devA", "climate_fever_sentences")
+#: Sets that ``--limit`` leaves whole.
 WHOLE = (*STS, "med")
 
 
 @dataclass(frozen=True)
 class Score:
-    """One configuration on one set."""
+    """The score of one configuration on one set, times 100, and the layer-tokens that its texts took."""
 
     config: str
     dataset: str
@@ -42,20 +49,20 @@ class Score:
 
 
 def datasets(dev: Path, limit: int | None) -> dict[str, Dataset]:
-    """The development sets by name, STS first."""
+    """Open the development sets, by name, STS first; ``limit`` as in ``--limit``."""
     paths = {name: dev / "sts" / f"{name}.tsv" for name in STS}
     paths |= {name: dev / "retrieval" / name for name in RETRIEVAL}
     return {name: open_dataset(path, None if name in WHOLE else limit) for name, path in paths.items()}
 
 
 class Embedder:
-    """Embeds each set once for all configurations that differ in their transforms only."""
+    """Scores encoders, and computes the pooled states of a set once for all that differ in their transforms only."""
 
     def __init__(self) -> None:
         self._parts: dict[object, list[Parts]] = {}
 
     def score(self, name: str, encoder: EchoEncoder, dataset_name: str, dataset: Dataset) -> Score:
-        """Embed a set's texts and judge them."""
+        """Embed the texts of a set and score the vectors; ``name`` and ``dataset_name`` go into the result."""
         plain = encoder.config.replace(transforms=(), start_layer=0, exit_layer=None)
         key = (dataset_name, encoder.model_name, plain, encoder.runtime.backbone.layers)
         if key not in self._parts:
@@ -67,7 +74,7 @@ class Embedder:
 
 
 def open_encoder(name: str, model: str | None, max_length: int) -> EchoEncoder:
-    """An encoder by preset or folder, and ``+words`` or ``@dimensions`` behind it."""
+    """Open an encoder by the name of a preset or a folder, with ``+words`` or ``@dimensions`` after it."""
     base, _, dimension = name.partition("@")
     base, words, _ = base.partition("+words")
     if Path(base).is_dir():
@@ -88,8 +95,7 @@ def with_words(config: EchoConfig) -> EchoConfig:
 
 
 def yardstick(name: str, sets: dict[str, Dataset], max_length: int) -> Iterator[Score]:
-    """Another embedder on the same sets; what it costs is not counted."""
-    import numpy as np
+    """Score another embedder on the same sets. Its cost is not counted and stands as 0."""
     import torch
 
     from sentence_transformers_echo.training.teacher import load
@@ -111,7 +117,10 @@ def _parts(runtime: Runtime, texts: list[str], role: Role) -> Parts:
 
 
 def layer_tokens(encoder: EchoEncoder, documents: list[str], queries: list[str]) -> int:
-    """Tokens that each layer runs, summed over layers: what the linear layers cost, without padding."""
+    """The number of tokens that each layer processes, summed over the layers, without padding.
+
+    This is what the linear layers cost, in units of one token in one layer.
+    """
     layers, runtime = encoder.runtime.backbone.layers, encoder.runtime
     total = 0
     for texts, template in zip((documents, queries), encoder.config.templates, strict=True):
@@ -123,7 +132,7 @@ def layer_tokens(encoder: EchoEncoder, documents: list[str], queries: list[str])
 
 
 def table(scores: list[Score]) -> str:
-    """Scores as Markdown, one row a configuration."""
+    """Format scores as a Markdown table with one row for each configuration."""
     names = list(dict.fromkeys(score.dataset for score in scores))
     head = ["config", *names, "STS", "retrieval", "cost"]
     rows = [head, ["---", *["--:"] * (len(head) - 1)]]
@@ -139,16 +148,20 @@ def table(scores: list[Score]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("dev", type=Path)
-    parser.add_argument("--presets", default="default,zero-shot,echo,late-echo,classical,prompt-eol")
-    parser.add_argument("--model", default=None)
-    parser.add_argument("--limit", type=int, default=None)
-    parser.add_argument("--yardstick", default=None, help="hub id, folder, or package:name/folder")
-    parser.add_argument("--max-length", type=int, default=256)
-    parser.add_argument("--json", type=Path, default=None, help="also write the scores here")
-    arguments = parser.parse_args()
+    parser.add_argument("dev", type=Path, help="folder of development sets")
+    parser.add_argument(
+        "--presets",
+        default="default,zero-shot,echo,late-echo,classical,prompt-eol",
+        help="configurations, with commas between (%(default)s)",
+    )
+    parser.add_argument("--model", help="hub id or folder for the presets (default: the built-in model)")
+    parser.add_argument("--limit", type=int, help="queries of each retrieval set (default: all)")
+    parser.add_argument("--yardstick", help="another embedder: hub id, folder, or package:name/folder")
+    parser.add_argument("--max-length", type=int, default=256, help="tokens of a text that are used (256)")
+    parser.add_argument("--json", type=Path, help="also write the scores to this file")
+    arguments = parser.parse_args(argv)
     sets, scores, embedder = datasets(arguments.dev, arguments.limit), [], Embedder()
     for name in arguments.presets.split(","):
         encoder = open_encoder(name, arguments.model, arguments.max_length)

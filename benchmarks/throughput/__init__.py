@@ -1,1 +1,1 @@
-"""The throughput benchmark: ``python -m scripts.benchmark`` from the root of the repository."""
+"""Throughput beside other ways to embed the same texts: ``python -m benchmarks.throughput`` from the repository root."""

@@ -1,9 +1,9 @@
 """Embedding with a causal language model, side by side with what people would run instead: one table, one run.
 
     make bench                                     # everything; needs the machine for itself
-    python -m scripts.benchmark --quick            # about three minutes
-    python -m scripts.benchmark --gpu --out FOLDER # two and a half minutes of a GPU; so, with --shape mistral-7b, too
-    python -m scripts.benchmark --only st-echo-best,ours-echo --no-memory --sizes ""
+    python -m benchmarks.throughput --quick            # about three minutes
+    python -m benchmarks.throughput --gpu --out FOLDER # two and a half minutes of a GPU; so, with --shape mistral-7b, too
+    python -m benchmarks.throughput --only st-echo-best,ours-echo --no-memory --sizes ""
 
 Writes results.json (with every round), results.md and, with matplotlib, two plots. What is fair about it and what is
 not stands at the top of each module here and under the tables.
@@ -85,7 +85,7 @@ def about(settings: Settings) -> dict[str, Any]:
     return {
         "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
         "commit": _commit(),
-        "command": " ".join(["python -m scripts.benchmark", *sys.argv[1:]]),
+        "command": " ".join(["python -m benchmarks.throughput", *sys.argv[1:]]),
         "machine": machine(settings.device),
         "versions": {name: version(name) for name in ("torch", "transformers", "sentence-transformers", "numpy")},
         "rounds": settings.rounds,

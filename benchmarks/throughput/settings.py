@@ -129,7 +129,7 @@ def _numbers(text: str) -> list[int]:
 def parse(argv: list[str] | None, description: str | None) -> Settings:
     """Settings from the command line: a ready set of them or the full run, and single options over it."""
     parser = argparse.ArgumentParser(
-        prog="python -m scripts.benchmark",
+        prog="python -m benchmarks.throughput",
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         argument_default=argparse.SUPPRESS,

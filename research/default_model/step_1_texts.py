@@ -1,7 +1,7 @@
-"""The texts that the default model learned from: one file each for ``recipes/default.yaml`` and ``default-2.yaml``.
+"""The texts that the default model learned from: one file each for ``research/default_model/step_2_distill.yaml`` and ``default-2.yaml``.
 
-    python scripts/default_texts.py TRAIN recipes/texts.jsonl
-    python scripts/default_texts.py TRAIN recipes/texts-2.jsonl --count 64000 --everyday 16000
+    python -m research.default_model.step_1_texts TRAIN recipes/texts.jsonl
+    python -m research.default_model.step_1_texts TRAIN recipes/texts-2.jsonl --count 64000 --everyday 16000
 
 TRAIN is the folder of training data described in docs/training.md. Left out on purpose: captions and translations of
 Flickr30k images (their terms forbid commercial use), the leaflets of nltk_pil and the posts of nltk_webtext (research,

@@ -1,7 +1,7 @@
-"""Passages and what one might ask for them: the texts of ``recipes/default-3.yaml`` and the next.
+"""Passages and what one might ask for them: the texts of ``research/default_model/step_5_rank.yaml`` and the next.
 
-    python scripts/default_passages.py TRAIN recipes/texts-3.jsonl
-    python scripts/default_passages.py TRAIN recipes/texts-4.jsonl --fresh recipes/texts-3.jsonl
+    python -m research.default_model.step_4_passages TRAIN recipes/texts-3.jsonl
+    python -m research.default_model.step_4_passages TRAIN recipes/texts-4.jsonl --fresh recipes/texts-3.jsonl
 
 TRAIN is as for default_texts.py, and so is what is left out. To each passage belong its title, question or summary
 where the data has one (some titles worded as a request), one of its sentences, and for some a question that the

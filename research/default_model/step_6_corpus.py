@@ -1,6 +1,6 @@
 """All that the data has for the last run of the default: ``recipes/texts-6.jsonl``, some 500,000 texts.
 
-    python scripts/default_corpus.py TRAIN recipes/texts-6.jsonl
+    python -m research.default_model.step_6_corpus TRAIN recipes/texts-6.jsonl
 
 The sources are those of default_texts.py and default_passages.py, and so is what is left out; here most of each is
 taken. The built-in model's own texts (default_sampled.py) come beside it.

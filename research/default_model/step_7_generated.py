@@ -1,6 +1,6 @@
 """Short texts and passages written by the built-in model itself: what the training data has few of.
 
-    python scripts/default_sampled.py recipes/sampled.jsonl --part 0.001
+    python -m research.default_model.step_7_generated recipes/sampled.jsonl --part 0.001
 
 Captions, headlines, statements, questions, remarks and requests, each drawn after some examples of ours, and passages
 that go on from statements. What they say is often wrong, which does not matter: a student learns where such texts stand

@@ -1,6 +1,6 @@
 """The last run of the default, on a GPU: the packaged adapter goes on learning from its teacher, on many more texts.
 
-    python scripts/default_scaled.py recipes/texts-6.jsonl recipes/sampled.jsonl --teacher FOLDER --output OUT
+    python -m research.default_model.step_8_rank_on_gpu recipes/texts-6.jsonl recipes/sampled.jsonl --teacher FOLDER --output OUT
 
 What it does is the loss ``rank`` of ``echo-embeddings train`` at another scale: some 60,000 tokens a step, and the map
 behind the pooling learns along. A step's texts come in groups that the teacher finds near to each other; their vectors

@@ -1,6 +1,6 @@
 """The words beside the echo, and the map behind the adapter that knows of them (docs/training.md).
 
-    python scripts/default_words.py TRAIN recipes/texts-6.jsonl recipes/sampled.jsonl --old FOLDER
+    python -m research.default_model.step_9_words TRAIN recipes/texts-6.jsonl recipes/sampled.jsonl --old FOLDER
 
 FOLDER is what default_scaled.py made, TRAIN as for default_texts.py. Two steps on a processor, ten minutes:
 

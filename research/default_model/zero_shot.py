@@ -1,9 +1,9 @@
 """Fit the statistics of the preset "zero-shot" on general text and write them into the package.
 
-    python scripts/fit_default.py TEXTS.jsonl.gz [MORE.jsonl.gz ...]
+    python -m research.default_model.zero_shot TEXTS.jsonl.gz [MORE.jsonl.gz ...]
 
 Each file has a JSON object with ``text`` a line. From each a seeded sample is taken: 60 sentences and up to 60
-paragraphs, because queries are the one and documents the other (docs/log.md compares other choices). The statistics in
+paragraphs, because queries are the one and documents the other (research/log.md compares other choices). The statistics in
 the package come from gutenberg_paragraphs, cppdocs, nltk_abc, nltk_pil and nltk_webtext. No development or held-out set
 may be among the files.
 """
@@ -24,7 +24,7 @@ SEED = 3
 SENTENCES, PARAGRAPHS = 60, 60
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 
-#: What docs/log.md found best, without the statistics that this script fits.
+#: What research/log.md found best, without the statistics that this script fits.
 ZERO_SHOT = EchoConfig.preset("late-echo").replace(start_layer=18, exit_layer=24)
 
 

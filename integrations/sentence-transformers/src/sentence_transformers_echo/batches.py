@@ -86,7 +86,7 @@ def in_groups(
     ``dtype`` is the model's.
     """
     lengths = features["attention_mask"].sum(dim=1)
-    # Backwards there is twice the work on each token, so larger groups pay (docs/log.md).
+    # Backwards there is twice the work on each token, so larger groups pay (research/log.md).
     budget = batching.default_budget(lengths.device) * (2 if torch.is_grad_enabled() else 1)
     groups = batching.plan(lengths.tolist(), budget, batching.overhead_of(lengths.device, dtype, budget))
     if len(groups) == 1:

@@ -1,8 +1,8 @@
 """The map behind the pooling, taught to rank: what is near for the teacher shall be near for the student.
 
 The head through which a student learned is a regression, which shrinks whatever it is unsure of; its whitened states
-rank better, and better still after some steps on one matrix behind the whitening (docs/log.md, 2026-11-20). States are
-computed once before, so a step costs a few products of matrices.
+rank better, and better still after some steps on one matrix behind the whitening (research/log.md, 2026-11-20). States
+are computed once before, so a step costs a few products of matrices.
 """
 
 from __future__ import annotations

@@ -53,8 +53,8 @@ class Recipe:
             principal axes come first, so that shorter prefixes work too. ``None``: no head, the model's own length.
         whiten: what takes the head's place after training: the trained states themselves on their own ``dimension``
             principal axes, each shrunk by its deviation to this power (``Project.whiten``), which scored better than
-            the head (docs/log.md). ``"start"`` keeps the map of the adapter in ``lora.start``, which texts are ranked
-            behind, too. ``None`` keeps the head, whose vectors are comparable with the teacher's.
+            the head (research/log.md). ``"start"`` keeps the map of the adapter in ``lora.start``, which texts are
+            ranked behind, too. ``None`` keeps the head, whose vectors are comparable with the teacher's.
         ranking_steps: in which that map is then taught to rank texts as the teacher does, at ``dimension``, its half
             and its quarter: seconds, on states of 16,000 texts that are computed once. 0 leaves it whitened.
         steps: optimiser steps.

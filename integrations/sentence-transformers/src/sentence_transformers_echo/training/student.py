@@ -54,7 +54,7 @@ def make(recipe: Recipe) -> SentenceTransformer:
     if recipe.dimension is not None:
         config = config.replace(lexical=None)  # a head learns from the echo alone; words come back beside the result
     device = pick_device(None)
-    # Backwards, torch's fused attention takes longer on a processor than the plain one (docs/log.md, 2026-11-20).
+    # Backwards, torch's fused attention takes longer on a processor than the plain one (research/log.md, 2026-11-20).
     options = {"attn_implementation": "eager"} if device == "cpu" else {}
     encoder = EchoEncoder(recipe.model, config, device, dtype=recipe.dtype, on_truncate="ignore", model_kwargs=options)
     model = from_encoder(encoder)
