@@ -1,1 +1,1 @@
-"""Throughput beside other ways to embed the same texts: ``python -m benchmarks.throughput`` from the repository root."""
+"""Throughput beside other ways to embed the same texts. Run ``python -m benchmarks.throughput`` in the repository."""

@@ -1,12 +1,13 @@
-"""Embedding with a causal language model, side by side with what people would run instead: one table, one run.
+"""Compare the throughput of this library with what people would run instead, in one table from one run.
 
-    make bench                                     # everything; needs the machine for itself
-    python -m benchmarks.throughput --quick            # about three minutes
-    python -m benchmarks.throughput --gpu --out FOLDER # two and a half minutes of a GPU; so, with --shape mistral-7b, too
+    make bench                                          # everything; no other program should run meanwhile
+    python -m benchmarks.throughput --quick             # about three minutes
+    python -m benchmarks.throughput --gpu --out FOLDER  # about two and a half minutes, also with --shape mistral-7b
     python -m benchmarks.throughput --only st-echo-best,ours-echo --no-memory --sizes ""
 
-Writes results.json (with every round), results.md and, with matplotlib, two plots. What is fair about it and what is
-not stands at the top of each module here and under the tables.
+Writes results.json (with the seconds of every round), results.md and, if matplotlib is installed, two plots. Each
+module here says at its top in which respects the comparison is fair and in which it is not; so do the notes under the
+tables.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from .contenders import DEFAULT, Field, factories
 from .mixes import Prose, mixes
 from .settings import Settings, parse
 
-#: Variables that throughput may depend on.
+#: The beginnings of environment variables that throughput may depend on; they are written into the results.
 ENVIRONMENT = ("OMP_", "MKL_", "KMP_", "TOKENIZERS_", "PYTORCH_", "CUDA_", "NVIDIA_TF32")
 
 
@@ -50,7 +51,7 @@ def main(argv: list[str] | None = None) -> None:
     result: dict[str, Any] = {"mixes": [], "latency": [], "corpora": [], "lengths": [], "memory": {}}
     text = ""
     for stage in run(settings, names, result):
-        # Written again at each stage: what has been measured is kept if a later stage is interrupted.
+        # Written again after each stage, so that an interrupted run keeps what it has measured.
         (settings.out / "results.json").write_text(json.dumps(result, indent=1) + "\n")
         text = report.markdown(result)
         (settings.out / "results.md").write_text(text)
@@ -61,7 +62,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def run(settings: Settings, names: list[str], result: dict[str, Any]) -> Iterator[str]:
-    """Measure everything into ``result``, and say what is done after each stage."""
+    """Measure everything and put it into ``result``; yield the name of each stage when it is done."""
     clock = Clock(settings.budget)
     shape, device = settings.shape, settings.device
     folder = builtin.folder() if shape is None else shapes.folder(shape, settings.tokenizer)
@@ -81,7 +82,7 @@ def run(settings: Settings, names: list[str], result: dict[str, Any]) -> Iterato
 
 
 def about(settings: Settings) -> dict[str, Any]:
-    """When, what and with what."""
+    """Describe the run: date, commit, command, machine, versions."""
     return {
         "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
         "commit": _commit(),
@@ -93,7 +94,7 @@ def about(settings: Settings) -> dict[str, Any]:
 
 
 def machine(device: str) -> dict[str, Any]:
-    """What it was measured on."""
+    """Describe the machine, and measure the speed of its matrix products."""
     load = [round(value, 2) for value in os.getloadavg()] if hasattr(os, "getloadavg") else None
     return {
         "cpu": _cpu(),
@@ -117,7 +118,7 @@ def _cpu() -> str:
 
 
 def _commit() -> str:
-    """The short hash, and whether there were changes on top of it."""
+    """The short hash of the commit, with ``-dirty`` after it if files were changed; ``unknown`` without git."""
     git = partial(subprocess.run, capture_output=True, text=True, check=False, cwd=Path(__file__).parent)
     try:
         found = git(["git", "describe", "--always", "--dirty"])

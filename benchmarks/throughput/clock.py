@@ -1,4 +1,4 @@
-"""How long a run may take: on a machine that is lent for minutes, what is measured must be written before they end."""
+"""A limit on the time of a run, for machines that are lent for minutes: results must be written before they end."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 
 class Clock:
-    """Counts down from some seconds, or never ends.
+    """Counts down from a number of seconds.
 
     Args:
-        seconds: from now on; ``None`` for no end.
-        now: what tells the time.
+        seconds: how long, from now on; ``None`` for no limit.
+        now: a function that returns the time in seconds.
     """
 
     def __init__(self, seconds: float | None = None, now: Callable[[], float] = time.monotonic) -> None:
@@ -20,7 +20,7 @@ class Clock:
 
     @property
     def left(self) -> float:
-        """Seconds until the end; below zero behind it."""
+        """Seconds until the end; negative after it."""
         return self._end - self._now()
 
     @property
@@ -28,6 +28,6 @@ class Clock:
         return self.left <= 0
 
     def part(self, parts: int, keep: float = 0.0) -> Clock:
-        """The clock of the next of so many equal parts of what is left, when ``keep`` seconds are put aside."""
+        """Start a clock for one of ``parts`` equal parts of the time that is left, minus ``keep`` seconds."""
         left = self.left
         return Clock(None if left == float("inf") else max(left - keep, 0.0) / max(parts, 1), self._now)

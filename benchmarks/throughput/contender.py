@@ -1,4 +1,4 @@
-"""What the benchmark needs to know of each contender, and this library's own entries."""
+"""The interface of a contender (one way to embed texts), and this library's own contenders."""
 
 from __future__ import annotations
 
@@ -22,16 +22,18 @@ from .memory import high_water
 
 Vectors = np.ndarray[Any, np.dtype[np.float32]]
 Embed = Callable[[list[str]], Vectors]
-#: ``(layers, tokens of each text in those layers)``: what a configuration has to run, without any padding.
+#: ``(number of layers, tokens of each text in those layers)``: what a configuration must process, without padding.
 Runs = list[tuple[int, list[int]]]
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where the model lies, and the device that all contenders run on.
+    """The model, and the device that all contenders run on.
 
     Attributes:
-        shape: of random weights (shapes.py); ``None`` for the built-in model.
+        folder: of the model.
+        device: ``cpu``, ``cuda`` or another name of torch's.
+        shape: name of a shape in ``SHAPES`` (shapes.py), with random weights; ``None`` for the built-in model.
         kept: bytes of unused GPU memory that a contender may keep while others run.
     """
 
@@ -42,7 +44,7 @@ class Place:
 
     @property
     def fast(self) -> torch.dtype:
-        """What is fastest here: bfloat16, or float32 on a processor without instructions for it."""
+        """The fastest dtype here: bfloat16, or float32 on a processor that has no instructions for it."""
         return pick_dtype("auto", self.device)
 
 
@@ -50,14 +52,14 @@ class Contender(ABC):
     """One way to embed a list of texts.
 
     Attributes:
-        label: what the tables say.
-        whole: always runs every text of a mix, however slow: bars are measured against it.
-        curves: takes part in the curves of length and corpus size.
-        tunable: ``batch_size`` is searched in each mix; otherwise it is left as it is.
-        countable: what its linear layers run can be counted by hooks.
-        longest: tokens of a text that it reads at most; ``None`` where every text of the benchmark fits.
-        note: what the tables say beside it.
-        is_cold: its memory was given back, so that it should run once before the clock does.
+        label: its name in the tables.
+        whole: it always runs every text of a mix, however slow it is, because others are compared with it.
+        curves: it takes part in the curves over length and corpus size.
+        tunable: the best ``batch_size`` is searched for each mix; otherwise it is left as it is.
+        countable: hooks can count the operations of its linear layers.
+        longest: the most tokens of a text that it uses; ``None`` if every text of the benchmark fits.
+        note: a remark in the tables.
+        is_cold: its cached memory was released, so it should run once before time is taken.
     """
 
     label = note = ""
@@ -68,22 +70,22 @@ class Contender(ABC):
 
     @abstractmethod
     def embed(self, texts: list[str]) -> Vectors:
-        """Vectors ``[n, dim]`` of unit length on the host, in order."""
+        """Embed texts: unit vectors ``[n, dim]`` in main memory, in the order of the texts."""
 
     @abstractmethod
     def runs(self, texts: list[str]) -> Runs:
-        """The tokens that have to go through the layers."""
+        """The tokens that must go through the layers, for each text."""
 
     @abstractmethod
     def reference(self) -> Embed:
-        """The same configuration in float32; called with one text at a time, so nothing is padded."""
+        """The same configuration in float32. It is called with one text at a time, so that nothing is padded."""
 
-    @classmethod  # noqa: B027 - most need nothing
+    @classmethod  # noqa: B027 - most have nothing to import
     def imports(cls) -> None:
-        """Import what loading needs, so that this is done while others load."""
+        """Import what loading will need, so that it happens while other contenders load."""
 
     def seconds(self, texts: list[str]) -> float:
-        """What embedding takes, until a GPU has done it all."""
+        """The seconds that embedding takes, until a GPU has finished all of it."""
         if self.is_cold:
             self.embed(texts)
             self.is_cold = False
@@ -94,9 +96,9 @@ class Contender(ABC):
         return time.perf_counter() - started
 
     def ran(self, texts: list[str]) -> tuple[float | None, float | None]:
-        """Operations that the linear layers run for these texts, padding included, and MiB of the GPU's memory.
+        """Count the operations of the linear layers for these texts, padding included, and the GPU's memory in MiB.
 
-        Either is ``None`` where there is nothing to be counted.
+        Either is ``None`` if it cannot be counted.
         """
         self.is_cold = False
         gpu.reset_peak()
@@ -108,7 +110,7 @@ class Contender(ABC):
             return total() or None, gpu.peak()
 
     def cosines(self, samples: list[list[str]]) -> list[float]:
-        """The smallest cosine of a batch's vectors to those of the reference, for each of several batches."""
+        """The smallest cosine between the vectors of a batch and those of the reference, for each batch."""
         found = [self.embed(texts) for texts in samples]
         gpu.trim(0)
         reference = self.reference()
@@ -117,29 +119,30 @@ class Contender(ABC):
             for vectors, texts in zip(found, samples, strict=True)
         ]
         del reference
-        gc.collect()  # a second set of weights is a burden, and encoders may hold themselves
+        gc.collect()  # frees the second set of weights now; an encoder may refer to itself
         return lowest
 
     def high_water(self) -> float:
-        """MiB of memory of this process at most until now."""
+        """The peak memory of this process until now, in MiB."""
         return high_water()
 
     @property
     @abstractmethod
     def body(self) -> Any:
-        """The transformers model inside, to count what really runs."""
+        """The transformers model inside, for counting what it runs."""
 
     def flops(self, texts: list[str]) -> tuple[float, float]:
-        """Floating-point operations that the configuration needs: linear layers, attention.
+        """The floating-point operations that the configuration needs: those of linear layers, those of attention.
 
-        Counted: two for each parameter of the decoder layers' matrices and each token that has to go through the layer
-        (prompts and the second copy among them; late echo's lower layers have one copy, and layers above its exit do
-        not run), and the two products of attention under its causal mask. Not counted: padding, embeddings, norms,
-        rotary angles, activations, softmax, pooling, and masked-out halves of attention, though kernels may run them.
+        Counted are two operations for each parameter of a layer's matrices and each token that must go through the
+        layer, and the two products of attention under its causal mask. The tokens include prompts and the second copy;
+        with late echo the lower layers have one copy only, and layers above the exit do not run. Not counted are
+        padding, embeddings, norms, rotary angles, activations, softmax, pooling, and the half of attention that the
+        mask removes, although kernels may compute it.
         """
         config = self.body.config.get_text_config()
         parameters, width = _layer(config)
-        # Under a causal mask half of the attention matrix is needed; a product counts two operations.
+        # A causal mask needs half of the attention matrix; each product counts as two operations.
         pair = 4 if config.model_type == "bert" else 2
         linear = attention = 0.0
         for layers, tokens in self.runs(texts):
@@ -149,11 +152,11 @@ class Contender(ABC):
 
 
 def _layer(config: Any) -> tuple[int, int]:
-    """Parameters of a layer's matrices, and the width of its attention, from the shapes in its config."""
+    """The number of parameters in the matrices of a layer, and the width of its attention, from the model's config."""
     heads, hidden = config.num_attention_heads, config.hidden_size
     head = getattr(config, "head_dim", None) or hidden // heads
     shared = getattr(config, "num_key_value_heads", None) or heads
-    matrices = 2 if config.model_type == "bert" else 3  # of the feed-forward part: plain, or gated
+    matrices = 2 if config.model_type == "bert" else 3  # in the feed-forward part: without and with a gate
     attention = 2 * hidden * heads * head + 2 * hidden * shared * head
     return attention + matrices * hidden * config.intermediate_size, heads * head
 
@@ -162,7 +165,7 @@ def _layer(config: Any) -> tuple[int, int]:
 def _counted(body: Any) -> Iterator[Callable[[], float]]:
     """Count the operations of a model's ``nn.Linear`` modules while they run, padding included.
 
-    Hooks cost time, so this is never on while the clock runs. Nothing is counted for layers that were fused away.
+    Hooks cost time, so this is never used while time is taken. Layers that were replaced by fused ones are not counted.
     """
     total = 0.0
 
@@ -182,10 +185,11 @@ def _counted(body: Any) -> Iterator[Callable[[], float]]:
 
 
 class Ours(Contender):
-    """``EchoEncoder`` as it comes, but for ``max_length``: no text is cut (4,096 tokens, or what two copies allow).
+    """``EchoEncoder`` with its defaults, except for ``max_length``: no text of the benchmark is truncated.
 
-    Its statistics and adapters are those of the preset; batches, order and dtype are its own choice, so this is its
-    default and its best at once, but for ``compiled=True``, which has rows of its own and is left out of the curves.
+    (It is 4,096 tokens, or what two copies allow.) Statistics and adapters are those of the preset. The encoder chooses
+    batches, order and dtype itself, so its default is also its best. Only ``compiled=True`` is another choice; it has
+    rows of its own and takes no part in the curves.
     """
 
     whole = True
@@ -195,7 +199,7 @@ class Ours(Contender):
         self.curves = self.countable = not compiled
         self._place, self._config = place, EchoConfig.preset(preset).replace(max_length=4096)
         self._encoder = self._load("auto", compiled=compiled)
-        # Where a GPU's kernels allow it sequences stand in one row; if that failed on this machine, tables must say so.
+        # On a GPU sequences stand in one row if its kernels allow it; the tables must say so if they do not.
         packs = getattr(self._encoder.runtime.backbone, "packs", False)
         self.note = "packed" if packs else "padded" if place.device.startswith("cuda") else ""
 

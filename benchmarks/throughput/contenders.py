@@ -1,4 +1,4 @@
-"""Who takes part, by name, and what happens to one that cannot."""
+"""The contenders by name, and the processes of those that are loaded; one that fails is noted and left out."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from .rivals import CLASSICAL, ECHO, MiniLM, PlainLoop, SentenceTransformers
 
 Result = TypeVar("Result")
 
-#: What all ratios are over: the best that sentence-transformers makes of the paper's echo.
+#: All ratios are relative to this one: sentence-transformers at its best, with the paper's echo.
 BASE = "st-echo-best"
 
 
 def factories() -> dict[str, Callable[[Place], Contender]]:
-    """How to load each contender, in the order of the table."""
+    """Functions that load each contender, by name, in the order of the table."""
     st = partial(partial, SentenceTransformers)
     known: dict[str, Callable[[Place], Contender]] = {
         "plain-loop": PlainLoop,
@@ -46,12 +46,12 @@ def factories() -> dict[str, Callable[[Place], Contender]]:
     return known
 
 
-#: Who takes part with the built-in model, which has better late echos than that of any model.
+#: Those that take part with the built-in model. It has late echos of its own, better than the one for any model.
 DEFAULT = tuple(name for name in factories() if name != "ours-late-echo")
 
 
-#: The same without compiled ones, which pad on a GPU and compile for a minute; those that matter most come first, in
-#: case time runs out.
+#: The same without the compiled ones, which pad on a GPU and take a minute to compile. The most important come first,
+#: because time may run out.
 ON_GPU = (
     BASE,
     "ours-default",
@@ -70,10 +70,13 @@ ON_GPU = (
 
 @dataclass
 class Field:
-    """The contenders that are loaded, each in its process, and why others are not or have stopped.
+    """The contenders that are loaded, each in its own process, and the reasons why others failed.
 
     Attributes:
-        clock: behind its end nothing is attempted any more.
+        place: the model and the device.
+        loaded: the processes, by name.
+        failures: the contender, the stage and the reason of each failure.
+        clock: when its time is over, nothing more is attempted.
     """
 
     place: Place
@@ -84,16 +87,16 @@ class Field:
 
     @property
     def is_parallel(self) -> bool:
-        """Whether several may work at once while no clock runs: on a GPU, whose processor has cores to spare."""
+        """Whether several may work at once while no time is taken: only with a GPU, which leaves cores free."""
         return self.place.device != "cpu"
 
     def start(self, names: Iterable[str]) -> None:
-        """Start processes, which import their libraries while something else is done."""
+        """Start the processes of contenders; they import their libraries in the background."""
         for name in names:
             self._started[name] = Guest(factories()[name], self.place, self.clock)
 
     def load(self, names: Iterable[str]) -> None:
-        """Load contenders by name; one that fails is noted and left out."""
+        """Load contenders by name. One that fails is noted and left out."""
         groups = [list(names)] if self.is_parallel else [[name] for name in names]
         for group in groups:
             print(f"loading {', '.join(group)}", flush=True)
@@ -108,16 +111,16 @@ class Field:
                     self.loaded[name] = guest
 
     def fresh(self, name: str) -> Guest:
-        """A contender in a process that has done nothing yet."""
+        """Load a contender once more, in a new process that has embedded nothing yet."""
         return Guest(factories()[name], self.place, self.clock).load()
 
     def unload(self, name: str) -> None:
-        """End the process of one contender, so that its memory is free."""
+        """End the process of one contender, which frees its memory."""
         if (guest := self.loaded.pop(name, None)) is not None:
             guest.close()
 
     def close(self) -> None:
-        """End their processes."""
+        """End all processes."""
         guests = [*self.loaded.values(), *self._started.values()]
         for guest in guests:
             guest.hang_up()
@@ -125,7 +128,7 @@ class Field:
             guest.close()
 
     def gather(self, stage: str, method: str, *arguments: Any) -> dict[str, Any]:
-        """What all contenders say; those that fail are noted and left out."""
+        """Call a method of all contenders and return the results by name. One that fails is noted and left out."""
         asked = []
         for name, guest in self.loaded.items():
             if self.is_parallel:
@@ -135,18 +138,18 @@ class Field:
         return {name: value for name, value in said.items() if value is not None}
 
     def out_of_time(self, stage: str) -> None:
-        """Note that a stage was left before its end."""
+        """Note that a stage was stopped before its end because time ran out."""
         note = {"contender": "all that follow", "stage": stage, "reason": "no time was left"}
         self.failures += [] if note in self.failures else [note]
 
     def attempt(self, name: str, stage: str, action: Callable[[], Result]) -> Result | None:
-        """Do something for one contender; if it fails, note by whom, where and why, and go on."""
+        """Call ``action`` for one contender. If it fails, note contender, stage and reason, and return ``None``."""
         if self.clock.is_over:
             self.out_of_time(stage)
             return None
         try:
             return action()
-        except Exception as error:  # noqa: BLE001 - whatever breaks one must not stop the others
+        except Exception as error:  # noqa: BLE001 - an error of one must not stop the others
             reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
             self.failures.append({"contender": name, "stage": stage, "reason": reason[:300]})
             print(f"FAILED {name} ({stage}): {reason[:300]}", flush=True)

@@ -1,9 +1,9 @@
-"""How cost behaves beside the table: one query alone, texts of one length, corpora of growing size.
+"""Cost beside the table: the latency of one query, texts of one length, corpora of growing size.
 
-Fair: queries of latency go to one contender after the other, each asked the same 50; texts of one length give padding
-no part, so those curves show arithmetic alone. sentence-transformers gets a batch size for each length that holds as
-many tokens as the one that was best for the passages. Not fair: a corpus is embedded once, not in rounds, so those
-numbers are rougher; sizes that would take too long are left out and named.
+Fair: for latency, each of the 50 queries goes to one contender after the other. Texts of one length need no padding,
+so those curves show the arithmetic alone; sentence-transformers gets, at each length, a batch size with as many tokens
+as the one that was best for the passages. Not fair: a corpus is embedded once and not in rounds, so those numbers are
+rougher. Sizes that would take too long are left out, and the table says so.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .mixes import Prose, short_texts
 
 
 def latency(field_: Field, queries: int) -> list[dict[str, Any]]:
-    """p50 and p95 of one short query, in seconds; the first five of each contender are not counted."""
+    """Measure the median and the 95th percentile of the seconds for one short query, after five more queries."""
     texts = list(islice(short_texts(1), queries + 5))
     seconds: dict[str, list[float]] = {name: [] for name in field_.loaded}
     for text in texts:
@@ -42,9 +42,15 @@ def latency(field_: Field, queries: int) -> list[dict[str, Any]]:
 def by_length(
     field_: Field, prose: Prose, lengths: list[int], tokens: int, rounds: int, largest: int = 128
 ) -> list[dict[str, Any]]:
-    """Seconds for texts of each length, about ``tokens`` content tokens in all, interleaved, after one warm run.
+    """Measure the seconds for texts of each length; the contenders take turns, after one round that is not counted.
 
-    Batches that hold as many tokens at any length have at most ``largest`` texts.
+    Args:
+        field_: the contenders.
+        prose: where the texts come from.
+        lengths: in content tokens.
+        tokens: content tokens of all texts of one length together, about.
+        rounds: that are counted.
+        largest: the most texts of a batch, whatever the length.
     """
     points: list[dict[str, Any]] = []
     sizes = {name: contender.batch_size for name, contender in field_.loaded.items()}
@@ -81,12 +87,12 @@ def by_length(
 
 
 def _takes_part(contender: Guest, length: int) -> bool:
-    """Slow contenders do not, nor one that would cut texts of this length."""
+    """Whether a contender takes part at this length: not if it is slow, or would truncate such texts."""
     return contender.curves and (contender.longest is None or length < contender.longest)
 
 
 def by_corpus(field_: Field, sizes: list[int], cap: float) -> list[dict[str, Any]]:
-    """Seconds for corpora of distinct short texts; a size that would take more than ``cap`` seconds is skipped."""
+    """Measure the seconds for corpora of different short texts; skip a size that would take more than ``cap``."""
     texts = list(islice(short_texts(), max(sizes)))
     points: list[dict[str, Any]] = []
     for name, contender in field_.loaded.items():
@@ -110,7 +116,7 @@ def by_corpus(field_: Field, sizes: list[int], cap: float) -> list[dict[str, Any
 
 
 def use_batch_sizes(field_: Field, mixes: list[dict[str, Any]], name: str) -> None:
-    """Give every contender the batch size that was found for the mix of this name, if it was measured."""
+    """Give every contender the batch size that was best for the mix of this name, if that mix was measured."""
     for entry in (entry for mix in mixes if mix["name"] == name for entry in mix["entries"]):
         if entry["contender"] in field_.loaded:
             field_.loaded[entry["contender"]].batch_size = entry["batch_size"]

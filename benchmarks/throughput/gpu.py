@@ -1,6 +1,6 @@
-"""What differs on a GPU: work that goes on after a call has returned, and memory that processes must share.
+"""What a benchmark must do on a GPU: wait for work that goes on after a call has returned, and share its memory.
 
-Everything here does nothing in a process that has not used a GPU, so callers need not ask.
+In a process that has not used a GPU the functions here do nothing, so callers need not ask.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ import os
 
 import torch
 
-#: Dense bf16 operations a second by NVIDIA's datasheets, by a part of the name that torch gives the card.
+#: Dense bfloat16 operations a second in NVIDIA's datasheets, by a part of the card's name in torch.
 DATASHEET = {"H200": 989e12, "H100 80GB HBM3": 989e12, "GH200": 989e12, "H100 NVL": 835e12, "H100 PCIe": 756e12}
-#: The share of a GPU's memory that idle contenders may keep, all together; the rest is for the one that runs.
+#: The share of a GPU's memory that all idle contenders together may keep; the rest is for the one that runs.
 _KEPT = 0.5
 
 
@@ -21,25 +21,25 @@ def in_use() -> bool:
 
 
 def wait() -> None:
-    """Until everything that was started has ended."""
+    """Wait until the GPU has done everything that was started."""
     if in_use():
         torch.cuda.synchronize()
 
 
 def exact_float32() -> None:
-    """No TF32, here and in processes that are started from here; torch's default, which some images turn over."""
+    """Switch TF32 off in this process and those that it starts. Off is torch's default, which some images change."""
     os.environ["NVIDIA_TF32_OVERRIDE"] = "0"
 
 
 def kept(device: str, contenders: int) -> float:
-    """Bytes of cached, unused memory that each of so many contenders may keep between its turns."""
+    """Bytes of cached, unused GPU memory that each of ``contenders`` processes may keep between its turns."""
     if not device.startswith("cuda"):
         return float("inf")
     return _KEPT * torch.cuda.get_device_properties(device).total_memory / max(contenders, 1)
 
 
 def trim(most: float) -> bool:
-    """Give cached memory back if there is more than ``most`` bytes of it; whether it was."""
+    """Release the cached memory if it is more than ``most`` bytes; return whether it was released."""
     if not in_use() or torch.cuda.memory_reserved() - torch.cuda.memory_allocated() <= most:
         return False
     torch.cuda.empty_cache()
@@ -47,18 +47,18 @@ def trim(most: float) -> bool:
 
 
 def reset_peak() -> None:
-    """Begin anew with :func:`peak`."""
+    """Let :func:`peak` count from now on."""
     if in_use():
         torch.cuda.reset_peak_memory_stats()
 
 
 def peak() -> float | None:
-    """MiB that torch had allocated at most, weights included, the CUDA context (about 500) not."""
+    """The most memory that torch has allocated, in MiB; weights are included, the CUDA context (about 500) is not."""
     return torch.cuda.max_memory_allocated() / 2**20 if in_use() else None
 
 
 def about(device: str) -> dict[str, float | str | None]:
-    """What a report says of a GPU; nothing of a processor."""
+    """Describe a GPU for the report; empty for a processor."""
     if not device.startswith("cuda"):
         return {}
     name = torch.cuda.get_device_name(device)
@@ -71,5 +71,5 @@ def about(device: str) -> dict[str, float | str | None]:
 
 
 def datasheet(name: str) -> float | None:
-    """Dense bf16 operations a second that the card's maker states; ``None`` of a card that is not listed."""
+    """Dense bfloat16 operations a second that the maker states for a card; ``None`` if it is not in the list."""
     return next((rate for part, rate in DATASHEET.items() if part in name), None)

@@ -1,11 +1,11 @@
-"""A contender in a process of its own, as its users run it.
+"""Run a contender in a process of its own, as its users do.
 
-Fair: what one library sets for its whole process (this one lets glibc keep freed memory) or leaves in memory touches no
-other. All are loaded at once (models that fill a GPU one after the other), but only one computes at any time, and each
-takes its own time: what goes through the pipe is not part of it.
+Fair: what one library changes for its whole process (this one lets glibc keep freed memory) or keeps in memory does not
+affect the others. All are loaded at once (models that fill a GPU: one after the other), but only one computes at any
+time. Each process measures its own time, so sending texts through the pipe is not part of it.
 
-On a GPU that processes share, one that has cached more memory than its part gives it back when its turn ends, and runs
-once without the clock when the next one begins: memory is no more scarce, and no colder, than if it were alone.
+The processes share one GPU. One that has cached more memory than its share releases it at the end of its turn, and runs
+once without being timed at the next turn. So it has as much memory as it would have alone, and it is as warm.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from .clock import Clock
 from .contender import Contender, Place
 
 FACTS = ("label", "whole", "curves", "tunable", "longest", "batch_size", "note")
-#: Seconds that an answer may take when the clock has run out, before its process is ended.
+#: Seconds to wait for an answer when the time is over; then the process is ended.
 _GRACE = 5.0
 
 
 class Guest:
-    """Asks a contender in another process, which imports its libraries at once and loads its model when asked to.
+    """A contender in another process, which imports its libraries at once and loads its model when it is asked to.
 
     Args:
-        make: makes the contender there.
-        place: where the model lies.
-        clock: no answer is awaited much longer than it runs.
+        make: a function that makes the contender in that process.
+        place: the model and the device.
+        clock: when its time is over, an answer is awaited for a few seconds only.
     """
 
     label: str
@@ -43,7 +43,7 @@ class Guest:
     tunable: bool
     longest: int | None
     note: str
-    #: Told to the contender with every call.
+    #: Sent to the contender with every call.
     batch_size: int | None = None
 
     def __init__(self, make: Callable[[Place], Contender], place: Place, clock: Clock | None = None) -> None:
@@ -58,40 +58,40 @@ class Guest:
         """Load the model and wait for it.
 
         Raises:
-            RuntimeError: what went wrong there, in this or any later call.
+            RuntimeError: this or any later call failed in that process; the message says why.
         """
         self.send("load")
         return self.loaded()
 
     def loaded(self) -> Guest:
-        """Wait for a model whose loading was asked for by ``send("load")``."""
+        """Wait until the model is loaded, after ``send("load")``."""
         self.__dict__ |= self.answer()
         return self
 
     def seconds(self, texts: list[str]) -> float:
-        """What embedding takes, tokenising included."""
+        """The seconds that embedding takes, tokenising included."""
         return float(self._ask("seconds", texts))
 
     def flops(self, texts: list[str]) -> tuple[float, float]:
-        """Operations that the texts need: linear layers, attention."""
+        """The operations that the texts need: those of linear layers, those of attention."""
         linear, attention = self._ask("flops", texts)
         return linear, attention
 
     def ran(self, texts: list[str]) -> tuple[float | None, float | None]:
-        """Operations that its linear layers run for the texts, and MiB of a GPU's memory; ``None`` where not known."""
+        """The operations that its linear layers run for the texts, and MiB of a GPU's memory; ``None`` if not known."""
         operations, memory = self._ask("ran", texts)
         return operations, memory
 
     def cosines(self, samples: list[list[str]]) -> list[float]:
-        """The smallest to the same configuration in float32, of each sample."""
+        """The smallest cosine to the same configuration in float32, for each sample."""
         return list(self._ask("cosines", samples))
 
     def high_water(self) -> float:
-        """MiB of memory at most until now."""
+        """The peak memory of its process until now, in MiB."""
         return float(self._ask("high_water"))
 
     def hang_up(self) -> None:
-        """Let its process end; ``close`` waits for that."""
+        """Tell its process to end; ``close`` waits for it."""
         self._pipe.close()
 
     def close(self) -> None:
@@ -101,15 +101,15 @@ class Guest:
         self._end()
 
     def send(self, method: str, *arguments: Any) -> None:
-        """Ask for something that ``answer`` waits for, so that several may be at work."""
-        with suppress(OSError):  # it has ended: ``answer`` says so
+        """Send a call without waiting, so that several processes can work; ``answer`` waits for the result."""
+        with suppress(OSError):  # the process has ended; ``answer`` reports it
             self._pipe.send((method, self.batch_size, arguments))
 
     def answer(self) -> Any:
-        """What was asked for.
+        """Wait for the result of the call that was sent.
 
         Raises:
-            RuntimeError: what went wrong there, its process has ended, or the time is over.
+            RuntimeError: the call failed, its process has ended, or the time is over.
         """
         left = self._clock.left
         try:
@@ -135,12 +135,12 @@ class Guest:
 
 
 def _serve(pipe: Connection, make: Callable[[Place], Contender], place: Place) -> None:
-    """Answer until nobody asks any more."""
+    """Answer calls until the pipe is closed."""
     transformers_logging.disable_progress_bar()
     logging.getLogger("sentence_transformers").setLevel(logging.ERROR)
     if place.shape is not None:
         shapes.made_in_place(place.device)
-    with suppress(ImportError):  # said when it is loaded
+    with suppress(ImportError):  # reported when it is loaded
         getattr(getattr(make, "func", make), "imports", lambda: None)()
     contender: Any = None
     while True:
@@ -156,9 +156,9 @@ def _serve(pipe: Connection, make: Callable[[Place], Contender], place: Place) -
                 contender.batch_size = batch_size
                 value = getattr(contender, method)(*arguments)
             answer = (False, value)
-        except Exception as error:  # noqa: BLE001 - told to who asked
+        except Exception as error:  # noqa: BLE001 - sent back to the caller
             answer = (True, _reason(error))
-        # Behind the handler: inside it, the traceback still holds what did not fit.
+        # Outside the handler: inside it, the traceback still holds the tensors that did not fit.
         if gpu.trim(0 if answer[0] else place.kept) and contender is not None:
             contender.is_cold = True
         pipe.send(answer)

@@ -1,14 +1,14 @@
-"""The table: interleaved rounds over a mix, and what each contender computes and wastes there.
+"""The table of a mix: seconds in interleaved rounds, and what each contender computes, padding included.
 
-Fair: in each round every contender runs once, in an order that is turned by one place from round to round, so a
-neighbour on the machine slows all alike; ratios are taken within a round before their median is. Each contender is
-warm: it has run the very same texts before the clock does. Tokenising is part of the time, loading is not. Each has a
-process of its own (guest.py).
+Fair: in each round every contender runs once, and the order is turned by one place from round to round, so that another
+program on the machine slows all of them alike. Ratios are taken within a round; the median of the ratios is shown. Each
+contender is warm: it has embedded the same texts before time is taken. Tokenising is part of the time, loading is not.
+Each has a process of its own (guest.py).
 
 Not fair, and marked in the tables: a contender that would take longer than ``cap`` seconds for a mix runs a sample of
 its texts, evenly spaced by length, and its time is scaled by tokens. A sample has neither the longest texts nor full
-batches padded to them, so the scaled time is too short rather than too long. The base of all ratios and this
-library's own entries always run whole. Where time runs out there are fewer rounds, as many for each.
+batches padded to them, so the scaled time is rather too short than too long. The base of all ratios and this library's
+own entries always run all texts. If time runs out there are fewer rounds, the same number for each.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from .contenders import Field
 from .guest import Guest
 from .mixes import Mix
 
-#: Of square matrices: on a processor, and such as fill a GPU.
+#: Rows of the square matrices whose products give the peak: on a processor, and on a GPU, which needs larger ones.
 PEAK_SIZES = (2048, 4096)
 GPU_PEAK_SIZES = (4096, 8192)
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How much is spent on the table.
+    """How much time is spent on the table.
 
     Attributes:
-        rounds: interleaved, unless time runs out.
-        cap: seconds a round that a contender may take for a mix before it gets a sample.
-        batch_sizes: tried where one is searched, rising.
-        first: the one that is tried first; from there it goes up, and down if nothing larger is better.
+        rounds: interleaved rounds; fewer if time runs out.
+        cap: seconds that a contender may take for a mix in a round; if it takes longer it gets a sample of the texts.
+        batch_sizes: those that are tried, in rising order, where the best one is searched.
+        first: the one that is tried first; then larger ones, and smaller ones if no larger one is better.
         search: seconds that a search may take.
     """
 
@@ -57,13 +57,21 @@ class Entry:
     """One contender on one mix.
 
     Attributes:
-        chosen: which of the mix's texts it runs in each round.
-        tokens: content tokens that it reads of the whole mix.
-        scale: what times are multiplied by: 1 without a sample.
-        flops: of the whole mix, without padding: linear layers, attention.
-        ran: operations of the linear layers as counted, padding included; ``None`` where they could not be.
-        needed: operations of the linear layers for the texts that were counted.
-        gpu_memory: MiB of a GPU's memory at most while these texts ran.
+        mix: name of the mix.
+        contender: name of the contender.
+        label: its name in the tables.
+        batch_size: the one that it runs with; ``None`` if it chooses by itself.
+        chosen: places in the mix of the texts that it runs in each round.
+        of: the number of texts in the mix.
+        tokens: content tokens of the whole mix that it uses.
+        scale: the factor for its times; 1 without a sample.
+        flops: operations that the whole mix needs, without padding: those of linear layers, those of attention.
+        needed: operations of the linear layers that the texts in ``chosen`` need.
+        ran: operations that the linear layers ran for them, padding included; ``None`` if they cannot be counted.
+        seconds: of each round, scaled.
+        cosine: the smallest to the same configuration in float32.
+        gpu_memory: the peak of the GPU's memory while these texts ran, in MiB.
+        note: a remark in the tables.
     """
 
     mix: str
@@ -84,12 +92,12 @@ class Entry:
 
     @property
     def padding(self) -> float | None:
-        """Share of what the linear layers ran that no text needed; below zero where work was saved."""
+        """The share of what the linear layers ran that no text needed; negative if they ran less than needed."""
         return 1 - self.needed / self.ran if self.ran else None
 
     @property
     def credited(self) -> float:
-        """Operations that count towards the share of the peak: those needed, but none that were not run."""
+        """The operations that count for the share of the peak: those that are needed and did run."""
         saved = 1.0 if self.ran is None else min(1.0, self.ran / self.needed)
         return self.flops[0] * saved + self.flops[1]
 
@@ -98,7 +106,7 @@ class Entry:
 
 
 def peak(device: str, dtype: torch.dtype) -> float:
-    """Operations per second of the fastest of some large matrix products, laid out as a linear layer's."""
+    """Measure the operations a second of the fastest of some large matrix products, as a linear layer computes them."""
     best = 0.0
     on_gpu = device != "cpu"
     for size in GPU_PEAK_SIZES if on_gpu else PEAK_SIZES:
@@ -121,11 +129,11 @@ def _timed(action: Callable[[], object]) -> float:
 
 
 def table(field_: Field, mix: Mix, effort: Effort, clock: Clock | None = None) -> dict[str, Any]:
-    """Entries of all contenders on one mix, with the raw seconds of each round, scaled, and the peaks beside them."""
+    """Measure all contenders on one mix: their entries, and the peak of the machine in each round."""
     entries: dict[str, Entry] = {}
     clock = clock or Clock()
     for name, contender in field_.loaded.items():
-        if entries and clock.is_over:  # rather a round of some than none of all
+        if entries and clock.is_over:  # one round of some contenders is better than none of all
             field_.out_of_time(mix.name)
             break
         print(f"{mix.name}: preparing {name}", flush=True)
@@ -143,7 +151,7 @@ def table(field_: Field, mix: Mix, effort: Effort, clock: Clock | None = None) -
 
 
 def _rounds(field_: Field, mix: Mix, entries: dict[str, Entry], rounds: int, clock: Clock) -> list[float]:
-    """Let all take turns until the rounds or the time are over; who fails loses its entry. The peak of each round."""
+    """Let all take turns until the rounds or the time are over; return the peaks. One that fails loses its entry."""
     peaks: list[float] = []
     longest = 0.0
     for turn in range(rounds):
@@ -161,7 +169,7 @@ def _rounds(field_: Field, mix: Mix, entries: dict[str, Entry], rounds: int, clo
                 del entries[name]
         longest = max(longest, time.perf_counter() - started)
         print(f"{mix.name}: round {turn + 1} of {rounds}", flush=True)
-    # A round that the clock cut short counts for nobody.
+    # A round that was not finished in time is not counted for any contender.
     whole = min((len(entry.seconds) for entry in entries.values()), default=0)
     for name in list(entries):
         del entries[name].seconds[whole:]
@@ -171,7 +179,7 @@ def _rounds(field_: Field, mix: Mix, entries: dict[str, Entry], rounds: int, clo
 
 
 def cosines(field_: Field, texts: list[Mix], tables: list[dict[str, Any]], count: int) -> None:
-    """Compare ``count`` texts of each mix with float32, and put the smallest cosine into the tables' entries."""
+    """Compare ``count`` texts of each mix with float32, and write the smallest cosine into the tables."""
     if not count or not texts:
         return
     samples = [[mix.texts[i] for i in mix.sample(count)] for mix in texts]
@@ -184,13 +192,13 @@ def cosines(field_: Field, texts: list[Mix], tables: list[dict[str, Any]], count
 
 
 def _prepare(name: str, contender: Guest, mix: Mix, effort: Effort) -> Entry:
-    """Choose batch size and sample, warm up on the very texts of the rounds, and count what runs."""
+    """Choose batch size and sample, embed the texts of the rounds once, and count what runs."""
     if contender.tunable:
         count = max(-(-len(mix.texts) // 2), 2 * effort.first)
         contender.batch_size = best_batch_size(contender, [mix.texts[i] for i in mix.sample(count)], effort)
     chosen = list(range(len(mix.texts))) if contender.whole else _affordable(contender, mix, effort.cap)
     texts = [mix.texts[i] for i in chosen]
-    read = [n if contender.longest is None else min(n, contender.longest) for n in mix.lengths]
+    used = [n if contender.longest is None else min(n, contender.longest) for n in mix.lengths]
     ran, memory = contender.ran(texts)
     return Entry(
         mix=mix.name,
@@ -199,8 +207,8 @@ def _prepare(name: str, contender: Guest, mix: Mix, effort: Effort) -> Entry:
         batch_size=contender.batch_size,
         chosen=chosen,
         of=len(mix.texts),
-        tokens=sum(read),
-        scale=sum(read) / sum(read[i] for i in chosen),
+        tokens=sum(used),
+        scale=sum(used) / sum(used[i] for i in chosen),
         flops=contender.flops(mix.texts),
         needed=contender.flops(texts)[0],
         ran=ran,
@@ -210,9 +218,10 @@ def _prepare(name: str, contender: Guest, mix: Mix, effort: Effort) -> Entry:
 
 
 def _affordable(contender: Guest, mix: Mix, cap: float) -> list[int]:
-    """The largest sample (at least four texts) that is expected to take at most ``cap`` seconds.
+    """Choose the largest sample (at least four texts) that will probably take at most ``cap`` seconds.
 
-    Judged by four texts, or by more where those take next to no time and so say little of a full batch.
+    The estimate comes from the time of four texts; from more if four take so little time that they say little of a full
+    batch.
     """
     count = 4
     while True:
@@ -230,7 +239,7 @@ def _affordable(contender: Guest, mix: Mix, cap: float) -> list[int]:
 
 
 def _padded(mix: Mix, chosen: list[int], contender: Guest) -> float:
-    """Roughly what batches of these texts cost, padding included; attention weighs as in an echo of the built-in."""
+    """Estimate the cost of batches of these texts, padding included; attention counts as in an echo of the built-in."""
     lengths = sorted((mix.lengths[i] for i in chosen), reverse=True)
     size = contender.batch_size or 1
     batches = (lengths[i : i + size] for i in range(0, len(lengths), size))
@@ -238,9 +247,10 @@ def _padded(mix: Mix, chosen: list[int], contender: Guest) -> float:
 
 
 def best_batch_size(contender: Guest, texts: list[str], effort: Effort) -> int:
-    """The fastest of some batch sizes on a sample, the better of two runs each.
+    """Find the fastest batch size on a sample; of two runs with each size the faster one counts.
 
-    From the first one up, until two in a row are slower or memory is not enough; and down, if none of those was faster.
+    The search goes up from the first size until two in a row are slower or memory runs out. If none of those is faster
+    than the first, it goes down.
     """
     sizes, start = list(effort.batch_sizes), list(effort.batch_sizes).index(effort.first)
     largest = next((i for i, size in enumerate(sizes) if size >= len(texts)), len(sizes) - 1)
@@ -256,7 +266,7 @@ def best_batch_size(contender: Guest, texts: list[str], effort: Effort) -> int:
 def _climb(
     contender: Guest, texts: list[str], sizes: list[int], found: tuple[int, float], clock: Clock
 ) -> tuple[int, float]:
-    """The best of what was found before and of these sizes, tried in order until two in a row are slower."""
+    """Try these sizes in order until two in a row are slower; return the best of them and of ``found``."""
     best, fastest = found
     worse = 0
     for size in sizes:
@@ -268,8 +278,8 @@ def _climb(
             if seconds < 1.3 * fastest:
                 seconds = min(seconds, contender.seconds(texts))
         except RuntimeError as error:
-            # What works is kept, whatever is wrong with another size. Until then only memory is an excuse: larger
-            # batches will not fit either, but of smaller ones the next may.
+            # Once a size has worked, an error of another one ends the search. Before that, only an error of memory is
+            # accepted: larger batches will not fit either, but the next smaller one may.
             if fastest == float("inf") and not _is_memory(error):
                 raise
             if fastest < float("inf") or sizes[-1] > sizes[0]:
@@ -283,5 +293,5 @@ def _climb(
 
 
 def _is_memory(error: RuntimeError) -> bool:
-    """Whether a contender's process said that its GPU's memory was not enough."""
+    """Whether the error of a contender's process says that the memory of its GPU is not enough."""
     return any(said in str(error) for said in ("OutOfMemoryError", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED"))

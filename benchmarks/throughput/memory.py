@@ -1,7 +1,8 @@
 """Peak memory of a process.
 
-The high-water mark of resident memory (Linux's VmHWM; elsewhere ru_maxrss), importing and loading included. Weights
-that are mapped from their file count as far as they were read. On a GPU this is still the host's memory.
+This is the highest resident memory since its start (VmHWM on Linux, ru_maxrss elsewhere), so imports and loading are
+included. Of weights that are mapped from a file, the parts that were read are counted. With a GPU it is still the
+memory of the host.
 """
 
 from __future__ import annotations
@@ -13,7 +14,10 @@ from pathlib import Path
 
 
 def high_water() -> float:
-    """MiB. ru_maxrss of a child begins with its parent's, so the kernel's own mark is better where there is one."""
+    """The peak memory of this process until now, in MiB.
+
+    On Linux ru_maxrss of a child process begins with that of its parent, so VmHWM is used there.
+    """
     status = Path("/proc/self/status")
     if status.exists() and (found := re.search(r"VmHWM:\s+(\d+) kB", status.read_text())):
         return int(found[1]) / 1024

@@ -1,8 +1,8 @@
-"""The texts of the benchmark: real prose that every machine has, cut to the lengths that each mix wants.
+"""The texts of the benchmark: real prose that every machine has, shortened to the lengths that each mix needs.
 
-Docstrings of Python's standard library. Fair: every contender reads the same texts, all of them distinct, in an order
-that knows nothing of their length. Not fair to anyone in particular, but to be known: technical English with many
-names, so a token is shorter than in a novel. Lengths are tokens of the built-in model (MiniLM's are about as many).
+They are docstrings of Python's standard library. Fair: every contender gets the same texts, all different, in an order
+that does not depend on their length. The texts are technical English with many names, so a token has fewer characters
+than in a novel. Lengths are counted in tokens of the built-in model (MiniLM has about as many).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _SKIPPED = {"site-packages", "test", "tests", "idle_test", "lib2to3", "__pycache
 
 @dataclass(frozen=True)
 class Mix:
-    """Texts that are embedded together, and how many content tokens each has."""
+    """Texts that are embedded together, and the number of content tokens of each."""
 
     name: str
     texts: list[str]
@@ -41,7 +41,7 @@ class Mix:
         return sum(self.lengths)
 
     def sample(self, count: int) -> list[int]:
-        """Indices of ``count`` texts at evenly spaced ranks of length: short, middling and long ones, in old order."""
+        """Places of ``count`` texts at evenly spaced ranks of length (short, middle, long ones), in their old order."""
         if count >= len(self.texts):
             return list(range(len(self.texts)))
         ranked = sorted(range(len(self.texts)), key=self.lengths.__getitem__)
@@ -50,7 +50,7 @@ class Mix:
 
 
 def docstrings() -> Iterator[str]:
-    """Passages of the standard library's documentation, the top level first, each once."""
+    """Different passages of the standard library's documentation; the modules at the top level come first."""
     library = Path(sysconfig.get_path("stdlib"))
     files = sorted(library.rglob("*.py"), key=lambda file: (len(file.parts), file))
     seen: set[str] = set()
@@ -66,13 +66,13 @@ def docstrings() -> Iterator[str]:
 
 
 class Prose:
-    """An endless stream of documentation that is cut to any length.
+    """An endless stream of documentation, from which texts of any length are taken.
 
-    No two cuts share a passage until all have been read; then they come again without their first words, so that texts
-    stay distinct.
+    Each passage is used in one text, until all have been used. Then they come again without their first words, so that
+    all texts stay different.
 
     Args:
-        tokenizer: the built-in model's, for counting.
+        tokenizer: the built-in model's, for counting tokens.
     """
 
     def __init__(self, tokenizer: Any) -> None:
@@ -88,29 +88,29 @@ class Prose:
                     yield words[-1]
 
     def take(self, tokens: int) -> str:
-        """The next text of about ``tokens`` tokens: whole passages in a row, the last one cut."""
+        """The next text of about ``tokens`` tokens: some passages in a row, of which the last one is shortened."""
         pieces: list[str] = []
         while True:
             pieces.append(next(self._passages))
             text = "\n\n".join(pieces)
-            if len(text) < 2 * tokens:  # surely too short yet
+            if len(text) < 2 * tokens:  # certainly too short; tokenising it would take time for nothing
                 continue
             offsets = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
             if len(offsets) >= tokens:
                 return text[: offsets[tokens - 1][1]].strip()
 
     def mix(self, name: str, lengths: list[int]) -> Mix:
-        """Texts of these lengths, as counted once more after cutting."""
+        """Make a mix of texts of about these lengths; its own lengths are counted once more."""
         return self.of(name, [self.take(length) for length in lengths])
 
     def of(self, name: str, texts: list[str]) -> Mix:
-        """A mix of given texts."""
+        """Make a mix of given texts."""
         ids = self._tokenizer([" " + text for text in texts], add_special_tokens=False)["input_ids"]
         return Mix(name, texts, [len(row) for row in ids])
 
 
 def tail_lengths(count: int, longest: int) -> list[int]:
-    """Log-normal lengths as evenly spaced quantiles, shuffled; the last quantile is ``longest`` itself."""
+    """Lengths that follow a log-normal distribution (evenly spaced quantiles, shuffled); the largest is ``longest``."""
     normal = NormalDist(math.log(TAIL_MEDIAN), TAIL_SIGMA)
     lengths = [round(math.exp(normal.inv_cdf((i + 0.5) / count))) for i in range(count - 1)]
     lengths = [min(max(length, 8), longest) for length in lengths] + [longest]
@@ -121,12 +121,12 @@ def tail_lengths(count: int, longest: int) -> list[int]:
 def mixes(
     prose: Prose, short: int, passages: int, tail: int, longest: int, even: tuple[int, int] = (0, 512)
 ) -> list[Mix]:
-    """The mixes of the table, but for those of no text; ``even``: how many texts of how many tokens each."""
+    """Make the mixes of the table; one of 0 texts is left out. ``even`` is a number of texts and the tokens of each."""
     chance = random.Random(SEED)  # noqa: S311 - as above
     made = []
     if short:
         queries = list(islice(short_texts(1), short))
-        # Where the library has fewer passages: runs of words from within them too.
+        # If the library has too few passages, runs of words from inside them are taken too.
         made.append(prose.of(SHORT, queries if len(queries) == short else list(islice(short_texts(), short))))
     if passages:
         made.append(prose.mix(PASSAGES, [chance.randint(*PASSAGE_TOKENS) for _ in range(passages)]))
@@ -138,9 +138,10 @@ def mixes(
 
 
 def short_texts(per_passage: int | None = None) -> Iterator[str]:
-    """Runs of eight words, each text once: the first of every passage, or runs that begin at every other word.
+    """Different texts of eight words: ``per_passage`` of each passage, or all that begin at every other word.
 
-    When those have ended, runs that begin at the words between: not every Python's library has 100,000 of the former.
+    When those are used up, texts follow that begin at the words between: the standard library of some Python versions
+    has fewer than 100,000 of the former.
     """
     seen: set[str] = set()
     for first in (0, 1) if per_passage is None else (0,):

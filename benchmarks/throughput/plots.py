@@ -1,4 +1,4 @@
-"""Plots of a result, as SVG. They know the JSON alone, and matplotlib, which may be missing."""
+"""Draw plots of a result as SVG, from the JSON alone. matplotlib may be missing; then there are none."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ _BESIDE = {"textcoords": "offset points", "va": "center", "fontsize": 8}
 
 
 def draw(result: dict[str, Any], folder: Path) -> list[Path]:
-    """Throughput as bars and cost against length; nothing, with a message, where matplotlib is not installed."""
+    """Draw throughput as bars and against length; without matplotlib, print a message and draw nothing."""
     try:
         import matplotlib as mpl
     except ImportError:
         print("no plots: matplotlib is not installed (pip install --group bench)", flush=True)
         return []
     mpl.use("svg")
-    # Text stays text, and a plot of the same numbers stays the same file.
+    # Text is written as text, and the same numbers give the same file.
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "echo", "font.size": 9}):
         drawn = [_throughput(result, folder / "throughput.svg")]
         if result["lengths"]:
@@ -39,9 +39,9 @@ def _throughput(result: dict[str, Any], path: Path) -> Path:
     labels = {entry["contender"]: entry["label"] for mix in mixes for entry in mix["entries"]}
     for axis, mix in zip(axes[0], mixes, strict=True):
         rates = {e["contender"]: e["tokens"] / median(e["seconds"]) for e in mix["entries"]}
-        # The small encoder would make all others look alike: its bar is cut at the edge, its number is not.
+        # The small encoder would make all other bars look alike, so its bar ends at the edge; its number is right.
         others = [rate for name, rate in rates.items() if "minilm" not in name] or list(rates.values())
-        edge = 1.3 * max(others, default=1.0)  # none is left where all have failed
+        edge = 1.3 * max(others, default=1.0)  # empty if all have failed
         bars = axis.barh(range(len(names)), [rates.get(name, 0) for name in names], color=[*map(_color, names)])
         for bar, rate in zip(bars, (rates.get(name) for name in names), strict=True):
             shown = "n/a" if rate is None else f"{rate:,.0f}{' →' if rate > edge else ''}"

@@ -1,4 +1,4 @@
-"""Markdown of a result. It knows the JSON alone, so a report can be written again from an old file."""
+"""Write a result as Markdown, from the JSON alone, so that a report can be made again from an old file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from .contenders import BASE
 
 Row = list[str]
-#: Bars of the issue: whom, over whom, at least how many times as fast.
+#: What this library wants to reach: a contender, another one, and how many times as fast the first shall be at least.
 BARS = (
     ("ours-echo", BASE, 1.5),
     ("ours-echo-compiled", BASE, 1.5),
@@ -39,7 +39,7 @@ NOTES = """\
 - sentence-transformers reads the paper's echo prompt but averages all tokens (stock: takes the last one): the same work
   as the paper's echo, other vectors. Stock, 6.2 puts the model's chat template around every text and keeps bf16."""
 
-#: What stands at ``{memory}``.
+#: What is put in place of ``{memory}``: on a processor; ``ON_GPU`` on a GPU.
 ON_HOST = "- *memory*: high-water mark of a fresh process, loading included. "
 ON_GPU = """\
 - *memory*: MiB that torch had allocated on the GPU at most in that mix, weights included, the CUDA context (about 500)
@@ -54,7 +54,7 @@ ONE_BY_ONE = """\
 
 
 def markdown(result: dict[str, Any]) -> str:
-    """The whole report."""
+    """Write the whole report."""
     about, version = result["machine"], result["versions"]
     head = (
         f"# Throughput, {result['date']}\n\n`{result['command']}`, commit {result['commit']}, {about['cpu']}, "
@@ -66,7 +66,7 @@ def markdown(result: dict[str, Any]) -> str:
     parts = [head, *(_mix(mix, result) for mix in result["mixes"] if mix["entries"]), _notes(result)]
     parts.append(_bars(result["mixes"]))
     parts += [_latency(result["latency"]), _lengths(result["lengths"]), _corpora(result["corpora"])]
-    # A reason may name a type such as ``str | None``, and that is no new cell.
+    # A reason may contain a bar, as in ``str | None``, which would begin a new cell.
     failures = [[f["contender"], f["stage"], f["reason"].replace("|", "\\|")] for f in result["failures"]]
     parts.append(_section("Failed", ["contender", "where", "reason"], failures, left=3))
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -81,7 +81,7 @@ def _rates(about: dict[str, Any]) -> str:
 
 
 def _notes(result: dict[str, Any]) -> str:
-    """What the columns mean, where this was measured."""
+    """The meaning of the columns on the machine of this result."""
     notes = NOTES.format(memory=ON_GPU if "gpu_memory" in result["machine"] else ON_HOST)
     is_alone = any("peaks" in entry for mix in result["mixes"] for entry in mix["entries"])
     return f"{notes}\n{ONE_BY_ONE}" if is_alone else notes
@@ -101,16 +101,16 @@ def _number(value: float | None, form: str) -> str:
 
 
 def ratio(mix: dict[str, Any], own: str, base: str) -> float | None:
-    """Median over rounds of how many times as fast ``own`` was as ``base``; ``None`` where either is missing."""
+    """How many times as fast ``own`` is as ``base``: the median over the rounds; ``None`` if either is missing."""
     seconds = {entry["contender"]: entry["seconds"] for entry in mix["entries"]}
     if own not in seconds or base not in seconds:
         return None
-    # Measured one by one, they may have different numbers of rounds.
+    # If they were measured one by one, they may have different numbers of rounds.
     return median(b / a for a, b in zip(seconds[own], seconds[base], strict=False))
 
 
 def share(mix: dict[str, Any], entry: dict[str, Any]) -> float:
-    """Share of the matrix peak, median over rounds."""
+    """The share of the peak of matrix products: the median over the rounds."""
     pairs = zip(entry["seconds"], entry.get("peaks", mix["peaks"]), strict=True)
     return median(entry["credited"] / seconds / peak for seconds, peak in pairs)
 

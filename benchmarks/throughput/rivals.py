@@ -1,6 +1,7 @@
-"""What people would run instead: a plain loop, sentence-transformers, and a small encoder.
+"""What people would run instead of this library: a plain loop, sentence-transformers, and a small encoder.
 
-All get the tokens of the built-in model's prompts (but for MiniLM, which has none) and may read every text whole.
+All embed the same prompts with the built-in model and truncate no text of the benchmark. MiniLM is the exception: it
+has its own tokens, no prompt, and truncates long texts.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ def _unit(vectors: torch.Tensor) -> Vectors:
 
 
 class PlainLoop(Contender):
-    """(a) The shape of the authors' reference code: float32, batches of 32 as the texts come, every row padded.
+    """(a) A loop like the reference code of the paper's authors: float32, batches of 32, all rows padded.
 
-    Written from a description of it. Each piece of the prompt and each copy is tokenised on its own, in Python, row by
-    row; both copies are padded to the longest of the batch; the model runs with its padding mask and with the
-    key/value cache that transformers turns on by itself; the second copy is averaged row by row.
+    It was written from a description of that code. Each piece of the prompt and each copy is tokenised on its own, in
+    Python, row by row. Both copies are padded to the longest of the batch. The model runs with its padding mask, and
+    with the key/value cache that transformers switches on by default. The second copy is averaged row by row.
 
-    Unlike it, texts are not cut at 300 tokens, because nobody's are here. In its favour: where it is too slow for a
-    whole mix, it runs a sample of fewer than 32 texts, in which less is padded.
+    Other than there, texts are not truncated to 300 tokens, because no contender truncates them here. One thing is in
+    its favour: where it is too slow for a whole mix, it gets a sample of fewer than 32 texts, with less padding.
     """
 
     label = "(a) plain loop, float32"
@@ -62,7 +63,7 @@ class PlainLoop(Contender):
         return list(self._tokenizer(piece, add_special_tokens=False)["input_ids"])
 
     def _row(self, text: str) -> tuple[list[int], int]:
-        """The ids of one prompt, and where its second copy begins."""
+        """The ids of one prompt, and the place where its second copy begins."""
         before, between = self._pieces
         first, second = self._ids(" " + text), self._ids(" " + text)
         return before + first + between + second, len(before) + len(first) + len(between)
@@ -80,7 +81,7 @@ class PlainLoop(Contender):
 
 
 class _Library(Contender):
-    """A model of sentence-transformers, however it was built and whatever it puts around a text."""
+    """A model of sentence-transformers, with any modules and prompts."""
 
     _model: Any
 
@@ -97,23 +98,24 @@ class _Library(Contender):
 
     @abstractmethod
     def _encode(self, model: Any, texts: list[str], batch_size: int) -> Vectors:
-        """Vectors of a model, this one or its reference."""
+        """Embed with a given model: this one or its reference."""
 
 
 class SentenceTransformers(_Library):
-    """(b), (c), (d) sentence-transformers on the same model, with the paper's prompt put around the text in Python.
+    """(b), (c), (d) sentence-transformers with the same model; Python code puts the paper's prompt around the text.
 
-    Pooling over the second copy alone is no part of it (its prompts are the same for every text), so its echo is what
-    its users get: both copies are read, and *all* tokens are averaged, or the last one taken. The work is that of the
-    paper's echo; the vectors are not, so their quality is not compared here.
+    sentence-transformers cannot pool the second copy alone, because its prompts are the same for every text. So its
+    echo is what its users get: the model processes both copies, and *all* tokens are averaged, or the last one is
+    taken. The work is that of the paper's echo. The vectors are others, so their quality is not compared here.
 
-    ``stock``: ``SentenceTransformer(folder)`` and ``encode(texts)``, nothing else. In 6.2 that means bf16 as the
-    weights are saved (with a warning that float32 may be faster on a CPU), batches of 32 sorted by characters, last
-    token, and the model's *chat template around every text*, system prompt included (26 tokens more).
+    ``stock`` is ``SentenceTransformer(folder)`` and ``encode(texts)``, nothing else. In version 6.2 this means
+    bfloat16, as the weights are saved (with a warning that float32 may be faster on a CPU), batches of 32 sorted by
+    characters, the last token, and the model's *chat template around every text*, with its system prompt (26 more
+    tokens).
 
-    Otherwise built from its modules: no chat template, mean of all tokens, a dtype, a batch size. "At its best" is the
-    dtype that is fastest here (bf16 where there are instructions for it) with the batch size that was fastest in this
-    run, for each mix anew.
+    Otherwise the model is built from modules: no chat template, the mean of all tokens, a given dtype and batch size.
+    "At its best" means the dtype that is fastest here (bfloat16 if there are instructions for it), and for each mix the
+    batch size that was fastest in this run.
     """
 
     def __init__(
@@ -159,10 +161,11 @@ class SentenceTransformers(_Library):
 
 
 class MiniLM(_Library):
-    """(f) all-MiniLM-L6-v2: a small encoder that was trained for this, as a yardstick of cost, not of method.
+    """(f) all-MiniLM-L6-v2: a small encoder trained for embeddings. It compares the cost, not the method.
 
-    It has 6 layers of width 384 and reads at most 256 of its tokens, so in the long tail it does less than the others;
-    its tokens/s count what it read. Batches of 32 in float32, its defaults; in bf16 the best batch size.
+    It has 6 layers of width 384 and truncates a text to 256 of its tokens, so in the long tail it does less than the
+    others; its tokens/s count the tokens that it processed. In float32 it has batches of 32, its default; in bfloat16
+    the best batch size.
     """
 
     curves = True

@@ -1,4 +1,4 @@
-"""How much is measured: the options of the command, and what ``--quick`` makes of them."""
+"""The options of the command, and the sets of options behind ``--quick`` and ``--gpu``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LENGTHS = [8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096]
 
 @dataclass(frozen=True)
 class Settings:
-    """The full run; see ``--help`` for what each is."""
+    """The options, with the values of the full run; ``--help`` describes each."""
 
     short: int = 256
     passages: int = 32
@@ -70,7 +70,7 @@ QUICK = Settings(
     out=Path(tempfile.gettempdir()) / "echo-bench",
 )
 
-#: A GPU embeds thousands of texts a second: enough of them for some tenths of a second a run, and all in some minutes.
+#: A GPU embeds thousands of texts a second: these are enough for tenths of a second a run, and all take some minutes.
 GPU = Settings(
     short=4096,
     passages=512,
@@ -86,14 +86,14 @@ GPU = Settings(
     length_tokens=32768,
     length_rounds=1,
     sizes=(),
-    memory=False,  # a GPU's is read in the tables
+    memory=False,  # the tables show that of the GPU
     only=ON_GPU,
     device="cuda",
     budget=140.0,
     plots=False,
     out=QUICK.out,
 )
-#: The same for a model of which a GPU holds few at once.
+#: The same for a model that is so large that a GPU holds only a few copies of it.
 GPU_LARGE = replace(
     GPU,
     short=256,
@@ -112,7 +112,7 @@ GPU_LARGE = replace(
 
 
 def _count(text: str) -> int:
-    """At least one: of no text and no round there is no median, which would be said at the very end."""
+    """Parse a number of at least 1. With 0 there would be no median, and the error would come at the very end."""
     if (value := int(float(text))) < 1:
         raise argparse.ArgumentTypeError(f"{text} is less than 1")
     return value
@@ -127,15 +127,17 @@ def _numbers(text: str) -> list[int]:
 
 
 def parse(argv: list[str] | None, description: str | None) -> Settings:
-    """Settings from the command line: a ready set of them or the full run, and single options over it."""
+    """Parse the command line: the full run, or that of ``--quick`` or ``--gpu``, with single options changed."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.throughput",
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         argument_default=argparse.SUPPRESS,
     )
-    parser.add_argument("--quick", action="store_true", help="about three minutes: less of all, no memory; to /tmp")
-    parser.add_argument("--gpu", action="store_true", help="on a GPU, for some minutes; --shape mistral-7b one by one")
+    parser.add_argument(
+        "--quick", action="store_true", help="about three minutes: less of everything; to a temporary folder"
+    )
+    parser.add_argument("--gpu", action="store_true", help="on a GPU, some minutes; with --shape one model at a time")
     _add_texts(parser.add_argument)
     _add_effort(parser.add_argument)
     _add_place(parser.add_argument)
@@ -158,7 +160,7 @@ def _add_texts(add: Callable[..., object]) -> None:
     add("--even", type=_many, help="texts of one length (0)")
     add("--longest", type=_count, help="tokens of the longest text of the tail (4000)")
     add("--even-tokens", type=_count, help="tokens of the texts of one length (512)")
-    add("--cosines", type=int, help="texts of each mix that are compared with float32 (6)")
+    add("--cosines", type=int, help="texts of each mix whose vectors are compared with float32 (6)")
     add("--queries", type=int, help="queries for the latency (50)")
     add("--lengths", type=_numbers, help="lengths of the curve, in tokens, comma-separated (8 to 4096, doubling)")
     add("--length-tokens", type=_count, help="content tokens at each length (2048)")
@@ -167,21 +169,21 @@ def _add_texts(add: Callable[..., object]) -> None:
 
 def _add_effort(add: Callable[..., object]) -> None:
     add("--rounds", type=_count, help="interleaved rounds of the table (5)")
-    add("--cap", type=float, help="seconds a round that a contender may take for a mix before it gets a sample (20)")
-    add("--batch-sizes", type=_numbers, help="sizes that are searched, comma-separated (1 to 128, doubling)")
+    add("--cap", type=float, help="seconds a round for one contender and mix; a slower one gets a sample (20)")
+    add("--batch-sizes", type=_numbers, help="batch sizes that are tried, comma-separated (1 to 128, doubling)")
     add("--first-batch", type=_count, help="the one that is tried first (1)")
-    add("--search", type=float, help="seconds that the search for a batch size may take (no end)")
+    add("--search", type=float, help="seconds that the search for a batch size may take (no limit)")
     add("--length-rounds", type=_count, help="rounds at each length (3)")
     add("--size-cap", type=float, help="skip sizes that would take a contender longer, in seconds (180)")
     add("--memory", action=argparse.BooleanOptionalAction, help="measure peak memory of the host in fresh processes")
-    add("--budget", type=float, help="seconds after which the run ends with what it has (none)")
+    add("--budget", type=float, help="seconds after which the run ends with what it has measured (no limit)")
 
 
 def _add_place(add: Callable[..., object]) -> None:
     add("--only", type=lambda text: text.split(","), help="contenders by name, comma-separated")
     add("--one-by-one", action=argparse.BooleanOptionalAction, help="load one at a time, where memory holds no more")
-    add("--device", help="cpu (the default) or cuda; better --gpu, which has the numbers for it too")
-    add("--shape", choices=SHAPES, help="random weights of this shape in place of the built-in model")
+    add("--device", help="cpu (the default) or cuda; --gpu also sets numbers that suit a GPU")
+    add("--shape", choices=SHAPES, help="a model of this shape with random weights, instead of the built-in one")
     add("--tokenizer", type=Path, help="folder of the tokenizer for --shape (the built-in model's)")
     add("--plots", action=argparse.BooleanOptionalAction, help="draw plots, if matplotlib is installed")
     add("--out", type=Path, help="folder for results.json, results.md and the plots (docs/bench)")

@@ -1,9 +1,9 @@
-"""Models of other sizes with random weights: throughput knows shapes, not values.
+"""Models of other sizes with random weights: throughput depends on the shapes, not on the values.
 
-Weights are drawn where they are used, on the device and in bf16, from one seed: seconds for 7B parameters, which would
-take minutes through a file. Whoever loads such a model by ``AutoModel.from_pretrained`` in a process that has called
-:func:`made_in_place` gets it, so contenders load it with their own code. All shapes read with the built-in model's
-tokenizer, so all get the same tokens.
+Weights are drawn on the device where they are used, in bfloat16, from one seed: this takes seconds for 7B parameters,
+while reading a file would take minutes. In a process that has called :func:`made_in_place`, ``from_pretrained`` of
+``AutoModel`` returns such a model, so contenders load it with their own code. All shapes have the tokenizer of the
+built-in model, so all get the same tokens.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, MistralConfig
 
 from echo_embeddings.model import builtin
 
-#: Mistral-7B-v0.3's, from its published config (no sliding window); the built-in model's; and one to try the command.
+#: Mistral-7B-v0.3 (as in its published config, without a sliding window), the built-in model, and a tiny one for tests.
 SHAPES = {
     "mistral-7b": {
         "hidden_size": 4096,
@@ -41,13 +41,13 @@ SHAPES = {
         "num_key_value_heads": 2,
     },
 }
-#: Who takes part: what needs no statistics of the built-in model.
+#: The contenders that take part: those that need no statistics of the built-in model.
 CONTENDERS = ("st-echo-best", "st-classical-best", "ours-echo", "ours-late-echo", "ours-classical")
 SEED = 0
 
 
 def folder(shape: str, tokenizer: Path | None = None) -> Path:
-    """A folder with such a model's config and a tokenizer, the built-in model's by default, but without weights."""
+    """Make a folder with the config of such a model and a tokenizer (default: the built-in one), but no weights."""
     place = Path(tempfile.gettempdir()) / f"echo-bench-{shape}"
     if not (place / "done").exists():
         reader = AutoTokenizer.from_pretrained(tokenizer or builtin.folder())
@@ -66,7 +66,7 @@ def folder(shape: str, tokenizer: Path | None = None) -> Path:
 
 
 def made_in_place(device: str) -> None:
-    """From now on this process draws weights wherever it would load a model; call it nowhere else than in a guest."""
+    """Draw weights from now on where this process would load a model. Call it only in the process of a contender."""
 
     def from_pretrained(name: str, *_: Any, config: Any = None, dtype: Any = None, **options: Any) -> Any:
         known = {key: options[key] for key in ("attn_implementation",) if key in options}
@@ -76,13 +76,13 @@ def made_in_place(device: str) -> None:
 
 
 def made(config: Any, device: str, dtype: torch.dtype | str | None, **options: Any) -> Any:
-    """A model with the weights of the seed, as they are in bf16, whatever dtype they are then kept in."""
+    """Make a model with weights drawn from the seed in bfloat16; then they are converted to ``dtype``."""
     torch.manual_seed(SEED)
     with torch.device(device):
         model = AutoModel.from_config(config, dtype=torch.bfloat16, **options)
     kept = getattr(torch, dtype) if isinstance(dtype, str) and dtype != "auto" else dtype
     if isinstance(kept, torch.dtype) and kept != torch.bfloat16:
-        # Parameters alone, one by one: rotary angles stay in float32, and no second copy of all weights is needed.
+        # Only parameters, one by one: rotary angles stay in float32, and there is never a second copy of all weights.
         for parameter in model.parameters():
             parameter.data = parameter.data.to(kept)
         model.config.dtype = kept

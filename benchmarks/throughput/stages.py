@@ -1,7 +1,8 @@
-"""The order of things: all contenders loaded and taking turns, or one after the other where memory holds no more.
+"""The stages of a run: all contenders are loaded and take turns, or one after the other if memory holds only one.
 
-One after the other, rounds are not interleaved, so a disturbance of the machine meets one contender alone: that is for
-a GPU that does nothing else. Ratios pair the rounds by number, and each contender has the peaks of its own rounds.
+One after the other means that rounds are not interleaved: if another program slows the machine, it slows one contender
+only. That is acceptable on a GPU that does nothing else. Ratios pair the rounds by number, and each contender has the
+peaks of its own rounds.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ from .contenders import Field
 from .mixes import PASSAGES, SHORT, Mix, Prose
 from .settings import Settings
 
-#: Seconds of a limited run that the tables leave for what follows them, where anything does.
+#: Seconds of a run with a limit that the tables leave for the stages after them.
 _AFTER_TABLES = 25.0
 
 
 def together(
     settings: Settings, names: list[str], field: Field, prose: Prose, texts: list[Mix], result: dict[str, Any]
 ) -> Iterator[str]:
-    """Measure everything into ``result``; says what is done after each stage."""
+    """Measure everything and put it into ``result``; yield the name of each stage when it is done."""
     field.load(names)
     for i, mix in enumerate(texts):
         clock = field.clock.part(len(texts) - i, _AFTER_TABLES)
@@ -50,14 +51,14 @@ def together(
 def one_by_one(
     settings: Settings, names: list[str], field: Field, _: Prose, texts: list[Mix], result: dict[str, Any]
 ) -> Iterator[str]:
-    """Tables, latency and cosines alone, a contender after the other."""
+    """Measure tables, latency and cosines only, one contender after the other; yield its name when it is done."""
     result["mixes"] = [
         {"name": mix.name, "texts": len(mix.texts), "lengths": mix.lengths, "peaks": [], "entries": []} for mix in texts
     ]
     for i, name in enumerate(names):
         clock = field.clock.part(len(names) - i)
         field.load([name])
-        # The last mix is the one that such a run is made for: if time is short, it comes first.
+        # The last mix is the most important one of such a run, so it comes first: time may run out.
         for mix, whole in list(zip(texts, result["mixes"], strict=True))[::-1]:
             own = measure.table(field, mix, settings.effort, clock)
             whole["entries"] += [entry | {"peaks": own["peaks"]} for entry in own["entries"]]
@@ -69,7 +70,7 @@ def one_by_one(
 
 
 def _memory(field: Field, texts: list[Mix], tables: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Peak memory of each contender on the texts that it ran."""
+    """Measure the peak memory of each contender on the texts that it ran."""
     marks: dict[str, dict[str, float]] = {}
     for name in field.loaded:
         entries = [entry for table in tables for entry in table["entries"] if entry["contender"] == name]
@@ -80,7 +81,7 @@ def _memory(field: Field, texts: list[Mix], tables: list[dict[str, Any]]) -> dic
 
 
 def _marks(field: Field, name: str, texts: list[Mix], entries: list[dict[str, Any]]) -> dict[str, float]:
-    """MiB at the high-water mark after each mix, in a fresh process; a mark once reached stays."""
+    """The peak memory after each mix in a new process, in MiB. It can only rise from one mix to the next."""
     by_name = {mix.name: mix for mix in texts}
     with closing(field.fresh(name)) as guest:
         marks = {"loaded": guest.high_water()}

@@ -99,7 +99,9 @@ def test_the_mixes_are_the_same_every_time_and_as_long_as_they_say(prose):
 
 
 def test_prose_does_not_end_and_stays_distinct(prose, monkeypatch):
-    monkeypatch.setattr("benchmarks.throughput.mixes.docstrings", lambda: iter([" ".join(map(str, range(40))), "a b c"]))
+    monkeypatch.setattr(
+        "benchmarks.throughput.mixes.docstrings", lambda: iter([" ".join(map(str, range(40))), "a b c"])
+    )
     stream = prose()
     texts = [stream.take(10) for _ in range(5)]
     assert len(set(texts)) == 5
@@ -604,7 +606,9 @@ def test_a_real_run(builtin_folder, tmp_path):
     sizes = "--short 6 --passages 2 --tail 3 --longest 120 --rounds 2 --cosines 1 --queries 2 --no-memory"
     spread = "--lengths 8 --length-tokens 16 --length-rounds 1 --sizes 4"
     names = [BASE, "ours-classical"]
-    command = f"-m benchmarks.throughput --shape tiny --only {','.join(names)} {sizes} {spread} --out {tmp_path}".split()
+    command = (
+        f"-m benchmarks.throughput --shape tiny --only {','.join(names)} {sizes} {spread} --out {tmp_path}".split()
+    )
     env = os.environ | {"TMPDIR": str(tmp_path), "OMP_WAIT_POLICY": "passive"}
     options = {"cwd": ROOT, "env": env, "capture_output": True, "text": True, "timeout": 500}
     done = subprocess.run([sys.executable, *command], check=False, **options)
