@@ -53,7 +53,7 @@ class Lexical(Fitted):
         size: characters of an n-gram.
         document_weight: length of the lexical part of a document, beside an echo of length 1; from 0 to 1000.
         query_weight: the same for queries. Twice the length in queries is better in retrieval, and changes nothing
-            between documents (docs/log.md, 2026-11-26).
+            between documents (research/log.md, 2026-11-26).
 
     Raises:
         ConfigError: a count is no power of two or no whole number from 1, or a value is negative, NaN or infinite.
