@@ -6,6 +6,7 @@ The default (an echo, fine-tuned) answers beside the same model without either.
 from __future__ import annotations
 
 import argparse
+import sys
 import sysconfig
 import tempfile
 import time
@@ -15,10 +16,8 @@ from rich.console import Console
 from rich.table import Table
 
 from echo_embeddings import EchoEncoder
-from echo_embeddings.cli.index import embed_passages
-from echo_embeddings.cli.options import open_encoder
-from echo_embeddings.data.passages import Passage, passages_of
-from echo_embeddings.search.index import Hit, Index, save_index
+from echo_embeddings.data.passages import passages_of
+from echo_embeddings.search import Hit, Index, Passage
 
 MODULES = (
     "argparse base64 bisect calendar configparser contextlib csv datetime difflib email/message fractions "
@@ -60,10 +59,12 @@ def documentation(limit: int) -> list[Passage]:
 
 def build(folder: Path, encoder: EchoEncoder, passages: list[Passage], name: str) -> Index:
     """Embed the passages and save them as an index that the command line can search too."""
+    _ = encoder.dimension  # loads the model, which shall not count
     started = time.perf_counter()
-    save_index(folder, passages, embed_passages(encoder, passages), encoder.config, (None, encoder.model_name))
+    index = Index.build(passages, encoder, show_progress=sys.stderr.isatty())
+    index.save(folder)
     console.print(f"  {name}: {len(passages)} passages in {time.perf_counter() - started:.0f} s")
-    return Index.open(folder)
+    return index
 
 
 def shown(hits: list[Hit]) -> str:
@@ -81,7 +82,7 @@ def main() -> None:
     limit = parser.parse_args().passages
 
     console.print("\n[bold]1. The model[/bold]: SmolLM2, 135 million parameters; fetched once (93 MB), then cached.")
-    echo, classical = open_encoder(None), open_encoder(None, "classical")
+    echo, classical = (EchoEncoder(config=name, on_truncate="ignore") for name in ("default", "classical"))
 
     passages = documentation(limit)
     console.print(
@@ -96,11 +97,7 @@ def main() -> None:
         table = Table(title=f"“{question}”", title_justify="left", title_style="bold", expand=True)
         table.add_column("default (echo, fine-tuned)", ratio=1)
         table.add_column("classical (no echo, untrained)", ratio=1)
-        answers = (
-            with_echo.search(echo.encode_queries(question), 3),
-            without.search(classical.encode_queries(question), 3),
-        )
-        table.add_row(*map(shown, answers))
+        table.add_row(shown(with_echo.search(question, 3)), shown(without.search(question, 3)))
         console.print(table)
 
     console.print("\n[bold]What to try next[/bold] (after: source .venv/bin/activate)")

@@ -6,6 +6,7 @@
 """
 
 from echo_embeddings.config.config import EchoConfig
+from echo_embeddings.data.embed_table import embed_table
 from echo_embeddings.encoder import EchoEncoder
 from echo_embeddings.errors import (
     ConfigError,
@@ -45,6 +46,7 @@ __all__ = [
     "TruncationWarning",
     "WindowWarning",
     "WorkerError",
+    "embed_table",
 ]
 
 __version__ = "0.1.0"

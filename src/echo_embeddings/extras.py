@@ -1,12 +1,10 @@
-"""Optional packages: what to install when one is missing. Imports nothing of ours."""
+"""Say what to install when an optional package is missing. Imports nothing of ours."""
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator
-from contextlib import contextmanager
 
-__all__ = ["importing_training", "require"]
+__all__ = ["require"]
 
 
 def require(module: str, extra: str, purpose: str) -> None:
@@ -22,18 +20,3 @@ def require(module: str, extra: str, purpose: str) -> None:
     """
     if importlib.util.find_spec(module) is None:
         raise ImportError(f"{purpose} needs {module}: pip install 'echo-embeddings[{extra}]'", name=module)
-
-
-@contextmanager
-def importing_training(purpose: str) -> Iterator[None]:
-    """Around imports of what trains: say what to install if a package is missing.
-
-    Raises:
-        ImportError: one is.
-    """
-    try:
-        yield
-    except ImportError as error:
-        raise ImportError(
-            f"{purpose} needs {error.name}: pip install 'sentence-transformers-echo[train]'", name=error.name
-        ) from error

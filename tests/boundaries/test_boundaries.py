@@ -42,6 +42,7 @@ def test_the_exported_names():
             "TruncationWarning",
             "WindowWarning",
             "WorkerError",
+            "embed_table",
         ]
     )
     for name in echo_embeddings.__all__:

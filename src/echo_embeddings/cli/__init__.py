@@ -1,4 +1,7 @@
-"""The command line. One module a command; torch is imported when a command needs it, not for ``--help``."""
+"""The command line: one module a command, which parses options, calls the library and prints.
+
+torch is imported when a command needs it, not for ``--help``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The typer application: which commands there are, and how every failure looks to a person.
+"""The typer application: its commands, and how every failure looks to a person.
 
 Exit codes: 0 done; 1 the work cannot be done (one message on stderr); 2 wrong usage; 130 stopped by Ctrl-C.
 """
@@ -14,13 +14,23 @@ from typer.core import TyperGroup
 from echo_embeddings import __version__
 from echo_embeddings.errors import EchoError
 
-from . import compare, embed, index, mine, model, output, search, train
+from . import compare, embed, index, model, output, plugins, search
 
 __all__ = ["app"]
 
 
 class _Group(TyperGroup):
-    """Turns what went wrong into one message and an exit code; anything unforeseen keeps its traceback."""
+    """Adds the commands of other distributions, and turns an error into one message and an exit code.
+
+    An error that nobody foresaw keeps its traceback.
+    """
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        own = super().list_commands(ctx)
+        return [*own, *(name for name in plugins.names() if name not in own)]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        return super().get_command(ctx, cmd_name) or plugins.command(cmd_name)
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -74,6 +84,4 @@ app.command()(embed.embed)
 app.command()(index.index)
 app.command()(search.search)
 app.command()(compare.compare)
-app.command()(train.train)
-app.command()(mine.mine)
 app.add_typer(model.app, name="model")

@@ -3,34 +3,37 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
-import numpy as np
 import typer
-from numpy.typing import NDArray
 
-from echo_embeddings.data.passages import Passage, read_passages
+from echo_embeddings.data.passages import read_passages
 from echo_embeddings.extras import require
-from echo_embeddings.search.index import require_replaceable, save_index
+from echo_embeddings.search.index import Index, require_replaceable
 
 from . import options, output
 
-if TYPE_CHECKING:
-    from echo_embeddings import EchoEncoder
-
-__all__ = ["embed_passages", "index"]
-
-WINDOW = 1024
+__all__ = ["index"]
 
 
-def index(
+class Kind(str, Enum):
+    """How an index finds passages."""
+
+    exact = "exact"
+    hnsw = "hnsw"
+
+
+def index(  # noqa: PLR0913 - typer wants a parameter for each option
     source: Annotated[Path, typer.Argument(metavar="FOLDER-OR-FILE", help="Text, Markdown, reStructuredText, Python.")],
     target: Annotated[
         Path, typer.Argument(metavar="INDEX", help="Folder to write; an index that is there is replaced.")
     ],
     *,
+    kind: Annotated[
+        Kind, typer.Option(help="exact, or hnsw: faster from some 100,000 passages on, and misses a few.")
+    ] = Kind.exact,
     model: options.Model = None,
     config: options.Config = None,
     device: options.Device = None,
@@ -50,30 +53,23 @@ def index(
     encoder = options.open_encoder(
         model, config, device=device, dtype=dtype, max_length=max_length, dimensions=dimensions
     )
-    name = (options.where(model), encoder.model_name)
-    manifest = save_index(target, passages, embed_passages(encoder, passages), encoder.config, name)
-    options.report_truncated(encoder)
+    with output.progress("embedding", len(passages)) as bar:
+        made = Index.build(passages, encoder, kind=kind.value, show_progress=bar.advance)
+    made.save(target)
+    options.report_truncated(encoder, encoder.truncated.texts, encoder.truncated.tokens)
     seconds = time.perf_counter() - started
     if json:
         output.print_json(
             {
                 "index": str(target),
-                "passages": manifest.passages,
-                "dimension": manifest.dimension,
-                "model": manifest.model_name,
-                "config": manifest.config,
+                "passages": len(made),
+                "dimension": made.dimension,
+                "model": made.manifest.model_name,
+                "config": made.manifest.config,
                 "skipped": skipped,
                 "seconds": round(seconds, 3),
             }
         )
     else:
-        done = f"{target}: {manifest.passages} passages in {seconds:.1f} s. Ask it: echo-embeddings search {target} "
+        done = f"{target}: {len(made)} passages in {seconds:.1f} s. Ask it: echo-embeddings search {target} "
         output.out.print(done + '"..."', markup=False, soft_wrap=True)
-
-
-def embed_passages(encoder: EchoEncoder, passages: list[Passage]) -> Iterator[NDArray[np.float32]]:
-    """The passages' vectors, a window at a time, under a progress bar."""
-    with output.progress("embedding", len(passages)) as advance:
-        for start in range(0, len(passages), WINDOW):
-            texts = [passage.text for passage in passages[start : start + WINDOW]]
-            yield options.encode(encoder, texts, options.Role.document, advance)

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
-from numpy.typing import NDArray
 
 from echo_embeddings import EchoConfig, EchoEncoder
 from echo_embeddings.errors import InputError
@@ -27,7 +24,8 @@ __all__ = [
     "MaxLength",
     "Model",
     "Role",
-    "encode",
+    "loading",
+    "make_encoder",
     "open_encoder",
     "quiet",
     "report_truncated",
@@ -79,6 +77,30 @@ def where(model: str | None) -> str | None:
     return model
 
 
+def make_encoder(
+    model: str | None,
+    config: str | EchoConfig | None = None,
+    *,
+    device: str | None = None,
+    dtype: str = "auto",
+    max_length: int | None = None,
+    dimensions: int | None = None,
+) -> EchoEncoder:
+    """An encoder that has loaded nothing yet.
+
+    It says nothing of truncated texts, call by call; commands report ``encoder.truncated`` at the end.
+
+    Raises:
+        EchoError: model or config cannot be used.
+    """
+    if isinstance(config, str):
+        folder = Path(config).expanduser()
+        config = EchoConfig.load(folder) if folder.is_dir() else EchoConfig.preset(config)
+    quiet()
+    encoder = EchoEncoder(where(model), config, device=device, dtype=dtype, on_truncate="ignore", dimensions=dimensions)
+    return encoder if max_length is None else encoder.with_config(encoder.config.replace(max_length=max_length))
+
+
 def open_encoder(
     model: str | None,
     config: str | EchoConfig | None = None,
@@ -90,39 +112,27 @@ def open_encoder(
 ) -> EchoEncoder:
     """An encoder with its weights loaded, so that what is wrong with them is said before the work begins.
 
-    Texts that are cut are not warned of a window at a time; commands report ``encoder.truncated`` at the end.
-
     Raises:
         EchoError: model, config, device or dtype cannot be used.
     """
-    if isinstance(config, str):
-        folder = Path(config).expanduser()
-        config = EchoConfig.load(folder) if folder.is_dir() else EchoConfig.preset(config)
-    quiet()
-    encoder = EchoEncoder(where(model), config, device=device, dtype=dtype, on_truncate="ignore", dimensions=dimensions)
-    if max_length is not None:
-        encoder = encoder.with_config(encoder.config.replace(max_length=max_length))
-    fetch = model is None and not builtin.is_cached()
-    message = "fetching the built-in model once (93 MB) and converting it" if fetch else f"loading {encoder.model_name}"
-    with output.err.status(message):
+    encoder = make_encoder(model, config, device=device, dtype=dtype, max_length=max_length, dimensions=dimensions)
+    with output.err.status(loading(encoder)):
         _ = encoder.dimension
     return encoder
 
 
-def encode(
-    encoder: EchoEncoder, texts: Sequence[str], role: Role, advance: Callable[[int], object]
-) -> NDArray[np.float32]:
-    """``encode_documents`` or ``encode_queries``, telling ``advance`` after each batch how many texts it held."""
-    embed = encoder.encode_queries if role is Role.query else encoder.encode_documents
-    return embed(list(texts), show_progress=advance)
+def loading(encoder: EchoEncoder) -> str:
+    """What is to be said while an encoder's model is loaded."""
+    if encoder.model_name == builtin.NAME and not builtin.is_cached():
+        return "fetching the built-in model once (93 MB) and converting it"
+    return f"loading {encoder.model_name}"
 
 
-def report_truncated(encoder: EchoEncoder) -> None:
-    """Say once, at the end, how much was cut."""
-    cut = encoder.truncated
-    if cut.texts:
+def report_truncated(encoder: EchoEncoder, texts: int, tokens: int) -> None:
+    """Say once, at the end, how much was truncated."""
+    if texts:
         output.note(
-            f"warning: {cut.texts} text(s) were cut to {encoder.max_length} tokens; {cut.tokens} tokens were not read. "
+            f"warning: {texts} text(s) were truncated to {encoder.max_length} tokens; {tokens} tokens were not read. "
             "Split long texts or raise --max-length"
         )
 

@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from echo_embeddings.errors import InputError
-from echo_embeddings.search.index import Hit, Index
+from echo_embeddings.search import Hit, Index
 
 from . import options, output
 
@@ -29,7 +29,7 @@ def search(
     json: options.Json = False,
 ) -> None:
     """Print the passages of an index that are nearest to a question."""
-    index = Index.open(folder)
+    index = Index.load(folder)
     made_with = index.manifest.model
     if model is not None and options.where(model) != made_with:
         raise InputError(
@@ -38,7 +38,7 @@ def search(
         )
     encoder = options.open_encoder(made_with, index.config, device=device, dtype=dtype)
     hits = index.search(encoder.encode_queries(question), k)
-    options.report_truncated(encoder)
+    options.report_truncated(encoder, encoder.truncated.texts, encoder.truncated.tokens)
     if json:
         output.print_json([asdict(hit) for hit in hits])
     else:

@@ -1,8 +1,7 @@
-"""Files and folders that are there whole or not at all, whenever the process dies."""
+"""Write files and folders that are there whole or not at all, whenever the process dies."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import tempfile
@@ -12,16 +11,16 @@ from pathlib import Path
 
 from echo_embeddings.errors import InputError
 
-__all__ = ["digest", "require_target", "whole_file", "whole_folder"]
+__all__ = ["remove", "require_target", "whole_file", "whole_folder"]
 
 
 @contextmanager
 def whole_file(path: Path, work: Path | None = None) -> Iterator[Path]:
-    """A path to write to; at the end of the block it becomes ``path``, after an error it is removed.
+    """Give a path to write to, which becomes ``path`` at the end of the block; after an error it is removed.
 
     Args:
-        path: where the file shall be.
-        work: folder for the unfinished file, on the same file system; ``None`` takes that of ``path``.
+        path: the file to be.
+        work: folder for the unfinished file, on the same file system; ``None`` takes the folder of ``path``.
     """
     handle, name = tempfile.mkstemp(dir=work or path.parent, prefix=f".{path.name}.", suffix=".tmp")
     os.close(handle)
@@ -37,7 +36,7 @@ def whole_file(path: Path, work: Path | None = None) -> Iterator[Path]:
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """A folder to write to; at the end of the block it takes the place of ``path``, after an error it is removed."""
+    """Give a folder to write to, which replaces ``path`` at the end of the block; after an error it is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as work:
         unfinished = Path(work) / "new"
@@ -53,11 +52,17 @@ def remove(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def require_target(source: Path, target: Path, suffixes: tuple[str, ...], *, overwrite: bool) -> None:
-    """Say what is wrong with a command's output before any work is done.
+def require_target(source: Path | None, target: Path, suffixes: tuple[str, ...], *, overwrite: bool) -> None:
+    """Check an output file before any work is done.
+
+    Args:
+        source: the input file, which must not be written over; ``None`` if the input is no file.
+        target: the output file.
+        suffixes: those that it may have, such as ``(".parquet", ".npy")``.
+        overwrite: whether it may exist already.
 
     Raises:
-        InputError: it has another suffix, no folder to be in, is the input, or exists and shall not be overwritten.
+        InputError: it has another suffix, its folder does not exist, it is the input, or it exists already.
     """
     known = " or ".join(suffixes)
     if not target.name.lower().endswith(suffixes):
@@ -66,19 +71,10 @@ def require_target(source: Path, target: Path, suffixes: tuple[str, ...], *, ove
         raise InputError(f"{target} is a folder; give a {known} file")
     if not target.parent.is_dir():
         raise InputError(f"{target}: there is no folder {target.parent}; make it first")
-    if target.exists() and source.exists() and target.samefile(source):
+    if source is not None and target.exists() and source.exists() and target.samefile(source):
         raise InputError(f"{target} is the input; choose another output")
     if target.exists() and not overwrite:
         raise InputError(f"{target} exists; add --restart to compute it anew, or choose another output")
-
-
-def digest(path: Path) -> str:
-    """SHA-256 (hex) of a file's content."""
-    sha = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            sha.update(block)
-    return sha.hexdigest()
 
 
 def _to_disk(path: Path) -> None:

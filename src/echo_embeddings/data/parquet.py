@@ -1,10 +1,8 @@
-"""Everything that needs pyarrow: parquet tables in, and tables with their embeddings out."""
+"""Parquet files: a source of texts that keeps its columns' types, and the table with vectors that is written."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,112 +10,119 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from echo_embeddings.errors import InputError
+from echo_embeddings.types import Vectors
 
-from .checkpoints import Shards
-from .tables import Row, Table
+from .columns import EMBEDDING
+from .formats import no_column
 
-__all__ = ["ParquetTable", "output_schema", "write_parquet"]
+__all__ = ["ParquetFile", "write_parquet"]
 
 # Rows of an output row group: some 20 MB of vectors.
-GROUP = 8192
-
-EMBEDDING = "embedding"
+_GROUP = 8192
 
 
-class ParquetTable(Table):
-    """A ``.parquet`` file, read by record batches."""
+class ParquetFile:
+    """A parquet file that has a column of texts.
+
+    Args:
+        path: the file.
+        column: the texts' column.
+
+    Raises:
+        InputError: it is no parquet file, has a name twice, or the column is not there or holds no texts.
+    """
 
     def __init__(self, path: Path, column: str) -> None:
-        super().__init__(path, column)
+        self._path, self._column = path, column
         try:
             with pq.ParquetFile(path) as file:
-                self.schema = file.schema_arrow
+                schema = file.schema_arrow
+                #: Rows of the whole file.
+                self.rows = int(file.metadata.num_rows)
         except pa.ArrowException as error:
             raise InputError(f"{path} is not a readable parquet file ({error})") from error
-        if column not in self.schema.names:
-            listed = ", ".join(self.schema.names)
-            raise InputError(f"{path}: there is no column {column!r}, only {listed}; choose one with --column")
-        kind = self.schema.field(column).type
+        if len(set(schema.names)) < len(schema.names):
+            twice = next(name for name in schema.names if schema.names.count(name) > 1)
+            raise InputError(f"{path} has two columns {twice!r}; rename one")
+        if column not in schema.names:
+            raise no_column(str(path), column, schema.names)
+        kind = schema.field(column).type
         if not _is_text(kind.value_type if pa.types.is_dictionary(kind) else kind):
             raise InputError(f"{path}: column {column!r} holds {kind}, not texts; choose one with --column")
 
-    def rows(self) -> Iterator[tuple[str, Row]]:
-        """Rows of the texts' column alone; the others are not read."""
-        number = 0
-        for batch in self.batches([self.column]):
-            for value in batch.column(0).to_pylist():
-                number += 1
-                yield f"{self.path}, row {number}", {self.column: value}
+    def tables(self, rows: int, *, every_column: bool) -> Iterator[Any]:
+        """Arrow tables of ``rows`` rows each, the last of what is left.
 
-    def batches(self, columns: list[str] | None = None) -> Iterator[Any]:
-        """Record batches, of all columns or some."""
-        with pq.ParquetFile(self.path) as file:
-            yield from file.iter_batches(batch_size=GROUP, columns=columns)
-
-
-def output_schema(table: Table) -> Any:
-    """The schema of the input's columns as parquet can hold them; found by reading all rows, so before computing.
-
-    Raises:
-        InputError: there is a column ``embedding`` already, or one that parquet cannot hold.
-    """
-    schema = table.schema if isinstance(table, ParquetTable) else _inferred(table)
-    if EMBEDDING in schema.names:
-        raise InputError(f"{table.path} has a column {EMBEDDING!r} already; rename it, or write to .npy")
-    try:
-        pq.write_table(schema.empty_table(), io.BytesIO())
-    except pa.ArrowException as error:
-        raise InputError(f"{table.path}: parquet cannot hold its columns ({error}); write to .npy") from error
-    return schema
-
-
-def write_parquet(path: Path, table: Table, schema: Any, shards: Shards) -> None:
-    """Write the input's rows in their order, with their vectors as a fixed-size list of float32."""
-    vector = pa.list_(pa.float32(), shards.dimension)
-    start = 0
-    with pq.ParquetWriter(path, schema.append(pa.field(EMBEDDING, vector, nullable=False))) as writer:
-        for columns in _batches(table, schema):
-            stop = start + columns.num_rows
-            flat = pa.array(shards.read(start, stop).ravel())
-            embedding = pa.FixedSizeListArray.from_arrays(flat, type=vector)
-            writer.write_table(pa.Table.from_arrays([*columns.columns, embedding], schema=writer.schema))
-            start = stop
-
-
-def _batches(table: Table, schema: Any) -> Iterator[Any]:
-    if isinstance(table, ParquetTable):
-        for batch in table.batches():
-            if batch.num_rows:
-                yield pa.Table.from_batches([batch])
-        return
-    for rows in _groups(table):
-        yield pa.Table.from_arrays([_column(table, rows, field.name, field.type) for field in schema], schema=schema)
-
-
-def _groups(table: Table) -> Iterator[list[Row]]:
-    rows = (row for _, row in table.rows())
-    while group := list(islice(rows, GROUP)):
-        yield group
-
-
-def _inferred(table: Table) -> Any:
-    """One schema for all rows: objects may lack keys, and a number may turn out to be a fraction later."""
-    schema = pa.schema([])
-    for rows in _groups(table):
-        names = dict.fromkeys(name for row in rows for name in row)
-        found = pa.schema([(name, _column(table, rows, name, None).type) for name in names])
+        Raises:
+            InputError: a part of the file is damaged.
+        """
+        waiting: list[Any] = []
         try:
-            schema = pa.unify_schemas([schema, found], promote_options="permissive")
-        except pa.ArrowException as error:
-            raise InputError(f"{table.path}: a column changes its type on the way ({error}); write to .npy") from error
-    return schema
+            with pq.ParquetFile(self._path) as file:
+                # A batch may be shorter than asked for where a row group ends.
+                for batch in file.iter_batches(batch_size=rows, columns=None if every_column else [self._column]):
+                    table = pa.Table.from_batches([*waiting, batch])
+                    while table.num_rows >= rows:
+                        yield table.slice(0, rows)
+                        table = table.slice(rows)
+                    waiting = table.to_batches()
+        except (pa.ArrowException, OSError) as error:
+            raise InputError(f"{self._path} cannot be read to its end ({error}); it is damaged") from error
+        if waiting:
+            yield pa.Table.from_batches(waiting)
+
+    def cells(self, table: Any, first: int) -> list[tuple[str, Any]]:
+        """The cells of the texts' column with their places.
+
+        Args:
+            table: one of :meth:`tables`.
+            first: the number of its first row, counted from 1.
+
+        Raises:
+            InputError: a text is not UTF-8.
+        """
+        column = table.column(self._column)
+        try:
+            values = column.to_pylist()
+        except UnicodeDecodeError:
+            raise InputError(f"{self._path}, row {first + _not_utf8(column)}: this text is not UTF-8") from None
+        return [(f"{self._path}, row {number}", value) for number, value in enumerate(values, start=first)]
 
 
-def _column(table: Table, rows: list[Row], name: str, kind: Any) -> Any:
-    try:
-        return pa.array([row.get(name) for row in rows], type=kind)
-    except (pa.ArrowException, UnicodeError) as error:
-        raise InputError(f"{table.path}: parquet cannot hold column {name!r} ({error}); write to .npy") from error
+def write_parquet(path: Path, schema: Any, dimension: int, pieces: Iterator[tuple[Any, Vectors]]) -> None:
+    """Write rows in their order, with their vectors as a last column: a fixed-size list of float32.
+
+    Args:
+        path: the file.
+        schema: of the columns beside the vectors.
+        dimension: length of a vector.
+        pieces: Arrow tables of that schema, each with the vectors ``[rows, dimension]`` of its rows.
+    """
+    vector = pa.list_(pa.float32(), dimension)
+    whole = schema.append(pa.field(EMBEDDING, vector, nullable=False))
+    waiting: list[Any] = []
+    with pq.ParquetWriter(path, whole) as writer:
+        for table, vectors in pieces:
+            embedding = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), type=vector)
+            waiting.append(pa.Table.from_arrays([*table.columns, embedding], schema=whole))
+            if sum(piece.num_rows for piece in waiting) >= _GROUP:
+                waiting = _written(writer, waiting)
+        _written(writer, waiting)
+
+
+def _written(writer: Any, waiting: Sequence[Any]) -> list[Any]:
+    if waiting:
+        writer.write_table(pa.concat_tables(waiting), row_group_size=_GROUP)
+    return []
+
+
+def _not_utf8(column: Any) -> int:
+    for row, cell in enumerate(column):
+        try:
+            cell.as_py()
+        except UnicodeDecodeError:  # noqa: PERF203 - each cell may be the bad one
+            return row
+    raise AssertionError("every cell is UTF-8")
 
 
 def _is_text(kind: Any) -> bool:

@@ -1,40 +1,74 @@
-"""Tables of texts in the formats people have: one row after another, never the whole file in memory.
+"""Tables of texts: rows with a column of texts, read once, in order, and never all in memory.
 
-A table is read three times: checked before anything is computed, embedded, and copied into the output.
+A table is a file (txt, jsonl, csv, parquet), a stream such as stdin, or an iterable of dictionaries or strings.
 """
 
 from __future__ import annotations
 
-import csv
-import gzip
-import json
+import io
+import os
+import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from echo_embeddings.errors import InputError
 from echo_embeddings.extras import require
 
-__all__ = ["CsvTable", "JsonTable", "Row", "Table", "TextTable", "lines", "open_table"]
+from .formats import FORMATS, SUFFIXES, Placed, Row, decoded, lines, no_column
 
-Row = dict[str, Any]
+if TYPE_CHECKING:
+    from .parquet import ParquetFile
+
+__all__ = ["Chunk", "Row", "Source", "Table", "checked", "open_table", "path_of"]
+
+#: A path, ``"-"`` for stdin, a binary stream, or an iterable of dictionaries or strings.
+Source = str | os.PathLike[str] | BinaryIO | Iterable[Mapping[str, Any]] | Iterable[str]
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Consecutive rows of a table.
+
+    Attributes:
+        texts: the cells of the texts' column.
+        columns: all columns as an Arrow table; ``None`` where they were not asked for.
+    """
+
+    texts: list[str]
+    columns: Any = None
 
 
 class Table(ABC):
-    """Rows with a column of texts.
+    """Rows with a column of texts. A stream can be read once, a file as often as wanted.
 
     Args:
-        path: the file.
+        name: what it is called in messages.
         column: the texts' column.
+        total: the number of rows, where it is known without reading them.
     """
 
-    def __init__(self, path: Path, column: str) -> None:
-        self.path, self.column = path, column
+    def __init__(self, name: str, column: str, total: int | None = None) -> None:
+        self.name, self.column, self.total = name, column, total
 
     @abstractmethod
-    def rows(self) -> Iterator[tuple[str, Row]]:
-        """Each row with its place in the file, for messages."""
+    def rows(self) -> Iterator[Placed]:
+        """Each row with its place for messages."""
+
+    @abstractmethod
+    def chunks(self, size: int, *, columns: bool) -> Iterator[Chunk]:
+        """Chunks of ``size`` rows, the last of what is left.
+
+        Args:
+            size: rows a chunk.
+            columns: read the other columns as well, as Arrow tables (needs pyarrow).
+
+        Raises:
+            InputError: a row has no text, or cannot be held by parquet; names its place.
+        """
 
     def texts(self) -> Iterator[str]:
         """The texts in order.
@@ -42,132 +76,121 @@ class Table(ABC):
         Raises:
             InputError: a row has none; names its place.
         """
-        for place, row in self.rows():
-            if self.column not in row:
-                raise _no_column(place, self.column, list(row))
-            yield checked(row[self.column], place, self.column)
-
-    def count(self) -> int:
-        """Check every row, and say how many there are.
-
-        Raises:
-            InputError: there are none, or one of them cannot be embedded.
-        """
-        rows = sum(1 for _ in self.texts())
-        if not rows:
-            raise InputError(f"{self.path} is empty: there is nothing to embed")
-        return rows
+        for chunk in self.chunks(1, columns=False):
+            yield from chunk.texts
 
 
-class TextTable(Table):
-    """A ``.txt`` file: each line is a text, an empty line an empty text."""
-
-    def __init__(self, path: Path, column: str) -> None:
-        super().__init__(path, column)
-        if column != "text":
-            raise InputError(f"{path} has no column {column!r}; the lines of a .txt file are the column 'text'")
-
-    def rows(self) -> Iterator[tuple[str, Row]]:
-        """One a line."""
-        for number, line in lines(self.path):
-            yield f"{self.path}:{number}", {"text": line.rstrip("\r\n")}
-
-
-class JsonTable(Table):
-    """A ``.jsonl`` file: each line is an object; blank lines are skipped."""
-
-    def rows(self) -> Iterator[tuple[str, Row]]:
-        """One an object."""
-        for number, line in lines(self.path):
-            if line.isspace():
-                continue
-            place = f"{self.path}:{number}"
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise InputError(f"{place}: this line is not JSON ({error})") from error
-            if not isinstance(row, dict):
-                raise InputError(f"{place}: this line is not an object such as {{{self.column!r}: ...}}")
-            yield place, row
-
-
-class CsvTable(Table):
-    """A ``.csv`` file with a header. Every cell stays the string it is: ``007`` does not become 7."""
-
-    def rows(self) -> Iterator[tuple[str, Row]]:
-        """One a record, which may go over several lines."""
-        csv.field_size_limit(1 << 30)
-        reader = csv.reader((line for _, line in lines(self.path)), strict=True)
-        try:
-            header = next(reader, None)
-            if header is None:
-                return
-            self._check_header(header)
-            for cells in reader:
-                if not cells:
-                    continue  # a blank line
-                place = f"{self.path}:{reader.line_num}"
-                if len(cells) != len(header):
-                    raise InputError(f"{place}: this row has {len(cells)} cells, but the header has {len(header)}")
-                yield place, dict(zip(header, cells, strict=True))
-        except csv.Error as error:
-            raise InputError(f"{self.path}:{reader.line_num}: this row is not CSV ({error})") from error
-
-    def _check_header(self, header: list[str]) -> None:
-        if self.column not in header:
-            raise _no_column(str(self.path), self.column, header)
-        if len(set(header)) != len(header):
-            twice = next(name for name in header if header.count(name) > 1)
-            raise InputError(f"{self.path} has two columns {twice!r}; rename one")
-
-
-def open_table(path: Path, column: str) -> Table:
-    """A table by its suffix.
-
-    Raises:
-        InputError: the suffix is unknown.
-        FileNotFoundError: there is no such file.
-    """
-    suffix = (path.with_suffix("") if path.suffix.lower() == ".gz" else path).suffix.lower()
-    kinds: dict[str, type[Table]] = {".txt": TextTable, ".jsonl": JsonTable, ".ndjson": JsonTable, ".csv": CsvTable}
-    if suffix not in kinds and path.suffix.lower() != ".parquet":
-        raise InputError(
-            f"{path}: the suffix {path.suffix!r} is unknown; give a .txt, .jsonl, .csv (all three also with .gz) or "
-            ".parquet file"
-        )
-    if path.is_dir():
-        raise InputError(f"{path} is a folder; give a .txt, .jsonl, .csv or .parquet file")
-    path.open("rb").close()  # the system's own message, before anything else is done
-    if suffix == ".parquet" and path.suffix.lower() != ".gz":
-        require("pyarrow", "parquet", "reading parquet")
-        from .parquet import ParquetTable
-
-        return ParquetTable(path, column)
-    return kinds[suffix](path, column)
-
-
-def lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Numbered lines with their ends, split at newlines only and decoded one by one, so that a bad one can be named.
+class RowTable(Table):
+    """A table whose rows are dictionaries.
 
     Args:
-        path: the file; gunzipped if its name ends in ``.gz``.
+        name: what it is called in messages.
+        column: the texts' column.
+        opened: begins to read, and gives the rows.
+    """
+
+    def __init__(self, name: str, column: str, opened: Callable[[], Iterator[Placed]]) -> None:
+        super().__init__(name, column)
+        self._opened = opened
+
+    def rows(self) -> Iterator[Placed]:
+        """Each row with its place for messages."""
+        return self._opened()
+
+    def chunks(self, size: int, *, columns: bool) -> Iterator[Chunk]:
+        """As :meth:`Table.chunks`."""
+        rows = self.rows()
+        while placed := list(islice(rows, size)):
+            texts = [self._text(place, row) for place, row in placed]
+            if columns:
+                from .columns import from_rows
+
+                yield Chunk(texts, from_rows(placed))
+            else:
+                yield Chunk(texts)
+
+    def _text(self, place: str, row: Row) -> str:
+        if self.column not in row:
+            raise no_column(place, self.column, map(str, row))
+        return checked(row[self.column], place, self.column)
+
+
+class ParquetTable(Table):
+    """A parquet file, read by Arrow tables, so that every column keeps its type."""
+
+    def __init__(self, path: Path, column: str, file: ParquetFile) -> None:
+        super().__init__(str(path), column, file.rows)
+        self._file = file
+
+    def rows(self) -> Iterator[Placed]:
+        """Each row, of all columns, as Python's own types."""
+        number = 0
+        for table in self._file.tables(1024, every_column=True):
+            for row in table.to_pylist():
+                number += 1
+                yield f"{self.name}, row {number}", row
+
+    def chunks(self, size: int, *, columns: bool) -> Iterator[Chunk]:
+        """As :meth:`Table.chunks`."""
+        first = 1
+        for table in self._file.tables(size, every_column=columns):
+            texts = [checked(value, place, self.column) for place, value in self._file.cells(table, first)]
+            yield Chunk(texts, table if columns else None)
+            first += len(texts)
+
+    def texts(self) -> Iterator[str]:
+        """The texts in order; other columns are not read."""
+        for chunk in self.chunks(1024, columns=False):
+            yield from chunk.texts
+
+
+def open_table(source: Source, column: str = "text", *, format: str | None = None) -> Table:  # noqa: A002 - its name
+    """A table, of which nothing but a parquet file's footer has been read yet.
+
+    Args:
+        source: a path; ``"-"`` for stdin; a stream in binary mode; or an iterable of dictionaries, or of strings, which
+            are then the column of texts.
+        column: the texts' column.
+        format: ``"txt"``, ``"jsonl"`` or ``"csv"``. ``None`` goes by the suffix of a path, and is jsonl for a stream.
 
     Raises:
-        InputError: a line is not UTF-8.
+        InputError: format or suffix is unknown, or the file cannot hold this column.
+        FileNotFoundError: there is no such file.
+        TypeError: it is none of these.
     """
-    opened = gzip.open if path.suffix.lower() == ".gz" else open
-    with opened(path, "rb") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
-            except UnicodeDecodeError as error:  # noqa: PERF203 - each line may be the bad one
-                raise InputError(
-                    f"{path}:{number}: this line is not UTF-8 ({error.reason}); convert the file"
-                ) from error
+    if format is not None and format not in FORMATS:
+        raise InputError(f"format={format!r} is unknown; choose one of {', '.join(FORMATS)}")
+    if isinstance(source, str) and source == "-":
+        return _of_stream(sys.stdin.buffer, "stdin", column, format)
+    if isinstance(source, str | os.PathLike):
+        return _of_path(Path(source).expanduser(), column, format)
+    if isinstance(source, io.TextIOBase):
+        raise TypeError("a stream is read in binary mode: open the file with 'rb', or give sys.stdin.buffer")
+    if hasattr(source, "read"):
+        name = getattr(source, "name", None)
+        return _of_stream(source, name if isinstance(name, str) else "the stream", column, format)
+    if isinstance(source, Mapping | bytes | set | frozenset) or hasattr(source, "columns"):
+        raise TypeError(
+            f"{type(source).__name__} is no table of rows; give a path, or an iterable of dictionaries or strings (of "
+            "a data frame: df.to_dict('records'))"
+        )
+    if format is not None:
+        raise InputError(f"format={format!r} is for paths and streams; rows in memory have none")
+    rows = _of_items(source, column)
+    return RowTable("the input", column, lambda: rows)
+
+
+def path_of(source: Source) -> Path | None:
+    """The file that a source is, if it is one."""
+    return Path(source).expanduser() if isinstance(source, str | os.PathLike) and source != "-" else None
 
 
 def checked(value: object, place: str, column: str) -> str:
-    """A cell that must hold a text."""
+    """A cell that must hold a text.
+
+    Raises:
+        InputError: it holds something else.
+    """
     if isinstance(value, str):
         return value
     if value is None:
@@ -175,6 +198,44 @@ def checked(value: object, place: str, column: str) -> str:
     raise InputError(f"{place}: {column!r} is {type(value).__name__} ({value!r:.40}), not a text")
 
 
-def _no_column(place: str, column: str, names: list[str]) -> InputError:
-    listed = ", ".join(names) or "nothing"
-    return InputError(f"{place}: there is no column {column!r}, only {listed}; choose one with --column")
+def _of_path(path: Path, column: str, format: str | None) -> Table:  # noqa: A002
+    suffix = (path.with_suffix("") if path.suffix.lower() == ".gz" else path).suffix.lower()
+    is_parquet = format is None and path.suffix.lower() == ".parquet"
+    format = format or SUFFIXES.get(suffix)  # noqa: A001
+    if format is None and not is_parquet:
+        raise InputError(
+            f"{path}: the suffix {path.suffix!r} is unknown; give a .txt, .jsonl, .csv (all three also with .gz) or "
+            ".parquet file"
+        )
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; give a .txt, .jsonl, .csv or .parquet file")
+    path.open("rb").close()  # the system's own message, before anything else is done
+    if format is None:
+        require("pyarrow", "parquet", "reading parquet")
+        from .parquet import ParquetFile
+
+        return ParquetTable(path, column, ParquetFile(path, column))
+    rows = FORMATS[format]
+    rows(iter(()), str(path), column)  # a .txt file has one column, which is said now
+    return RowTable(str(path), column, lambda: rows(lines(path), str(path), column))
+
+
+def _of_stream(stream: Any, name: str, column: str, format: str | None) -> Table:  # noqa: A002
+    rows = FORMATS[format or "jsonl"](decoded(stream, name), name, column)
+    return RowTable(name, column, lambda: rows)
+
+
+def _of_items(items: Any, column: str) -> Iterator[Placed]:
+    if not isinstance(items, Iterable):
+        raise TypeError(f"{type(items).__name__} is no table; give a path, or an iterable of dictionaries or strings")
+    return _placed(items, column)
+
+
+def _placed(items: Iterable[Any], column: str) -> Iterator[Placed]:
+    for number, item in enumerate(items, start=1):
+        if isinstance(item, str):
+            yield f"row {number}", {column: item}
+        elif isinstance(item, Mapping):
+            yield f"row {number}", dict(item)
+        else:
+            raise InputError(f"row {number} is {type(item).__name__} ({item!r:.40}), not a dictionary or a text")

@@ -1,11 +1,12 @@
-"""The two kinds of data that ``compare`` reads: judged pairs, and a folder in BEIR's layout."""
+"""The two kinds of data that embeddings are judged on: pairs with scores, and a folder in BEIR's layout."""
 
 from __future__ import annotations
 
 import csv
 import json
+import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,15 +14,13 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from echo_embeddings.data.tables import lines
+from echo_embeddings.data.formats import lines
 from echo_embeddings.errors import InputError
 from echo_embeddings.extras import require
 
 from .metrics import ndcg_at_10, spearman
 
 __all__ = ["Dataset", "Pairs", "Retrieval", "open_dataset"]
-
-Embed = Callable[[list[str]], NDArray[np.float32]]
 
 
 class Dataset(ABC):
@@ -101,17 +100,20 @@ class Retrieval(Dataset):
         return 100 * float(np.mean(values))
 
 
-def open_dataset(path: Path, limit: int | None) -> Dataset:
+def open_dataset(path: str | os.PathLike[str], limit: int | None = None) -> Dataset:
     """Read pairs (a file) or a BEIR folder.
 
     Args:
-        path: the file or folder.
-        limit: use this many pairs; or this many queries, with their relevant documents and, of the others, as many as
-            make ten times the limit (which makes the task easier).
+        path: a ``.tsv`` or ``.csv`` file with the columns ``score``, ``sentence1`` and ``sentence2``, or a folder with
+            ``corpus.jsonl``, ``queries.jsonl`` and ``qrels/test.tsv``.
+        limit: use so many pairs; or so many queries, with their relevant documents and, of the others, as many as make
+            ten times the limit (which makes the task easier). ``None`` uses all.
 
     Raises:
         InputError: it cannot be read as either.
+        ImportError: it has pairs, and scipy is missing.
     """
+    path = Path(path).expanduser()
     if path.is_dir():
         return _read_beir(path, limit)
     if path.suffix.lower() not in (".tsv", ".csv"):
@@ -120,7 +122,7 @@ def open_dataset(path: Path, limit: int | None) -> Dataset:
 
 
 def _read_pairs(path: Path, limit: int | None) -> Pairs:
-    require("scipy", "cli", "comparing on pairs")
+    require("scipy", "evaluation", "comparing on pairs")
     scores: list[float] = []
     first: list[str] = []
     second: list[str] = []

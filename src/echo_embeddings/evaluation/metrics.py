@@ -1,4 +1,4 @@
-"""The two numbers that ``compare`` shows. Metrics know ids and scores, not texts."""
+"""The two numbers that embeddings are judged by: Spearman and nDCG@10. Metrics know ids and scores, not texts."""
 
 from __future__ import annotations
 

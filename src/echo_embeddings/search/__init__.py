@@ -1,4 +1,7 @@
-"""An index on disk that can be asked in plain words.
+"""Search in passages: an index of their vectors, in memory and on disk. Knows no command line and no framework."""
 
-Knows the encoder and FAISS; no command line.
-"""
+from echo_embeddings.data.passages import Passage
+
+from .index import Hit, Index
+
+__all__ = ["Hit", "Index", "Passage"]

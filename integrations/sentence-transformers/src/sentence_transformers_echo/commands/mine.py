@@ -1,4 +1,4 @@
-"""``mine``: pairs in, the same pairs with hard negatives out. The work is done by sentence-transformers-echo."""
+"""``mine``: pairs in, the same pairs with hard negatives out."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Annotated
 
 import typer
 
+from echo_embeddings.cli import options, output
 from echo_embeddings.data.files import require_target
 from echo_embeddings.errors import InputError
-from echo_embeddings.extras import importing_training
 
-from . import options, output
+from . import importing_training
 
 __all__ = ["mine"]
 

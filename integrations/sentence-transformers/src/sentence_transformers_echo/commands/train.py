@@ -1,4 +1,4 @@
-"""``train``: a recipe in, a fine-tuned model out. The work is done by sentence-transformers-echo."""
+"""``train``: a recipe in, a fine-tuned model out."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from echo_embeddings.extras import importing_training
+from echo_embeddings.cli import options, output
 
-from . import options, output
+from . import importing_training
 
 __all__ = ["train"]
 

@@ -1,0 +1,141 @@
+"""Text formats as rows: one text a line (txt), one object a line (jsonl), and csv. Knows no vectors and no pyarrow.
+
+Each format is a function from numbered lines to rows with their places, so a file and a stream are read alike.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from echo_embeddings.errors import InputError
+
+__all__ = ["FORMATS", "SUFFIXES", "Lines", "Placed", "Row", "decoded", "lines", "no_column"]
+
+Row = dict[str, Any]
+
+#: A row with its place for messages, such as ``texts.jsonl:17``.
+Placed = tuple[str, Row]
+
+#: Lines with their ends and their numbers, counted from 1.
+Lines = Iterator[tuple[int, str]]
+
+
+def lines(path: Path) -> Lines:
+    """Numbered lines of a file, which is decompressed if its name ends in ``.gz``.
+
+    Raises:
+        InputError: a line is not UTF-8, or the gzip data is damaged.
+    """
+    opened = gzip.open if path.suffix.lower() == ".gz" else open
+    with opened(path, "rb") as file:
+        yield from decoded(file, str(path))
+
+
+def decoded(file: Iterable[bytes], name: str) -> Lines:
+    """Numbered lines of a binary file, split at newlines only. Each is decoded by itself, so a bad one can be named.
+
+    Args:
+        file: a file or stream, opened in binary mode.
+        name: what it is called in messages.
+
+    Raises:
+        InputError: a line is not UTF-8, or the gzip data is damaged.
+    """
+    number = 0
+    try:
+        for line in file:
+            number += 1
+            yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{name}:{number}: this line is not UTF-8 ({error.reason}); convert the file") from error
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise InputError(f"{name}:{number + 1}: the gzip data is damaged ({error}); compress the file again") from error
+
+
+def text_rows(numbered: Lines, name: str, column: str) -> Iterator[Placed]:
+    """Each line is a text in the column ``text``; an empty line is an empty text.
+
+    Raises:
+        InputError: another column is asked for.
+    """
+    if column != "text":
+        raise InputError(f"{name} has no column {column!r}; the lines of a .txt file are the column 'text'")
+    return ((f"{name}:{number}", {"text": line.rstrip("\r\n")}) for number, line in numbered)
+
+
+def json_rows(numbered: Lines, name: str, column: str) -> Iterator[Placed]:
+    """Each line is an object; blank lines are skipped.
+
+    Raises:
+        InputError: a line is no JSON object.
+    """
+    for number, line in numbered:
+        if line.isspace():
+            continue
+        place = f"{name}:{number}"
+        try:
+            row = json.loads(line)
+        except RecursionError:
+            raise InputError(f"{place}: this line is nested too deeply to be read") from None
+        except ValueError as error:
+            raise InputError(f"{place}: this line is not JSON ({error})") from error
+        if not isinstance(row, dict):
+            raise InputError(f"{place}: this line is not an object such as {{{column!r}: ...}}")
+        yield place, row
+
+
+def csv_rows(numbered: Lines, name: str, column: str) -> Iterator[Placed]:
+    """Each record is a row, and may go over several lines. The first line holds the columns' names.
+
+    Every cell stays the string that it is: ``007`` does not become 7.
+
+    Raises:
+        InputError: the header lacks the column or has a name twice, or a row is not CSV.
+    """
+    csv.field_size_limit(1 << 30)
+    reader = csv.reader((line for _, line in numbered), strict=True)
+    try:
+        header = next(reader, None)
+        if header is None:
+            return
+        _check_header(header, name, column)
+        for cells in reader:
+            if not cells:
+                continue  # a blank line
+            place = f"{name}:{reader.line_num}"
+            if len(cells) != len(header):
+                raise InputError(f"{place}: this row has {len(cells)} cells, but the header has {len(header)}")
+            yield place, dict(zip(header, cells, strict=True))
+    except csv.Error as error:
+        raise InputError(f"{name}:{reader.line_num}: this row is not CSV ({error})") from error
+
+
+#: What can be read line by line, by the name of the format.
+FORMATS: dict[str, Callable[[Lines, str, str], Iterator[Placed]]] = {
+    "txt": text_rows,
+    "jsonl": json_rows,
+    "csv": csv_rows,
+}
+
+#: The format of each suffix.
+SUFFIXES = {".txt": "txt", ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv"}
+
+
+def no_column(place: str, column: str, names: Iterable[str]) -> InputError:
+    """The error for a row, or a file, that lacks the column of texts."""
+    listed = ", ".join(names) or "nothing"
+    return InputError(f"{place}: there is no column {column!r}, only {listed}; choose one with --column")
+
+
+def _check_header(header: list[str], name: str, column: str) -> None:
+    if column not in header:
+        raise no_column(name, column, header)
+    if len(set(header)) != len(header):
+        twice = next(cell for cell in header if header.count(cell) > 1)
+        raise InputError(f"{name} has two columns {twice!r}; rename one")

@@ -1,0 +1,172 @@
+"""Configs side by side on one data set: the quality and the time of each, with the same model."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from echo_embeddings.config.config import EchoConfig
+from echo_embeddings.encoder import EchoEncoder
+from echo_embeddings.errors import InputError
+from echo_embeddings.model import builtin
+
+from .datasets import Dataset, open_dataset
+
+__all__ = ["Score", "compare", "preset_configs", "usual_presets"]
+
+# What is fitted or trained in "default" and "zero-shot" is the built-in model's.
+_USUAL_BUILTIN = ("default", "zero-shot", "echo", "classical", "prompt-eol")
+_USUAL = ("echo", "late-echo", "classical", "prompt-eol")
+
+Show = Callable[[str, int, int], object]
+
+
+@dataclass(frozen=True)
+class Score:
+    """What one config reached.
+
+    Attributes:
+        preset: its name.
+        metric: what ``score`` is, such as ``"Spearman x100"``.
+        score: two decimals; ``None`` where the metric is not defined, as when all vectors are alike.
+        ms_per_text: milliseconds a text, documents and queries together.
+        dimension: length of a vector.
+        truncated: how many texts were longer than the config's ``max_length``.
+    """
+
+    preset: str
+    metric: str
+    score: float | None
+    ms_per_text: float
+    dimension: int
+    truncated: int
+
+
+def compare(
+    encoder: EchoEncoder,
+    dataset: Dataset | str | os.PathLike[str],
+    presets: Sequence[str] | Mapping[str, EchoConfig] | None = None,
+    *,
+    limit: int | None = None,
+    show_progress: bool | Show = False,
+) -> list[Score]:
+    """Embed a data set with several configs of one model, and score each.
+
+    Args:
+        encoder: the model; its own config plays no part. Pass one that has loaded nothing yet: weights are loaded for
+            each config that runs other layers, and then there are never two sets of them in memory.
+        dataset: what :func:`open_dataset` gives, or a path for it: a ``.tsv`` or ``.csv`` with ``score``,
+            ``sentence1`` and ``sentence2``, or a folder in BEIR's layout.
+        presets: names of presets, each with as many dimensions as stand behind an ``@`` (``"default@256"``); or configs
+            by a name of your own. ``None`` takes the usual ones of the model: :func:`usual_presets`.
+        limit: use so many pairs or queries only (at least 2), where ``dataset`` is a path.
+        show_progress: show a progress bar for each config, or a function to call with the config's name, the texts that
+            are done, and how many there are.
+
+    Returns:
+        A score for each config, in the order given.
+
+    Raises:
+        InputError: the data set cannot be used, or a name has no number behind its ``@``.
+        ConfigError: there is no such preset, or it cannot work with this model.
+        ImportError: pairs are compared, and scipy is missing.
+    """
+    if presets is None:
+        presets = usual_presets(encoder)
+    configs = dict(presets) if isinstance(presets, Mapping) else preset_configs(presets, encoder)
+    if not configs:
+        raise InputError(f"presets={presets!r} names none; try {', '.join(usual_presets(encoder))}")
+    _require_possible(configs, encoder)
+    if isinstance(dataset, Dataset):
+        if limit is not None:
+            raise InputError(f"limit={limit} is for a path; open_dataset(path, {limit}) gives a smaller data set")
+    else:
+        dataset = open_dataset(dataset, limit)
+    scores = []
+    for name, config in configs.items():
+        # The encoder before is let go first, so that its weights are shared or freed.
+        encoder = encoder.with_config(config)
+        with _showing(show_progress, name) as show:
+            scores.append(_score(name, encoder, dataset, show))
+    return scores
+
+
+def usual_presets(encoder: EchoEncoder) -> tuple[str, ...]:
+    """The presets that are worth comparing for this encoder's model."""
+    return _USUAL_BUILTIN if encoder.model_name == builtin.NAME else _USUAL
+
+
+def preset_configs(names: Sequence[str], encoder: EchoEncoder) -> dict[str, EchoConfig]:
+    """The config of each name: the preset before an ``@``, with as many dimensions as stand behind it.
+
+    Raises:
+        InputError: it is no number that stands there.
+        ConfigError: there is no such preset, or it cannot work with the encoder's model.
+    """
+    if isinstance(names, str):
+        raise TypeError(f"presets must be a list of names such as [{names!r}], not one string")
+    configs = {name: _config(name) for name in dict.fromkeys(names)}
+    _require_possible(configs, encoder)
+    return configs
+
+
+def _require_possible(configs: Mapping[str, EchoConfig], encoder: EchoEncoder) -> None:
+    """Find out what cannot work before the first minutes; this loads nothing."""
+    for config in configs.values():
+        encoder.with_config(config)
+
+
+def _config(name: str) -> EchoConfig:
+    preset, at, dimensions = name.partition("@")
+    if at and not dimensions.isdecimal():
+        raise InputError(f"--presets {name}: behind @ goes a number of dimensions, such as {preset}@256")
+    return EchoConfig.preset(preset).truncated(int(dimensions) if at else None)
+
+
+def _score(name: str, encoder: EchoEncoder, dataset: Dataset, show: Show) -> Score:
+    documents, queries = dataset.texts
+    total = len(documents) + len(queries)
+    show(name, 0, total)
+    encoder.encode_documents("warm")  # the first pass pays for what is set up once
+    done = 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        show(name, done, total)
+
+    started = time.perf_counter()
+    found = encoder.encode_documents(documents, show_progress=advance)
+    asked = encoder.encode_queries(queries, show_progress=advance)
+    seconds = time.perf_counter() - started
+    score = dataset.score(found, asked)
+    return Score(
+        preset=name,
+        metric=f"{dataset.metric} x100",
+        score=None if math.isnan(score) else round(score, 2),
+        ms_per_text=round(1000 * seconds / total, 2),
+        dimension=encoder.dimension,
+        truncated=encoder.truncated.texts,
+    )
+
+
+@contextmanager
+def _showing(show: bool | Show, name: str) -> Iterator[Show]:  # noqa: FBT001
+    if callable(show):
+        yield show
+    elif not show:
+        yield lambda *_: None
+    else:
+        from tqdm.auto import tqdm
+
+        with tqdm(unit="text", desc=name) as bar:
+
+            def update(_: str, done: int, total: int) -> None:
+                bar.total = total
+                bar.update(done - bar.n)
+
+            yield update
