@@ -380,11 +380,16 @@ def _read_faiss(folder: Path, manifest: Manifest) -> Any:
 
 def _read_passages(folder: Path, manifest: Manifest) -> list[Passage]:
     path = folder / _PASSAGES
+    number, passages = 0, []
     try:
         with path.open(encoding="utf-8") as file:
-            passages = [Passage(**json.loads(line)) for line in file]
-    except (ValueError, TypeError) as error:
+            for line in file:
+                number += 1
+                passages.append(_passage(json.loads(line)))
+    except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read ({error}); make the index again") from error
+    except (ValueError, TypeError, RecursionError) as error:
+        raise InputError(f"{path}:{number} cannot be read ({error}); make the index again") from error
     if len(passages) != manifest.passages:
         raise InputError(
             f"{path} has {len(passages)} passages, but {_MANIFEST} says {manifest.passages}; make the index again"
@@ -392,16 +397,38 @@ def _read_passages(folder: Path, manifest: Manifest) -> list[Passage]:
     return passages
 
 
+def _passage(content: Any) -> Passage:
+    passage = Passage(**content)
+    if not (isinstance(passage.source, str) and isinstance(passage.text, str)):
+        raise TypeError("source and text must be strings")
+    return passage
+
+
 def _read_manifest(folder: Path) -> Manifest:
     try:
         content = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"{folder} is not an index; make one with: echo-embeddings index FOLDER {folder}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{folder}: its {_MANIFEST} cannot be read ({error}); make the index again") from error
-    if not isinstance(content, dict) or content.get("format", 0) > FORMAT:
+    version = content.get("format") if isinstance(content, dict) else None
+    if isinstance(version, int) and version > FORMAT:
         raise InputError(f"{folder} was made by a newer echo-embeddings; run pip install -U echo-embeddings")
     try:
-        return Manifest(**content)
+        manifest = Manifest(**content)
+        _check(manifest)
     except TypeError as error:
         raise InputError(f"{folder}: its {_MANIFEST} cannot be read ({error}); make the index again") from error
+    return manifest
+
+
+def _check(manifest: Manifest) -> None:
+    """Check the types of what was read: ``Manifest`` is not checked where it is made."""
+    kinds: dict[str, Any] = dict.fromkeys(("model_name", "config"), str) | {"model": str | None}
+    kinds |= dict.fromkeys(("passages", "dimension", "format"), int)
+    for field, kind in kinds.items():
+        value = getattr(manifest, field)
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise TypeError(f"{field}={value!r}")
+    if manifest.kind not in _KINDS:
+        raise TypeError(f"kind={manifest.kind!r}")

@@ -1,0 +1,235 @@
+"""The index in memory and on disk: with vectors known by heart, and once with the built-in model."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from echo_embeddings import EchoConfig
+from echo_embeddings.errors import InputError
+from echo_embeddings.search import Hit, Index, Passage
+from echo_embeddings.search.index import Manifest
+
+AXES = {"Ferries.": 0, "Bread.": 1, "Tides.": 2}
+PASSAGES = [Passage("a.md:1", "Ferries."), Passage("a.md:3", "Bread."), Passage("b.md:1", "Tides.")]
+
+
+class FakeEncoder:
+    """The three texts are the three axes; any other lies between the first and the last."""
+
+    dimension = 3
+
+    def __init__(self, model_name="some/model", preset="echo"):
+        self.model_name, self.config = model_name, EchoConfig.preset(preset)
+
+    def encode_documents(self, texts, *, show_progress=lambda _: None):
+        show_progress(len(texts))
+        return np.stack([self.vector(text) for text in texts])
+
+    def encode_queries(self, texts):
+        return self.vector(texts) if isinstance(texts, str) else np.array([*map(self.vector, texts)]).reshape(-1, 3)
+
+    @staticmethod
+    def vector(text):
+        return np.eye(3, dtype=np.float32)[AXES[text]] if text in AXES else np.array([0.6, 0, 0.8], np.float32)
+
+
+@pytest.fixture(params=["exact", "hnsw"])
+def index(request):
+    return Index.build(PASSAGES, FakeEncoder(), kind=request.param)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    Index.build(PASSAGES, FakeEncoder()).save(tmp_path / "index")
+    return tmp_path / "index"
+
+
+FOUND = [Hit(1, pytest.approx(0.8), "b.md:1", "Tides."), Hit(2, pytest.approx(0.6), "a.md:1", "Ferries.")]
+
+
+def test_an_index_finds_its_passages(index):
+    assert index.search("boats and the moon", k=2) == FOUND
+    assert index.search(["boats and the moon", "Bread."], k=2)[0] == FOUND
+    assert [hit.source for hit in index.search(("Bread.",), k=1)[0]] == ["a.md:3"]
+    assert len(index.search("boats", k=50)) == 3
+    assert index.search([]) == []
+    assert (len(index), index.dimension) == (3, 3)
+
+
+def test_a_vector_is_a_question_too(index):
+    vector = np.array([0.6, 0, 0.8], np.float32)
+    assert index.search(vector, k=2) == FOUND
+    assert index.search(np.stack([vector] * 2).astype(np.float64), k=2) == [FOUND, FOUND]
+    with pytest.raises(InputError, match=r"query vectors have the shape \[2\], but the index has 3 dimensions"):
+        index.search(vector[:2])
+    with pytest.raises(InputError, match="k=0: give at least 1"):
+        index.search(vector, k=0)
+
+
+def test_texts_are_passages_by_their_number():
+    seen = []
+    index = Index.build(iter(["Ferries.", "Bread."]), FakeEncoder(), show_progress=seen.append)
+    index.add(["Tides."])
+    assert [hit.source for hit in index.search("Tides.", k=1)] == ["2"]
+    assert seen == [2]
+
+
+def test_passages_are_added_behind_those_that_are_there(index, tmp_path):
+    index = Index.build(PASSAGES[:1], FakeEncoder())
+    index.save(tmp_path / "i")
+    loaded = Index.load(tmp_path / "i", FakeEncoder())
+    loaded.add(PASSAGES[1:])
+    assert loaded.search("boats and the moon", k=2) == FOUND
+    assert len(Index.load(tmp_path / "i")) == 1
+    loaded.save(tmp_path / "i")
+    assert len(Index.load(tmp_path / "i")) == loaded.manifest.passages == 3
+
+
+def test_what_is_saved_is_loaded(index, tmp_path):
+    index.save(tmp_path / "i")
+    loaded = Index.load(tmp_path / "i", FakeEncoder())
+    assert loaded.search("boats and the moon", k=2) == FOUND
+    assert loaded.config == EchoConfig.preset("echo")
+    assert loaded.manifest == index.manifest
+
+
+def test_an_index_is_replaced_whole(saved):
+    Index.build(PASSAGES[:1], FakeEncoder()).save(saved)
+    assert [hit.source for hit in Index.load(saved).search(np.eye(3, dtype=np.float32)[0])] == ["a.md:1"]
+    assert [path.name for path in saved.parent.iterdir()] == ["index"]
+
+
+def test_what_is_no_index_is_not_written_over(tmp_path):
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(InputError, match="exists and is not an index; choose another place"):
+        Index.build(PASSAGES, FakeEncoder()).save(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_what_cannot_be_indexed():
+    with pytest.raises(InputError, match="there are no passages to index"):
+        Index.build([], FakeEncoder())
+    with pytest.raises(InputError, match=r"kind='ivf' is unknown; choose one of: exact \(.*hnsw \("):
+        Index.build(PASSAGES, FakeEncoder(), kind="ivf")
+    with pytest.raises(TypeError, match="passages must be a list of passages or of texts, not str"):
+        Index.build("Ferries.", FakeEncoder())
+    with pytest.raises(TypeError, match=r"passages\[1\] is int, not a Passage or a text"):
+        Index.build(["Ferries.", 5], FakeEncoder())
+
+
+def test_an_index_whose_config_was_changed(saved):
+    EchoConfig.preset("classical").save(saved)
+    with pytest.raises(
+        InputError,
+        match=r"its echo_config\.json, or the packaged adapter that .* not the one it was made with; make the",
+    ):
+        Index.load(saved)
+
+
+def test_an_encoder_of_something_else_is_refused(saved):
+    with pytest.raises(InputError, match="was made with some/model, and vectors of other/model cannot be compared"):
+        Index.load(saved, FakeEncoder("other/model"))
+    with pytest.raises(InputError, match="was made with another config than that of the encoder"):
+        Index.load(saved, FakeEncoder(preset="classical"))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", r"its manifest\.json cannot be read"),
+        ('{"format": 99}', "was made by a newer echo-embeddings; run pip install -U echo-embeddings"),
+        ('{"format": 1, "what": 2}', r"its manifest\.json cannot be read"),
+        ("[]", r"its manifest\.json cannot be read"),
+    ],
+)
+def test_a_broken_manifest(saved, content, message):
+    (saved / "manifest.json").write_text(content)
+    with pytest.raises(InputError, match=message):
+        Index.load(saved)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("passages", "3"), ("dimension", None), ("model", 5), ("config", 1), ("kind", "ivf"), ("format", "1")],
+)
+def test_a_manifest_with_a_field_of_another_type(saved, field, value):
+    content = json.loads((saved / "manifest.json").read_text()) | {field: value}
+    (saved / "manifest.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match=rf"its manifest\.json cannot be read \({field}="):
+        Index.load(saved)
+
+
+def drop_a_line(folder):
+    lines = (folder / "passages.jsonl").read_text().splitlines(keepends=True)
+    (folder / "passages.jsonl").write_text("".join(lines[1:]))
+
+
+def other_vectors(folder):
+    import faiss
+
+    index = faiss.IndexFlatIP(2)
+    index.add(np.eye(2, dtype=np.float32))
+    faiss.write_index(index, str(folder / "index.faiss"))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (drop_a_line, r"passages\.jsonl has 2 passages, but manifest\.json says 3; make the index again"),
+        (other_vectors, r"index\.faiss has 2 vectors of 2 dimensions, but manifest\.json says 3 of 3; make the"),
+        (lambda f: (f / "index.faiss").write_bytes(b"half"), r"index\.faiss cannot be read"),
+        (lambda f: (f / "index.faiss").unlink(), r"index\.faiss cannot be read"),
+        (lambda f: (f / "passages.jsonl").write_text("{\n"), r"passages\.jsonl:1 cannot be read"),
+        (lambda f: (f / "passages.jsonl").write_text('{"a": 1}\n'), r"passages\.jsonl:1 cannot be read"),
+        (lambda f: (f / "passages.jsonl").write_text("[" * 100_000), r"passages\.jsonl:1 cannot be read"),
+        (lambda f: (f / "passages.jsonl").write_text('{"source": 1, "text": "a"}\n'), r"passages\.jsonl:1 cannot be"),
+        (lambda f: (f / "passages.jsonl").write_bytes(b"\xff\n"), r"passages\.jsonl cannot be read"),
+        (lambda f: (f / "passages.jsonl").unlink(), r"passages\.jsonl cannot be read"),
+    ],
+)
+def test_files_that_are_damaged_or_disagree_are_named(saved, damage, message):
+    damage(saved)
+    with pytest.raises(InputError, match=message):
+        Index.load(saved)
+
+
+def test_a_folder_that_is_no_index(tmp_path):
+    with pytest.raises(InputError, match="is not an index; make one with: echo-embeddings index FOLDER"):
+        Index.load(tmp_path)
+
+
+def test_the_manifest_says_what_the_index_was_made_with(saved):
+    manifest = json.loads((saved / "manifest.json").read_text())
+    assert manifest == dataclasses.asdict(Index.load(saved).manifest)
+    assert Manifest(**manifest) == Manifest(
+        "some/model", "some/model", EchoConfig.preset("echo").fingerprint(), 3, 3, "exact"
+    )
+
+
+def test_a_model_that_was_in_memory_must_be_given_again(tmp_path):
+    Index.build(PASSAGES, FakeEncoder("LlamaModel:")).save(tmp_path / "i")
+    assert Index.load(tmp_path / "i", FakeEncoder("LlamaModel:")).search("Bread.", k=1)[0].passage == "Bread."
+    with pytest.raises(InputError, match=r"a model in memory \(LlamaModel:\); give its encoder: Index\.load"):
+        Index.load(tmp_path / "i").search("Bread.")
+
+
+def test_the_built_in_model_is_made_at_the_first_question(builtin_encoder, tmp_path):
+    texts = ["The ferry leaves the island at dawn.", "Bread needs a hot oven.", "Tides follow the moon."]
+    Index.build(texts, builtin_encoder).save(tmp_path / "i")
+    index = Index.load(tmp_path / "i")
+    assert index.manifest.model is None
+    (hit,) = index.search("When does the boat go?", k=1)
+    question, passage = builtin_encoder.encode_queries("When does the boat go?"), texts[0]
+    assert (hit.source, hit.passage) == ("0", passage)
+    assert hit.score == pytest.approx(float(question @ builtin_encoder.encode_documents([passage])[0]), abs=1e-2)
+
+
+def test_vectors_that_the_named_model_does_not_give_are_refused(builtin_encoder, tmp_path):
+    index = Index.build(["one", "two"], builtin_encoder)
+    index._faiss.reset()
+    index._faiss.add(-builtin_encoder.encode_documents(["one", "two"]))
+    index.save(tmp_path / "i")
+    with pytest.raises(InputError, match=r"gives other vectors than those of the index \(cosine -1\.00"):
+        Index.load(tmp_path / "i").search("a question")
