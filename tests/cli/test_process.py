@@ -8,10 +8,10 @@ import time
 
 import pytest
 
-ROWS, WINDOW = 120, 8
+ROWS, CHECKPOINT = 120, 8
 
 
-def start(*arguments, cwd=None, code="from echo_embeddings.cli import main; main()"):
+def start(*arguments, cwd=None, stdin=None, code="from echo_embeddings.cli import main; main()"):
     command = [sys.executable, "-c", code, *map(str, arguments)]
     # One thread: so little work is not worth waiting for another core, which on a busy machine takes long.
     env = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -19,7 +19,7 @@ def start(*arguments, cwd=None, code="from echo_embeddings.cli import main; main
     # A shell that starts the tests in the background lets them ignore Ctrl-C, and their children with them.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        return subprocess.Popen(command, cwd=cwd, **pipes)
+        return subprocess.Popen(command, cwd=cwd, stdin=stdin, **pipes)
     finally:
         signal.signal(signal.SIGINT, before)
 
@@ -65,14 +65,18 @@ def folder(tmp_path, builtin_folder):
     return tmp_path
 
 
-def embed(folder, output):
-    return start("embed", "in.csv", output, "--window", WINDOW, "--config", "classical", cwd=folder)
+def embed(folder, output, source="in.csv"):
+    options = ("--checkpoint-rows", CHECKPOINT, "--config", "classical", "--format", "csv")
+    if source != "-":
+        return start("embed", source, output, *options, cwd=folder)
+    with (folder / "in.csv").open("rb") as stdin:
+        return start("embed", source, output, *options, cwd=folder, stdin=stdin)
 
 
-def stop(process, parts, with_signal):
-    """Send a signal as soon as the first windows are saved."""
+def stop(process, parts, with_signal, checkpoint=1):
+    """Send a signal as soon as this checkpoint is saved."""
     deadline = time.monotonic() + 300
-    while not (parts / "000001.npy").exists():
+    while not (parts / f"{checkpoint:06d}.npz").exists():
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -83,15 +87,15 @@ def stop(process, parts, with_signal):
 def test_killed_and_started_again_it_gives_the_same_bytes(folder):
     parts = folder / "stopped.parquet.parts"
     status, _, err = stop(embed(folder, "stopped.parquet"), parts, signal.SIGINT)
-    saved = len(list(parts.glob("*.npy")))
-    assert 2 <= saved < ROWS // WINDOW
+    saved = len(list(parts.glob("*.npz")))
+    assert 2 <= saved < ROWS // CHECKPOINT
     assert status == 130
-    assert f"{saved * WINDOW} of {ROWS} rows are saved in stopped.parquet.parts; run the same command to go on" in err
+    assert f"{saved * CHECKPOINT} rows are saved in stopped.parquet.parts; run the same command to go on" in err
     assert err.endswith("interrupted\n")
     assert sorted(path.name for path in folder.iterdir()) == ["in.csv", "stopped.parquet.parts"]
     assert not list(parts.glob(".*.tmp"))
 
-    (parts / "000001.npy").unlink()  # so that a kill can be timed by it again
+    (parts / "000001.npz").unlink()  # so that a kill can be timed by it again
     status, _, _ = stop(embed(folder, "stopped.parquet"), parts, signal.SIGKILL)
     assert status == -signal.SIGKILL
     assert not (folder / "stopped.parquet").exists()
@@ -102,6 +106,14 @@ def test_killed_and_started_again_it_gives_the_same_bytes(folder):
     assert "of them from an earlier run" in out
     assert not parts.exists()
 
+    # The same from a pipe: killed, and given the same stream again.
+    status, _, _ = stop(embed(folder, "piped.parquet", "-"), folder / "piped.parquet.parts", signal.SIGKILL)
+    assert status == -signal.SIGKILL
+    status, out, err = finish(embed(folder, "piped.parquet", "-"))
+    assert status == 0, err
+    assert "of them from an earlier run" in out
+
     status, _, err = finish(embed(folder, "whole.parquet"))
     assert status == 0, err
     assert (folder / "stopped.parquet").read_bytes() == (folder / "whole.parquet").read_bytes()
+    assert (folder / "piped.parquet").read_bytes() == (folder / "whole.parquet").read_bytes()

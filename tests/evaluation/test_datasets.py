@@ -1,4 +1,4 @@
-"""What compare reads, and how it scores vectors known by heart. No model."""
+"""Data sets that embeddings are judged on, and how they score vectors known by heart. No model."""
 
 import json
 
@@ -31,13 +31,13 @@ def beir(tmp_path):
 
 
 def test_pairs_have_no_quoting_in_tsv(pairs):
-    data = open_dataset(pairs, None)
+    data = open_dataset(pairs)
     assert data.texts == (['a "b', "d", "c"], [])
     assert (data.size, data.metric) == ("3 pairs", "Spearman")
 
 
 def test_pairs_are_scored_by_the_rank_of_their_cosines(pairs):
-    data = open_dataset(pairs, None)
+    data = open_dataset(pairs)
     # cosines: ab-c 0.8, ab-d 0, d-c 0.6: the order of the judgements 5, 0, 2.
     vectors = np.array([[1, 0], [0, 1], [0.8, 0.6]], np.float32)
     assert data.score(vectors, vectors[:0]) == pytest.approx(100)
@@ -51,14 +51,14 @@ def test_csv_pairs_are_quoted_and_limited(tmp_path):
 
 
 def test_a_beir_folder(beir):
-    data = open_dataset(beir, None)
+    data = open_dataset(beir)
     assert data.size == "3 queries, 40 documents"
     assert data.documents["d0"] == "T text 0"
     assert data.texts[1] == ["query 0", "query 1", "query 2"]
 
 
 def test_retrieval_is_scored_by_ndcg(beir):
-    data = open_dataset(beir, None)
+    data = open_dataset(beir)
     # Each document and query its own axis; q0 and q1 find theirs first, q2 points to d3, and all others tie at 0.
     documents = np.eye(40, dtype=np.float32)
     queries = documents[[0, 39, 3]]
@@ -89,19 +89,19 @@ def test_a_limit_keeps_what_is_relevant(beir):
 def test_pairs_that_cannot_be_used(pairs, content, message):
     pairs.write_text(content)
     with pytest.raises(InputError, match=message):
-        open_dataset(pairs, None)
+        open_dataset(pairs)
 
 
 def test_beir_folders_that_cannot_be_used(beir):
     (beir / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq9\td0\t1\n")
     with pytest.raises(InputError, match=r"test\.tsv:2: there is no query 'q9' in queries\.jsonl"):
-        open_dataset(beir, None)
+        open_dataset(beir)
     (beir / "corpus.jsonl").write_text('{"_id": "d0"}\n')
     with pytest.raises(InputError, match=r"corpus\.jsonl:1: this line is not an object with _id and text"):
-        open_dataset(beir, None)
+        open_dataset(beir)
     (beir / "queries.jsonl").unlink()
     with pytest.raises(InputError, match=r"has no queries\.jsonl; BEIR's layout is corpus\.jsonl, queries\.jsonl and"):
-        open_dataset(beir, None)
+        open_dataset(beir)
 
 
 def test_another_file(tmp_path):
@@ -109,3 +109,11 @@ def test_another_file(tmp_path):
         InputError, match=r"give a \.tsv or \.csv of score,sentence1,sentence2, or a folder in BEIR's layout"
     ):
         open_dataset(tmp_path / "a.json", None)
+
+
+def test_pairs_without_scipy_name_the_extra(pairs, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(
+        ImportError, match=r"comparing on pairs needs scipy: pip install 'echo-embeddings\[evaluation\]'"
+    ):
+        open_dataset(pairs)

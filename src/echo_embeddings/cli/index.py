@@ -11,7 +11,8 @@ import typer
 
 from echo_embeddings.data.passages import read_passages
 from echo_embeddings.extras import require
-from echo_embeddings.search.index import Index, require_replaceable
+from echo_embeddings.search import Index
+from echo_embeddings.search.storage import require_replaceable
 
 from . import options, output
 

@@ -19,7 +19,7 @@ from echo_embeddings.errors import InputError
 
 from .formats import Placed
 
-__all__ = ["EMBEDDING", "as_bytes", "digest", "fitted", "from_bytes", "from_rows", "merged"]
+__all__ = ["EMBEDDING", "Columns", "as_bytes", "digest", "fitted", "from_bytes", "from_rows", "merged"]
 
 #: The column of vectors in the output.
 EMBEDDING = "embedding"
@@ -27,6 +27,43 @@ EMBEDDING = "embedding"
 _UNFIT = (pa.ArrowException, ValueError, TypeError, OverflowError, RecursionError)
 _ADVICE = "mend the row, leave the column out, or write to .npy, which keeps the vectors alone"
 _WHOLE = {8: pa.int8(), 16: pa.int16(), 32: pa.int32(), 64: pa.int64()}
+
+
+class Columns:
+    """The columns of a job, checkpoint by checkpoint.
+
+    Args:
+        name: what the input is called in messages.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        #: Of all rows so far.
+        self.schema: Any = None
+
+    def add(self, table: Any, first: int) -> str:
+        """Take the columns of the rows that follow.
+
+        Args:
+            table: the rows.
+            first: the number of the first of them, counted from 1.
+
+        Returns:
+            Their :func:`digest`.
+
+        Raises:
+            InputError: they do not go with the rows before, or with parquet.
+        """
+        self.schema = merged(self.schema, table, f"{self._name}, rows {first} to {first + table.num_rows - 1}")
+        return digest(table)
+
+    def fitted(self, content: bytes) -> Any:
+        """A checkpoint's columns, saved by :func:`as_bytes`, as a table of the schema of all rows.
+
+        Raises:
+            InputError: a value cannot be held by the type that later rows gave its column.
+        """
+        return fitted(from_bytes(content), self.schema, self._name)
 
 
 def from_rows(placed: Sequence[Placed]) -> Any:

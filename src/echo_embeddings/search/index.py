@@ -1,11 +1,7 @@
-"""An index of passages: their vectors in FAISS, the passages themselves, and what embeds a question alike.
-
-On disk it is a folder: ``index.faiss``, ``passages.jsonl``, ``manifest.json``, and the echo config.
-"""
+"""An index of passages: their vectors in FAISS, the passages themselves, and what embeds a question alike."""
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Callable, Iterable
@@ -16,7 +12,6 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from echo_embeddings.config.config import EchoConfig
-from echo_embeddings.data.files import whole_folder
 from echo_embeddings.data.passages import Passage
 from echo_embeddings.encoder import EchoEncoder
 from echo_embeddings.errors import InputError
@@ -25,19 +20,13 @@ from echo_embeddings.model import builtin
 from echo_embeddings.text.inputs import progress
 from echo_embeddings.types import Vectors
 
+from . import storage
+from .storage import Manifest
+
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["Hit", "Index", "Manifest", "require_replaceable"]
-
-FORMAT = 1
-_MANIFEST, _PASSAGES, _FAISS = "manifest.json", "passages.jsonl", "index.faiss"
-
-#: Kinds of index, and what each is for.
-_KINDS = {
-    "exact": "compares a question with every passage",
-    "hnsw": "follows a graph of neighbours: faster from some 100,000 passages on, and misses a few",
-}
+__all__ = ["Hit", "Index"]
 
 # HNSW: more links and wider searches find more and take longer.
 _LINKS, _WIDTH_TO_BUILD, _WIDTH_TO_SEARCH = 32, 200, 128
@@ -47,29 +36,6 @@ _CHUNK = 1024
 
 # Cosine of a passage's vector in the index and one made now. Other number types and 8-bit weights stay above 0.99.
 _ALIKE = 0.95
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What an index was made with.
-
-    Attributes:
-        model: hub id or absolute path; ``None`` for the built-in model.
-        model_name: the same for people.
-        config: fingerprint of the echo config that lies beside.
-        passages: how many there are.
-        dimension: length of a vector.
-        kind: ``"exact"`` or ``"hnsw"``.
-        format: version of the files.
-    """
-
-    model: str | None
-    model_name: str
-    config: str
-    passages: int
-    dimension: int
-    kind: str = "exact"
-    format: int = FORMAT
 
 
 @dataclass(frozen=True)
@@ -128,8 +94,8 @@ class Index:
             ImportError: FAISS is missing.
         """
         require("faiss", "faiss", "indexing")
-        if kind not in _KINDS:
-            choices = "; ".join(f"{name} ({what})" for name, what in _KINDS.items())
+        if kind not in storage.KINDS:
+            choices = "; ".join(f"{name} ({what})" for name, what in storage.KINDS.items())
             raise InputError(f"kind={kind!r} is unknown; choose one of: {choices}")
         listed = _listed(passages, 0)
         if not listed:
@@ -162,7 +128,7 @@ class Index:
         """
         require("faiss", "faiss", "searching")
         folder = Path(folder).expanduser()
-        manifest = _read_manifest(folder)
+        manifest = storage.read_manifest(folder)
         config = EchoConfig.load(folder)
         if config.fingerprint() != manifest.config:
             raise InputError(
@@ -171,7 +137,8 @@ class Index:
             )
         if encoder is not None:
             _require_same_encoder(folder, manifest, encoder)
-        return cls(_read_faiss(folder, manifest), _read_passages(folder, manifest), manifest, config, encoder)
+        vectors, passages = storage.read_vectors(folder, manifest), storage.read_passages(folder, manifest)
+        return cls(vectors, passages, manifest, config, encoder)
 
     def add(self, passages: Iterable[Passage | str], *, show_progress: bool | Callable[[int], object] = False) -> None:
         """Embed more passages and put them behind those that are there. An index on disk changes with :meth:`save`.
@@ -233,16 +200,7 @@ class Index:
         Raises:
             InputError: the folder is there and is no index.
         """
-        import faiss
-
-        folder = Path(folder).expanduser()
-        require_replaceable(folder)
-        with whole_folder(folder) as work:
-            faiss.write_index(self._faiss, str(work / _FAISS))
-            with (work / _PASSAGES).open("w", encoding="utf-8") as file:
-                file.writelines(json.dumps(asdict(passage), ensure_ascii=False) + "\n" for passage in self._passages)
-            self._config.save(work)
-            (work / _MANIFEST).write_text(json.dumps(asdict(self.manifest), indent=2) + "\n", encoding="utf-8")
+        storage.write(Path(folder).expanduser(), self._faiss, self._passages, self.manifest, self._config)
 
     def __len__(self) -> int:
         """The number of passages."""
@@ -306,16 +264,6 @@ class Index:
             )
 
 
-def require_replaceable(folder: Path) -> None:
-    """Refuse to write over anything that is not an index.
-
-    Raises:
-        InputError: there is something else.
-    """
-    if folder.exists() and not (folder / _MANIFEST).is_file() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise InputError(f"{folder} exists and is not an index; choose another place")
-
-
 def _listed(passages: Iterable[Passage | str], first: int) -> list[Passage]:
     if isinstance(passages, str | bytes | dict):
         raise TypeError(f"passages must be a list of passages or of texts, not {type(passages).__name__}")
@@ -359,76 +307,3 @@ def _require_same_encoder(folder: Path, manifest: Manifest, encoder: EchoEncoder
             f"{folder} was made with another config than that of the encoder; leave the encoder out, give one with "
             "EchoConfig.load(folder), or make the index again"
         )
-
-
-def _read_faiss(folder: Path, manifest: Manifest) -> Any:
-    import faiss
-
-    path = folder / _FAISS
-    try:
-        index = faiss.read_index(str(path))
-    except RuntimeError as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{path} cannot be read ({reason}); make the index again") from error
-    if (index.ntotal, index.d) != (manifest.passages, manifest.dimension):
-        raise InputError(
-            f"{path} has {index.ntotal} vectors of {index.d} dimensions, but {_MANIFEST} says {manifest.passages} of "
-            f"{manifest.dimension}; make the index again"
-        )
-    return index
-
-
-def _read_passages(folder: Path, manifest: Manifest) -> list[Passage]:
-    path = folder / _PASSAGES
-    number, passages = 0, []
-    try:
-        with path.open(encoding="utf-8") as file:
-            for line in file:
-                number += 1
-                passages.append(_passage(json.loads(line)))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read ({error}); make the index again") from error
-    except (ValueError, TypeError, RecursionError) as error:
-        raise InputError(f"{path}:{number} cannot be read ({error}); make the index again") from error
-    if len(passages) != manifest.passages:
-        raise InputError(
-            f"{path} has {len(passages)} passages, but {_MANIFEST} says {manifest.passages}; make the index again"
-        )
-    return passages
-
-
-def _passage(content: Any) -> Passage:
-    passage = Passage(**content)
-    if not (isinstance(passage.source, str) and isinstance(passage.text, str)):
-        raise TypeError("source and text must be strings")
-    return passage
-
-
-def _read_manifest(folder: Path) -> Manifest:
-    try:
-        content = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        raise InputError(f"{folder} is not an index; make one with: echo-embeddings index FOLDER {folder}") from None
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{folder}: its {_MANIFEST} cannot be read ({error}); make the index again") from error
-    version = content.get("format") if isinstance(content, dict) else None
-    if isinstance(version, int) and version > FORMAT:
-        raise InputError(f"{folder} was made by a newer echo-embeddings; run pip install -U echo-embeddings")
-    try:
-        manifest = Manifest(**content)
-        _check(manifest)
-    except TypeError as error:
-        raise InputError(f"{folder}: its {_MANIFEST} cannot be read ({error}); make the index again") from error
-    return manifest
-
-
-def _check(manifest: Manifest) -> None:
-    """Check the types of what was read: ``Manifest`` is not checked where it is made."""
-    kinds: dict[str, Any] = dict.fromkeys(("model_name", "config"), str) | {"model": str | None}
-    kinds |= dict.fromkeys(("passages", "dimension", "format"), int)
-    for field, kind in kinds.items():
-        value = getattr(manifest, field)
-        if not isinstance(value, kind) or isinstance(value, bool):
-            raise TypeError(f"{field}={value!r}")
-    if manifest.kind not in _KINDS:
-        raise TypeError(f"kind={manifest.kind!r}")

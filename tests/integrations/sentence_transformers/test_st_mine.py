@@ -4,6 +4,8 @@ import json
 import sys
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
@@ -87,6 +89,14 @@ def test_what_it_says_of_the_columns_is_what_a_recipe_reads(run, tmp_path):
     assert all((row["anchor"], row["positive"]) in PAIRS for row in triples)
 
 
+def test_pairs_in_parquet(run, tmp_path):
+    questions, answers = zip(*PAIRS, strict=True)
+    pq.write_table(pa.table({"anchor": questions, "positive": answers, "n": range(len(PAIRS))}), "pairs.parquet")
+    assert "of 6 pairs with 1 hard negative" in run(
+        "pairs.parquet", "out.jsonl", "--config", "classical", "--margin", 0
+    )
+
+
 def test_it_refuses_before_it_loads_anything(run, pairs, tmp_path):
     (tmp_path / "config-only").mkdir()
     (tmp_path / "config-only" / "config.json").write_text("{}")
@@ -130,4 +140,5 @@ def test_wrong_usage_is_exit_code_2(run, pairs):
 
 def test_without_the_package(run, pairs, monkeypatch):
     monkeypatch.setitem(sys.modules, "sentence_transformers_echo.training", None)
-    assert "pip install 'sentence-transformers-echo[train]'" in run(pairs, "new.jsonl", code=1)
+    hint = "mining needs sentence_transformers_echo.training: from a checkout: pip install './integrations/sentence-"
+    assert hint in run(pairs, "new.jsonl", code=1)

@@ -498,4 +498,7 @@ class TestCommand:
 
     def test_without_the_package(self, file, monkeypatch):
         monkeypatch.setitem(sys.modules, "sentence_transformers_echo.training", None)
-        assert "pip install 'sentence-transformers-echo[train]'" in self.run(file, code=1)
+        hint = (
+            "training needs sentence_transformers_echo.training: from a checkout: pip install './integrations/sentence-"
+        )
+        assert hint in self.run(file, code=1)

@@ -1,0 +1,250 @@
+"""The loop of a job that can be resumed: read rows, embed those that are not saved yet, save, and write the output.
+
+The input is read once. An encoder is whatever fits :class:`TableEncoder`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from echo_embeddings.errors import InputError, TruncationWarning
+from echo_embeddings.types import Vectors
+
+from .checkpoints import Checkpoint, Checkpoints
+from .tables import Chunk, Table
+
+if TYPE_CHECKING:
+    from .columns import Columns
+
+__all__ = ["Job", "RowsDone", "TableEncoder"]
+
+
+class _Fingerprinted(Protocol):
+    def fingerprint(self) -> str: ...
+
+
+class _Counted(Protocol):
+    @property
+    def texts(self) -> int: ...
+
+    @property
+    def tokens(self) -> int: ...
+
+
+class TableEncoder(Protocol):
+    """What a job needs of an encoder. ``EchoEncoder`` has it."""
+
+    @property
+    def model_name(self) -> str:
+        """The model's name."""
+
+    @property
+    def config(self) -> _Fingerprinted:
+        """What defines a vector besides the weights."""
+
+    @property
+    def dimension(self) -> int:
+        """Length of a vector; loads the model."""
+
+    @property
+    def precision(self) -> str:
+        """Device and dtype, such as ``"cpu torch.bfloat16"``: vectors of one and the other must not be mixed."""
+
+    @property
+    def truncated(self) -> _Counted:
+        """Texts truncated, and tokens not read, since the encoder was made."""
+
+    def fingerprint(self) -> str:
+        """Another one wherever vectors may be others."""
+
+    def encode_documents(self, texts: list[str], *, show_progress: Callable[[int], object]) -> Vectors:
+        """Vectors ``[n, dimension]`` of what is searched in; ``show_progress`` is told the texts of each batch."""
+
+    def encode_queries(self, texts: list[str], *, show_progress: Callable[[int], object]) -> Vectors:
+        """The same for what is searched for."""
+
+
+@dataclass(frozen=True)
+class RowsDone:
+    """How far a job is.
+
+    Attributes:
+        done: rows that are finished, in this run and earlier ones.
+        resumed: how many of them an earlier run had finished.
+        total: rows of the input; ``None`` where that is not known before the input ends.
+    """
+
+    done: int
+    resumed: int
+    total: int | None
+
+
+class Job:
+    """A table on its way to vectors: :meth:`begin`, then :meth:`run`, then :meth:`write`.
+
+    Args:
+        table: the input.
+        encoder: what embeds it.
+        role: "document" or "query".
+        checkpoint_rows: rows that are embedded, and saved, together.
+        columns: what becomes of the other columns; ``None`` if the output is vectors alone.
+    """
+
+    def __init__(
+        self, table: Table, encoder: TableEncoder, role: str, checkpoint_rows: int, columns: Columns | None
+    ) -> None:
+        self._table, self._encoder, self._role, self._size = table, encoder, role, checkpoint_rows
+        self._columns = columns
+        #: Rows that are finished, and how many of them an earlier run had finished.
+        self.rows = self.resumed = 0
+        #: Texts that were truncated, and tokens of them that were not read.
+        self.truncated = (0, 0)
+
+    def begin(self) -> Iterator[Chunk]:
+        """Read the first rows, so that a wrong column or an empty file is said before the model is loaded."""
+        chunks = self._table.chunks(self._size, columns=self._columns is not None)
+        first = next(chunks, None)
+        if first is None:
+            raise InputError(f"{self._table.name} is empty: there is nothing to embed")
+        return chain([first], chunks)
+
+    def manifest(self) -> dict[str, Any]:
+        """What the vectors are made with; loads the model, so that nothing is written for one that cannot be."""
+        from echo_embeddings import __version__
+
+        encoder = self._encoder
+        precision, config = encoder.precision, encoder.config.fingerprint()
+        _ = encoder.dimension
+        return {
+            "column": self._table.column,
+            "role": self._role,
+            "model": encoder.model_name,
+            "config": config,
+            "precision": precision,
+            "encoder": encoder.fingerprint(),
+            "checkpoint_rows": self._size,
+            "version": __version__,
+        }
+
+    def run(self, chunks: Iterator[Chunk], checkpoints: Checkpoints, show: Callable[[RowsDone], object]) -> None:
+        """Save a checkpoint of each chunk that an earlier run has not saved."""
+        number = 0
+        for number, (chunk, columns) in enumerate(self._read(chunks, checkpoints)):
+            checkpoint = checkpoints.get(number)
+            if checkpoint is not None:
+                self._require_same(checkpoint, chunk, columns, checkpoints)
+                self.resumed += checkpoint.rows
+            else:
+                vectors, truncated = self._embed(chunk.texts, show)
+                checkpoint = Checkpoint(len(chunk.texts), _digest(chunk.texts), columns, truncated)
+                checkpoints.save(number, checkpoint, vectors, self._saved(chunk))
+            self.rows += checkpoint.rows
+            texts, tokens = checkpoint.truncated
+            self.truncated = (self.truncated[0] + texts, self.truncated[1] + tokens)
+            show(RowsDone(self.rows, self.resumed, self._table.total))
+        if checkpoints.end > number + 1:
+            raise self._changed(f"it ends after row {self.rows}", checkpoints)
+
+    def write(self, path: Path, checkpoints: Checkpoints) -> None:
+        """Write the output from the checkpoints."""
+        dimension = self._encoder.dimension
+        if self._columns is None:
+            _write_npy(path, (self.rows, dimension), (vectors for vectors, _ in checkpoints.read()))
+            return
+        with _advice(checkpoints, "add --restart after mending the input"):
+            from .parquet import write_parquet
+
+            tables = ((self._columns.fitted(columns), vectors) for vectors, columns in checkpoints.read())
+            write_parquet(path, self._columns.schema, dimension, tables)
+
+    def _read(self, chunks: Iterator[Chunk], checkpoints: Checkpoints) -> Iterator[tuple[Chunk, str | None]]:
+        """Chunks with the digest of their columns."""
+        while True:
+            with _advice(checkpoints):
+                chunk = next(chunks, None)
+                if chunk is None:
+                    return
+                columns = None if self._columns is None else self._columns.add(chunk.columns, self.rows + 1)
+            yield chunk, columns
+
+    def _saved(self, chunk: Chunk) -> bytes:
+        if self._columns is None:
+            return b""
+        from .columns import as_bytes
+
+        return as_bytes(chunk.columns)
+
+    def _embed(self, texts: list[str], show: Callable[[RowsDone], object]) -> tuple[Vectors, tuple[int, int]]:
+        encoder, done = self._encoder, self.rows
+        before = encoder.truncated
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            show(RowsDone(done, self.resumed, self._table.total))
+
+        encode = encoder.encode_queries if self._role == "query" else encoder.encode_documents
+        with warnings.catch_warnings():
+            if self.truncated[0]:  # said once a job is enough
+                warnings.simplefilter("ignore", TruncationWarning)
+            vectors = encode(texts, show_progress=advance)
+        after = encoder.truncated
+        return vectors, (after.texts - before.texts, after.tokens - before.tokens)
+
+    def _require_same(self, saved: Checkpoint, chunk: Chunk, columns: str | None, checkpoints: Checkpoints) -> None:
+        if self._columns is not None and saved.columns is None:
+            raise InputError(
+                f"{checkpoints.folder} holds vectors without the other columns, as for a .npy file; write to .npy, or "
+                "add --restart to begin anew"
+            )
+        same = saved.texts == _digest(chunk.texts) and (columns is None or saved.columns == columns)
+        if not same:
+            raise self._changed(f"rows {self.rows + 1} to {self.rows + len(chunk.texts)} are others", checkpoints)
+
+    def _changed(self, how: str, checkpoints: Checkpoints) -> InputError:
+        return InputError(
+            f"{self._table.name}: the input changed since {checkpoints.rows} of its rows were saved in "
+            f"{checkpoints.folder}: {how}. Give the same input to go on, or add --restart to begin anew"
+        )
+
+
+@contextmanager
+def _advice(checkpoints: Checkpoints, way_on: str = "mend the input and run the same again to go on") -> Iterator[None]:
+    """Add to an error in the input what is saved already, and how to go on."""
+    try:
+        yield
+    except InputError as error:
+        rows, folder = checkpoints.rows, checkpoints.folder
+        if not rows:
+            checkpoints.remove()
+            raise
+        message = f"{error}. {rows} rows are saved in {folder}: {way_on}"
+        if folder.name.endswith(".parquet.parts"):
+            alone = folder.name.removesuffix(".parquet.parts") + ".npy"
+            message += f"; for the vectors alone, rename that folder to {alone}.parts and write to {alone}"
+        raise InputError(message) from error
+
+
+def _digest(texts: Iterable[str]) -> str:
+    sha = hashlib.sha256()
+    for text in texts:
+        content = text.encode(errors="surrogatepass")
+        sha.update(len(content).to_bytes(8, "little"))
+        sha.update(content)
+    return sha.hexdigest()
+
+
+def _write_npy(path: Path, shape: tuple[int, int], pieces: Iterator[Vectors]) -> None:
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
+        for vectors in pieces:
+            file.write(np.ascontiguousarray(vectors, dtype="<f4").tobytes())

@@ -1,0 +1,103 @@
+"""Presets side by side: on an encoder whose vectors are known by heart, and once on the built-in model."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from echo_embeddings import ConfigError, EchoConfig, EchoEncoder
+from echo_embeddings.errors import InputError
+from echo_embeddings.evaluation import Score, compare, open_dataset
+from echo_embeddings.evaluation.comparison import preset_configs, usual_presets
+from echo_embeddings.model import builtin
+
+PAIRS = "score\tsentence1\tsentence2\n5\ta\tab\n0\ta\tzzzz\n3\ta\tabc\n"
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    path = tmp_path / "pairs.tsv"
+    path.write_text(PAIRS)
+    return path
+
+
+class FakeEncoder:
+    """A text's vector: how often it has each letter. ``classical`` gives all texts one vector."""
+
+    def __init__(self, config=None, log=None, model_name=builtin.NAME):
+        self.model_name, self.config, self.log = model_name, config, [] if log is None else log
+        self.dimension = 26
+        self.truncated = dataclasses.make_dataclass("Truncated", ["texts"])(1)
+
+    def with_config(self, config):
+        if config.packaged_adapter is not None and self.model_name != builtin.NAME:
+            raise ConfigError("which was trained for another model")
+        return FakeEncoder(config, self.log, self.model_name)
+
+    def encode_documents(self, texts, *, show_progress=lambda _: None):
+        self.log.append(texts)
+        if isinstance(texts, list):
+            show_progress(len(texts))
+        if self.config == EchoConfig.preset("classical"):
+            texts = ["a"] * len(texts)
+        counts = np.array([[text.count(chr(97 + i)) for i in range(26)] for text in texts], np.float32)
+        return counts / np.maximum(np.linalg.norm(counts, axis=-1, keepdims=True), 1)
+
+    def encode_queries(self, texts, *, show_progress):
+        return np.zeros((len(texts), 26), np.float32)
+
+
+def test_each_preset_gets_a_score_in_the_order_given(pairs):
+    scores = compare(FakeEncoder(), pairs, ["echo", "classical"])
+    assert [(score.preset, score.metric, score.dimension, score.truncated) for score in scores] == [
+        ("echo", "Spearman x100", 26, 1),
+        ("classical", "Spearman x100", 26, 1),
+    ]
+    assert scores[0].score == 100
+    assert scores[1].score is None  # all cosines are equal
+    assert all(isinstance(score, Score) and score.ms_per_text >= 0 for score in scores)
+
+
+def test_a_data_set_that_is_open_already_and_configs_by_a_name_of_ones_own(pairs):
+    dataset = open_dataset(pairs)
+    (score,) = compare(FakeEncoder(), dataset, {"mine": EchoConfig.preset("echo").replace(max_length=9)})
+    assert (score.preset, score.score) == ("mine", 100)
+    with pytest.raises(InputError, match=r"limit=2 is for a path; open_dataset\(path, 2\) gives a smaller data set"):
+        compare(FakeEncoder(), dataset, ["echo"], limit=2)
+    assert len(open_dataset(str(pairs), 2).scores) == 2
+
+
+def test_what_cannot_work_is_said_before_anything_is_embedded(pairs):
+    encoder = FakeEncoder(model_name="other/model")
+    with pytest.raises(ConfigError, match="there is no preset 'nope'"):
+        compare(encoder, pairs, ["echo", "nope"])
+    with pytest.raises(ConfigError, match="trained for another model"):
+        compare(encoder, pairs, {"echo": EchoConfig.preset("echo"), "x": EchoConfig("{text}", packaged_adapter="x")})
+    with pytest.raises(InputError, match=r"presets=\[\] names none; try echo, late-echo, classical, prompt-eol"):
+        compare(encoder, pairs, [])
+    with pytest.raises(TypeError, match=r"presets must be a list of names such as \['echo'\], not one string"):
+        compare(encoder, pairs, "echo")
+    with pytest.raises(InputError, match="echo@half: behind @ goes a number of dimensions, such as echo@256"):
+        preset_configs(["echo@half"], encoder)
+    with pytest.raises(InputError, match=r"give a \.tsv or \.csv of score,sentence1,sentence2"):
+        compare(encoder, "a.json", ["echo"])
+    assert not encoder.log
+
+
+def test_progress_names_the_preset(pairs, capsys):
+    seen = []
+    compare(FakeEncoder(), pairs, ["echo"], show_progress=lambda *now: seen.append(now))
+    assert seen == [("echo", 0, 4), ("echo", 4, 4)]
+    compare(FakeEncoder(), pairs, ["echo"], show_progress=True)
+    assert "4/4" in capsys.readouterr().err
+
+
+def test_the_usual_presets_are_those_that_the_model_can_have():
+    assert usual_presets(FakeEncoder())[0] == "default"
+    assert "default" not in usual_presets(FakeEncoder(model_name="other/model"))
+
+
+def test_the_built_in_model(builtin_folder, pairs):
+    scores = compare(EchoEncoder(on_truncate="ignore"), pairs, ["classical@64", "echo"], limit=2)
+    assert [(score.preset, score.dimension) for score in scores] == [("classical@64", 64), ("echo", 576)]
+    assert all(-100 <= score.score <= 100 for score in scores)
