@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -119,8 +120,6 @@ class Job:
 
     def manifest(self) -> dict[str, Any]:
         """What the vectors are made with; loads the model, so that nothing is written for one that cannot be."""
-        from echo_embeddings import __version__
-
         encoder = self._encoder
         precision, config = encoder.precision, encoder.config.fingerprint()
         _ = encoder.dimension
@@ -132,7 +131,7 @@ class Job:
             "precision": precision,
             "encoder": encoder.fingerprint(),
             "checkpoint_rows": self._size,
-            "version": __version__,
+            "version": _version(),
         }
 
     def run(self, chunks: Iterator[Chunk], checkpoints: Checkpoints, show: Callable[[RowsDone], object]) -> None:
@@ -232,6 +231,13 @@ def _advice(checkpoints: Checkpoints, way_on: str = "mend the input and run the 
             alone = folder.name.removesuffix(".parquet.parts") + ".npy"
             message += f"; for the vectors alone, rename that folder to {alone}.parts and write to {alone}"
         raise InputError(message) from error
+
+
+def _version() -> str:
+    try:
+        return version("echo-embeddings")
+    except PackageNotFoundError:  # run from a folder of sources
+        return "unknown"
 
 
 def _digest(texts: Iterable[str]) -> str:

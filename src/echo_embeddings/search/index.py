@@ -14,10 +14,10 @@ import numpy as np
 from echo_embeddings.config.config import EchoConfig
 from echo_embeddings.data.passages import Passage
 from echo_embeddings.encoder import EchoEncoder
+from echo_embeddings.engine.progress import progress
 from echo_embeddings.errors import InputError
 from echo_embeddings.extras import require
 from echo_embeddings.model import builtin
-from echo_embeddings.text.inputs import progress
 from echo_embeddings.types import Vectors
 
 from . import storage
