@@ -277,15 +277,6 @@ class EchoEncoder:
         return hashlib.sha256(repr((parts, self.config.fingerprint())).encode()).hexdigest()
 
     @property
-    def precision(self) -> str:
-        """Device and dtype, such as ``"cpu torch.bfloat16"``: with another one the last bits of a vector differ."""
-        from echo_embeddings.model.loading import pick_device, pick_dtype
-
-        device = pick_device(self._source.device)
-        weights = ", int8 weights" if self._source.is_int8 else ""
-        return f"{device} {pick_dtype(self._source.dtype, device)}{weights}"
-
-    @property
     def dimension(self) -> int:
         """Length of a vector."""
         return self.engine.dimension

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from echo_embeddings import __version__
 from echo_embeddings.model import builtin
 
-from .recipe import Recipe
-
-if TYPE_CHECKING:
-    from .trainer import Trained
+from .recipe import Recipe, Trained
 
 __all__ = ["write_card"]
 

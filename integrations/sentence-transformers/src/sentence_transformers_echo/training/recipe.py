@@ -12,7 +12,7 @@ from echo_embeddings.config.config import require_whole
 
 from .data import TAUGHT, Data
 
-__all__ = ["Lora", "Recipe"]
+__all__ = ["Lora", "Recipe", "Trained"]
 
 
 @dataclass(frozen=True)
@@ -210,6 +210,23 @@ class Recipe:
     def replace(self, **changes: Any) -> Recipe:
         """A copy with some fields changed."""
         return replace(self, **changes)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What became of a recipe.
+
+    Attributes:
+        folder: for ``EchoEncoder(folder)`` and ``SentenceTransformer(folder, trust_remote_code=True)``.
+        before: scores on ``recipe.evaluate`` before the first step; with a head, after it was fitted.
+        after: scores of what was saved.
+        rows: how many rows each data set had.
+    """
+
+    folder: Path
+    before: dict[str, float] = field(default_factory=dict)
+    after: dict[str, float] = field(default_factory=dict)
+    rows: dict[str, int] = field(default_factory=dict)
 
 
 def _made(content: dict[str, Any]) -> dict[str, Any]:

@@ -35,7 +35,7 @@ from .card import write_card
 from .data import TAUGHT, Data, read
 from .judge import Judge
 from .losses import RankDistillLoss
-from .recipe import Recipe
+from .recipe import Recipe, Trained
 from .samplers import RANKED, pick
 from .teacher import Vectors, targets
 
@@ -45,23 +45,6 @@ __all__ = ["Trained", "train"]
 _FIT_HEAD_ON = 3000
 #: Texts on which the map is fitted that takes the head's place.
 _FIT_MAP_ON = 16000
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What became of a recipe.
-
-    Attributes:
-        folder: for ``EchoEncoder(folder)`` and ``SentenceTransformer(folder, trust_remote_code=True)``.
-        before: scores on ``recipe.evaluate`` before the first step; with a head, after it was fitted.
-        after: scores of what was saved.
-        rows: how many rows each data set had.
-    """
-
-    folder: Path
-    before: dict[str, float] = field(default_factory=dict)
-    after: dict[str, float] = field(default_factory=dict)
-    rows: dict[str, int] = field(default_factory=dict)
 
 
 def train(recipe: Recipe, *, resume: bool = False, show_progress: bool = True) -> Trained:
