@@ -6,7 +6,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 # Threads that wait give the core away instead of spinning: on a busy machine that is worth a factor of 50.
 export OMP_WAIT_POLICY := passive
 
-.PHONY: help install demo test slow gpu check fix bench costs clean
+.PHONY: help install demo test slow gpu check fix docs bench costs clean
 
 help:  ## show this
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -43,6 +43,10 @@ check: install  ## linters and types
 fix: install  ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: install  ## the site, into site/; a warning is an error
+	$(BIN)/python -m pip install --quiet -c constraints.txt --group docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: install  ## throughput beside what one would run instead; about 45 minutes (docs/bench), ARGS=--quick: three
 	$(BIN)/python -m pip install --quiet -c constraints.txt --group bench
