@@ -1,5 +1,6 @@
 """What README and docs show works: Python blocks run, commands exist, links lead somewhere."""
 
+import importlib
 import re
 import shlex
 import warnings
@@ -89,6 +90,8 @@ def numbered(block: Block) -> str:
 @pytest.fixture(scope="session")
 def shared_encoder_class(builtin_folder):
     """``EchoEncoder``, but the built-in model with equal plain arguments is made once for all pages."""
+    for module in ("langchain_echo_embeddings", "llama_index.embeddings.echo", "sentence_transformers_echo.training"):
+        importlib.import_module(module)  # these keep the real class
     made = {}
 
     class Shared(EchoEncoder):
@@ -234,6 +237,24 @@ def test_the_guide_names_every_preset():
     with pytest.raises(ConfigError, match="choose one of") as caught:
         EchoConfig.preset("no such preset")
     assert sorted(rows) == sorted(str(caught.value).partition("choose one of ")[2].split(", "))
+
+
+def test_contributing_names_every_module():
+    house = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    tree = house.partition("## The rooms")[2].partition("**Who may import whom.**")[0]
+    rooms = dict(re.findall(r"^  (?=[a-z/]+/ )([a-z/]+)/ (.*?)(?=^ {0,2}\S|\Z)", tree, re.DOTALL | re.MULTILINE))
+    package = ROOT / "src" / "echo_embeddings"
+    for path in package.rglob("*.py"):
+        room = path.parent.relative_to(package).as_posix()
+        if path.stem != "__init__" and room != "cli":  # a command's file has its name
+            names = tree if room == "." else rooms[room]
+            assert re.search(rf"\b{path.stem}\b", names), f"{room}/{path.name} is not in CONTRIBUTING's tree"
+
+
+def test_contributing_names_files_that_are_there():
+    house = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    for name in re.findall(r"`([a-z_/-]+(?:/|\.py|\.md))`", house):
+        assert any((base / name).exists() for base in (ROOT, ROOT / "src" / "echo_embeddings")), name
 
 
 def test_the_readme_fits_two_screens():
