@@ -29,6 +29,7 @@ def test_the_exported_names():
             "EchoError",
             "EmbedFilter",
             "Embedder",
+            "EncoderOptions",
             "Lexical",
             "ModelError",
             "ModelUnavailableError",

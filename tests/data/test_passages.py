@@ -1,4 +1,4 @@
-"""Where files are cut into passages. No model."""
+"""Where files are split into passages. No model."""
 
 import pytest
 
@@ -6,57 +6,57 @@ from echo_embeddings.data.passages import Passage, chunks, find_files, passages_
 from echo_embeddings.errors import InputError
 
 
-def cut(text, **options):
+def split(text, **options):
     return [(block.line, block.text) for block in chunks(text.splitlines(), **options)]
 
 
 def test_short_neighbouring_paragraphs_are_joined():
-    assert cut("One.\n\nTwo.\n\n\nThree.") == [(1, "One.\n\nTwo.\n\nThree.")]
+    assert split("One.\n\nTwo.\n\n\nThree.") == [(1, "One.\n\nTwo.\n\nThree.")]
 
 
 def test_a_paragraph_that_would_pass_the_target_begins_a_block():
     text = "a b c d\n\ne f g h\n\ni j"
-    assert cut(text, target=8) == [(1, "a b c d\n\ne f g h"), (5, "i j")]
+    assert split(text, target=8) == [(1, "a b c d\n\ne f g h"), (5, "i j")]
 
 
-def test_a_long_paragraph_is_cut_into_even_pieces_at_sentence_ends():
+def test_a_long_paragraph_is_split_into_even_pieces_at_sentence_ends():
     text = "One two three four. Five six seven eight. Nine ten eleven twelve. A b c d."
-    pieces = [piece for _, piece in cut(text, target=8)]
+    pieces = [piece for _, piece in split(text, target=8)]
     assert pieces == ["One two three four. Five six seven eight.", "Nine ten eleven twelve. A b c d."]
 
 
 def test_a_long_paragraph_of_lines_keeps_their_numbers():
     text = "intro\n\n" + "\n".join(f"line {i} has five words" for i in range(6))
-    assert cut(text, target=10)[-1] == (7, "line 4 has five words\nline 5 has five words")
+    assert split(text, target=10)[-1] == (7, "line 4 has five words\nline 5 has five words")
 
 
-def test_a_sentence_without_end_is_cut_between_words():
-    pieces = [piece for _, piece in cut(" ".join(f"w{i}" for i in range(25)), target=10)]
+def test_a_sentence_without_end_is_split_between_words():
+    pieces = [piece for _, piece in split(" ".join(f"w{i}" for i in range(25)), target=10)]
     assert [len(piece.split()) for piece in pieces] == [10, 10, 5]
     assert " ".join(pieces).split() == [f"w{i}" for i in range(25)]
 
 
 def test_a_script_without_spaces_counts_a_word_a_character():
     text = "これは長い文です。" * 30
-    pieces = [piece for _, piece in cut(text)]
+    pieces = [piece for _, piece in split(text)]
     assert "".join(pieces) == text
     assert len(pieces) == 3
 
 
 def test_nothing_is_lost_or_repeated():
     text = "\n\n".join(f"Paragraph {i}. " + "It goes on. " * i for i in range(60))
-    assert " ".join(piece for _, piece in cut(text)).split() == text.split()
+    assert " ".join(piece for _, piece in split(text)).split() == text.split()
 
 
 def test_an_underlined_heading_begins_a_block_and_loses_its_rule():
     text = "Intro.\n\nPrices\n------\n\nNine crowns.\n"
-    assert cut(text) == [(1, "Intro."), (3, "Prices\n\nNine crowns.")]
+    assert split(text) == [(1, "Intro."), (3, "Prices\n\nNine crowns.")]
 
 
 def test_a_markdown_heading_begins_a_block_even_without_a_blank_line():
     text = "# Bread\nFlour.\n## Baking\nHot.\n"
-    assert cut(text, markdown=True) == [(1, "# Bread\n\nFlour."), (3, "## Baking\n\nHot.")]
-    assert cut(text) == [(1, text.rstrip())]
+    assert split(text, markdown=True) == [(1, "# Bread\n\nFlour."), (3, "## Baking\n\nHot.")]
+    assert split(text) == [(1, text.rstrip())]
 
 
 def test_a_heading_stays_with_a_paragraph_that_is_too_long_for_both():
@@ -69,7 +69,7 @@ def test_a_heading_stays_with_a_paragraph_that_is_too_long_for_both():
 
 def test_a_fenced_block_is_one_paragraph_and_its_comments_are_no_headings():
     text = "Run:\n\n```sh\n# first\n\n# second\n```\n"
-    assert cut(text, markdown=True) == [(1, "Run:\n\n```sh\n# first\n\n# second\n```")]
+    assert split(text, markdown=True) == [(1, "Run:\n\n```sh\n# first\n\n# second\n```")]
 
 
 def test_docstrings_of_module_class_and_function(tmp_path):
@@ -91,7 +91,7 @@ def test_docstrings_of_module_class_and_function(tmp_path):
     ]
 
 
-def test_a_module_docstring_that_is_cut_names_the_line_of_each_piece(tmp_path):
+def test_a_module_docstring_that_is_split_names_the_line_of_each_piece(tmp_path):
     path = tmp_path / "long.py"
     path.write_text('"""\nBegins.\n\n' + "word " * 119 + "\n\nEnds here, after many words.\n" + '"""\n')
     assert [passage.source for passage in passages_of(path, "long.py")] == ["long.py:2", "long.py:6"]

@@ -47,7 +47,9 @@ Config = Annotated[
 ]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; without it, the best there is.")]
 DType = Annotated[str, typer.Option(help="auto, float32, bfloat16, float16 or int8.")]
-MaxLength = Annotated[int | None, typer.Option(help="Tokens of a text that are read.", min=1)]
+MaxLength = Annotated[
+    int | None, typer.Option(help="Tokens of a text that are embedded; the rest is truncated.", min=1)
+]
 Dimensions = Annotated[
     int | None, typer.Option(help="Keep the first so many of a vector: 512 or 256 of the default's 1,024.", min=1)
 ]

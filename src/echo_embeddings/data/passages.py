@@ -1,4 +1,4 @@
-"""Files of prose and code to passages: what is read in them, and where it is cut. A corpus knows no vectors."""
+"""Split files of prose and code into passages: paragraphs, and docstrings. Knows no vectors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from echo_embeddings.errors import InputError
 
 __all__ = ["SUFFIXES", "TARGET_WORDS", "Passage", "chunks", "docstrings", "find_files", "passages_of", "read_passages"]
 
-#: Passages are about this long: enough to say something, short enough to be about one thing.
+#: Words of a passage, about: long enough to say something, short enough to be about one thing.
 TARGET_WORDS = 120
 
 _NAMED = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
@@ -41,7 +41,7 @@ class Passage:
 
 @dataclass(frozen=True)
 class _Block:
-    """Consecutive lines, the first of which is ``line`` (counted from 1)."""
+    """Consecutive lines; ``line`` is the number of the first, counted from 1."""
 
     line: int
     text: str
@@ -53,10 +53,13 @@ class _Block:
 
 
 def read_passages(root: Path) -> tuple[list[Passage], list[str]]:
-    """All passages of a file, or of the readable files in a folder.
+    """Read all passages of a file, or of the readable files in a folder.
+
+    Args:
+        root: the file or folder.
 
     Returns:
-        The passages, and why each file that had to be skipped was; a file that is asked for by name is never skipped.
+        The passages, and for each file that had to be skipped the reason. A file asked for by name is never skipped.
 
     Raises:
         InputError: there is nothing to read.
@@ -78,7 +81,7 @@ def read_passages(root: Path) -> tuple[list[Passage], list[str]]:
 
 
 def find_files(folder: Path) -> Iterator[Path]:
-    """Files that can be read, in a fixed order; hidden folders and caches are left out."""
+    """List the files that can be read, in a fixed order; hidden folders and caches are left out."""
     for path in sorted(folder.iterdir()):
         if path.name.startswith(".") or path.name in ("__pycache__", "node_modules"):
             continue
@@ -89,7 +92,7 @@ def find_files(folder: Path) -> Iterator[Path]:
 
 
 def passages_of(path: Path, name: str) -> list[Passage]:
-    """The passages of one file.
+    """Read the passages of one file.
 
     Args:
         path: the file.
@@ -111,9 +114,19 @@ def passages_of(path: Path, name: str) -> list[Passage]:
 
 
 def docstrings(code: bytes, name: str) -> Iterator[Passage]:
-    """The docstrings of a module, its classes and functions, each begun with the name of what it documents."""
+    """Find the docstrings of a module, its classes and functions.
+
+    The passage begins with the name of what it documents, as in ``Path.exists: Whether this path exists.``
+
+    Args:
+        code: the module's source.
+        name: what the file is called in the passages' sources.
+
+    Raises:
+        SyntaxError: this Python cannot read the code.
+    """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a "\\d" in somebody's docstring is not our reader's concern
+        warnings.simplefilter("ignore")  # such as an invalid "\\d" in somebody else's docstring
         tree = ast.parse(code, filename=name)
     for qualified, node in _documented(tree, ""):
         text = ast.get_docstring(node)
@@ -126,11 +139,17 @@ def docstrings(code: bytes, name: str) -> Iterator[Passage]:
 
 
 def chunks(lines: Iterable[str], *, markdown: bool = False, target: int = TARGET_WORDS) -> Iterator[_Block]:
-    """Cut lines into blocks of about ``target`` words.
+    """Split lines into blocks of about ``target`` words.
 
-    Paragraphs are the unit: short neighbours are joined while they stay below the target, and one that is longer is
-    cut into even pieces at the ends of lines and sentences. A heading begins a new block and stays with what it is the
-    heading of: a line with a rule under it, and in Markdown one that begins with ``#`` (elsewhere that is a comment).
+    Short paragraphs that follow each other are joined while they stay below the target. A paragraph that is longer is
+    split into even pieces at the ends of lines and sentences. A heading begins a new block and stays with the text
+    below it.
+
+    Args:
+        lines: the text.
+        markdown: whether a line that begins with ``#`` is a heading; elsewhere that is a comment. A line with a rule
+            under it is a heading in any case.
+        target: words of a block.
     """
     waiting: list[_Block] = []
     for paragraph in _paragraphs(lines, markdown=markdown):
@@ -151,7 +170,7 @@ def _prose(content: bytes, name: str) -> Iterator[Passage]:
         yield Passage(f"{name}:{block.line}", block.text)
 
 
-#: What can be read, and by what.
+#: The function that reads each kind of file, by its suffix.
 SUFFIXES: dict[str, Callable[[bytes, str], Iterator[Passage]]] = {
     ".txt": _prose,
     ".md": _prose,
@@ -173,14 +192,14 @@ def _documented(parent: ast.AST, prefix: str) -> Iterator[tuple[str, ast.Module 
 
 
 def _first_line(node: ast.Module | _NAMED) -> int:
-    """The line on which the docstring's text begins; its cleaned form has lost the empty lines before that."""
+    """Find the line on which the docstring's text begins: its cleaned form has lost the empty lines before that."""
     raw = ast.get_docstring(node, clean=False) or ""
     before = raw[: len(raw) - len(raw.lstrip())]
     return node.body[0].lineno + before.count("\n")
 
 
 def _paragraphs(lines: Iterable[str], *, markdown: bool) -> Iterator[_Block]:
-    """Blocks between blank lines; a heading is one, and so is a fenced code block with its blank lines."""
+    """Split lines at blank lines. A heading is a block, and so is a fenced code block with its blank lines."""
     gathered: list[str] = []
     first, fenced = 0, False
     for number, line in enumerate(lines, start=1):
@@ -228,14 +247,14 @@ def _text(atoms: list[tuple[int, str, str]]) -> str:
 
 
 def _atoms(paragraph: _Block, target: int) -> Iterator[tuple[int, str, str]]:
-    """The smallest pieces: sentences within lines, and runs of words where a sentence alone is too long."""
+    """Split a paragraph into its smallest pieces: sentences within lines, or words where a sentence is too long."""
     for number, line in enumerate(paragraph.text.split("\n"), start=paragraph.line):
         ends = [*(match.end() for match in _SENTENCE_END.finditer(line)), len(line)]
         start = 0
         for end in dict.fromkeys(ends):
             sentence = line[start:end]
-            cuts = [match.start() for match in list(_WORD.finditer(sentence))[target::target]]
-            for a, b in zip([0, *cuts], [*cuts, len(sentence)], strict=True):
+            breaks = [match.start() for match in list(_WORD.finditer(sentence))[target::target]]
+            for a, b in zip([0, *breaks], [*breaks, len(sentence)], strict=True):
                 if sentence[a:b]:
                     yield number, sentence[a:b], "\n" if start + b == len(line) else ""
             start = end
