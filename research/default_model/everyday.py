@@ -1,8 +1,8 @@
 """Everyday sentences from a small grammar: what is in a picture, what is in the news, what people ask and say.
 
-The training data holds books, manuals, papers and medicine, but few plain short sentences: the captions at hand may not
-be used in a released model (docs/training.md). A teacher's vectors need texts, not labels, so sentences that nobody
-ever wrote will do. Words and patterns (everyday.yaml) are the project's own, and so is the licence.
+The training data has books, manuals, papers and medicine, but few plain short sentences, and the captions in it may not
+be used for a released model (docs/training.md). Distillation needs texts and no labels, so made-up sentences do. Words
+and patterns (everyday.yaml) belong to this project and have its licence.
 """
 
 from __future__ import annotations
@@ -13,14 +13,16 @@ from typing import Any
 
 import yaml
 
-__all__ = ["sentences"]
+__all__ = ["ENOUGH", "sentences"]
 
-#: Kinds of sentences and their shares.
+#: The size of the set that later steps draw from; the same number gives the same sentences.
+ENOUGH = 40000
+#: The kinds of sentences, and the share of each.
 SHARES = {"pictures": 0.66, "news": 0.17, "talk": 0.17}
 
 
 def sentences(count: int, seed: int = 0) -> list[str]:
-    """``count`` distinct sentences, always the same, those of one kind together."""
+    """Make ``count`` different sentences (or one fewer, by rounding), kind after kind; the same for each ``seed``."""
     rng = random.Random(seed)  # noqa: S311 - no secret
     words = _words()
     found: dict[str, None] = {}
@@ -37,7 +39,7 @@ def _words() -> dict[str, list[str]]:
 
 
 def _picture(words: dict[str, list[str]], rng: random.Random) -> str:
-    """A scene: someone does something, somewhere; some negated, passive, or without a verb."""
+    """Describe a picture: someone does something somewhere. Some are negated, passive, or without a verb."""
     text = _thing(words, rng) if rng.random() < 0.1 else _scene(words, rng)
     return text[0].upper() + text[1:] + ("." if rng.random() < 0.6 else "")
 

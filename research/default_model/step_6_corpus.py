@@ -1,24 +1,27 @@
-"""All that the data has for the last run of the default: ``recipes/texts-6.jsonl``, some 500,000 texts.
+"""Step 6: take most of what the training data has, some 500,000 texts, for the last run.
 
-    python -m research.default_model.step_6_corpus TRAIN recipes/texts-6.jsonl
+    python -m research.default_model.step_6_corpus DATA corpus.jsonl
 
-The sources are those of default_texts.py and default_passages.py, and so is what is left out; here most of each is
-taken. The built-in model's own texts (default_sampled.py) come beside it.
+The sources are those of steps 1 and 4, and the same ones are left out. In the last run the texts that the built-in
+model writes (step 7) come beside these.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import random
 from pathlib import Path
 
-import everyday
-from default_passages import Amounts, passages
-from default_texts import distinct, sources
+from . import everyday
+from .step_1_texts import sources
+from .step_4_passages import Amounts, passages
+from .texts import distinct, write
 
-LONGEST = 900  # characters
-#: Of kinds that are not named here, all are taken.
+__all__ = ["main"]
+
+#: Characters of a text that are kept; passages are shorter.
+LONGEST = 900
+#: The most texts of a kind. Of kinds that are not named here, all are taken.
 AMOUNTS = {
     "book sentences": 60000,
     "book paragraphs": 16000,
@@ -30,25 +33,23 @@ AMOUNTS = {
     "abstract sentences": 40000,
     "medical sentences": 24000,
 }
-WHOLE = Amounts(papers=16000, medicine=12000, manuals=8000, books=12000, news=8000)
-EVERYDAY = 40000
+PASSAGES = Amounts(papers=16000, medicine=12000, manuals=8000, books=12000, news=8000)
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("train", type=Path)
-    parser.add_argument("output", type=Path)
-    arguments = parser.parse_args()
+    parser.add_argument("data", type=Path, help="folder of training data")
+    parser.add_argument("output", type=Path, help="file that is written")
+    arguments = parser.parse_args(argv)
     rng = random.Random(9)  # noqa: S311 - no secret
     texts: dict[str, str] = {}
-    for kind, (candidates, _) in sources(arguments.train).items():
-        taken = distinct(candidates, rng)[: AMOUNTS.get(kind)]
+    for kind, (candidates, _) in sources(arguments.data).items():
+        taken = distinct(candidates, AMOUNTS.get(kind), rng)
         texts |= dict.fromkeys((text[:LONGEST] for text in taken), kind)
-    for kind, text, asked in passages(arguments.train, WHOLE, rng, set()):
+    for kind, text, asked in passages(arguments.data, PASSAGES, rng, set()):
         texts |= dict.fromkeys([text, *asked], kind)
-    texts |= dict.fromkeys(everyday.sentences(EVERYDAY), "everyday sentences")
-    with arguments.output.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps({"kind": kind, "text": text}) + "\n" for text, kind in texts.items())
+    texts |= dict.fromkeys(everyday.sentences(everyday.ENOUGH), "everyday sentences")
+    write(arguments.output, ({"kind": kind, "text": text} for text, kind in texts.items()))
     print(f"{len(texts)} texts in {arguments.output}")
 
 

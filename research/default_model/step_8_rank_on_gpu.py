@@ -1,15 +1,15 @@
-"""The last run of the default, on a GPU: the packaged adapter goes on learning from its teacher, on many more texts.
+"""Step 8: the last run, on a GPU. The adapter of the third run learns on from its teacher, with many more texts.
 
-    python -m research.default_model.step_8_rank_on_gpu recipes/texts-6.jsonl recipes/sampled.jsonl --teacher FOLDER --output OUT
+    python -m research.default_model.step_8_rank_on_gpu corpus.jsonl generated.jsonl --teacher TEACHER --output run-4
 
-What it does is the loss ``rank`` of ``echo-embeddings train`` at another scale: some 60,000 tokens a step, and the map
-behind the pooling learns along. A step's texts come in groups that the teacher finds near to each other; their vectors
-(the whole map, and its first 320, 256 and 128 dimensions) shall rank all texts of the step as the teacher's do, and a
-head shall give the teacher's vectors themselves. It ends after ``--seconds`` of training, and can be begun again from
-its own output (``--start OUT``).
+This is the loss ``rank`` of ``echo-embeddings train`` at another scale: a step has some 56,000 tokens, and the map
+behind the pooling is trained too. The texts of a step come in groups that the teacher finds near to each other. Their
+vectors (512, 320, 256 and 128 dimensions of the map) shall rank all texts of the step as the teacher's vectors do;
+beside that, a head shall give the teacher's vectors themselves.
 
-OUT becomes a folder that ``EchoEncoder`` loads. ``--states FILE...`` also writes the pooled states of other texts, in
-float16, beside it.
+Training starts from the model in ``--start`` (``run-3`` in run.sh) and ends after ``--seconds``, so a slower machine
+takes fewer steps. It can go on from its own output. The output is a folder that ``EchoEncoder`` loads.
+``--states FILE`` also writes the pooled states of other texts into it, in float16.
 """
 
 from __future__ import annotations
@@ -26,33 +26,38 @@ from typing import Any
 
 import numpy as np
 import torch
-from default_texts import texts_in
-from scaled_student import Student, states_of
-from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 from torch.nn import functional
 
-from echo_embeddings import EchoConfig
 from echo_embeddings.config.presets import PRESETS_FOLDER
-from echo_embeddings.forward.backbone import Batch
 from sentence_transformers_echo.training.ranking import divergence
+from sentence_transformers_echo.training.teacher import load
 
+from .student import Laid, Student, states_of
+from .texts import draw, texts_in
+
+__all__ = ["main"]
+
+#: The dimensions of the map that are taught to rank.
 LENGTHS = (512, 320, 256, 128)
+#: The temperature of the softmax over cosines, and the weight of the loss of direction beside that of ranking.
 TEMPERATURE, DIRECTION = 0.05, 2.0
-#: Texts that are near to each other in a step, and out of how many of the nearest they are drawn.
+#: Texts in a group, and how many of the nearest texts they are drawn from.
 TOGETHER, DRAWN_FROM = 16, 48
+#: Tokens to which the teacher truncates a text; more than the student has.
 TEACHER_LONGEST = 192
 
-#: Rows of texts in the order of their batches, and the batches, each with its texts' places in what was laid out.
-Laid = tuple[Tensor, list[tuple[list[int], Batch]]]
+#: Rows of the texts in the order of their batches, and the batches.
+Step = tuple[Tensor, Laid]
 
 
 @torch.inference_mode()
 def taught(teacher: str, texts: list[str], device: str) -> Tensor:
-    """The teacher's unit vectors, float16 ``[n, dim]`` on the device; tokenised ahead in threads."""
-    model = SentenceTransformer(
-        teacher, device=device, model_kwargs={"dtype": torch.float16 if device == "cuda" else torch.float32}
-    )
+    """Embed texts with the teacher: unit vectors, float16 ``[n, dim]``, on the device.
+
+    Unlike ``encode``, this tokenises the next batches in threads while the GPU works.
+    """
+    model = load(teacher).to(device, torch.float16 if device == "cuda" else torch.float32)
     model.max_seq_length = TEACHER_LONGEST
     order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))
     some = 1024 if device == "cuda" else 16
@@ -69,7 +74,7 @@ def taught(teacher: str, texts: list[str], device: str) -> Tensor:
 
 @torch.inference_mode()
 def nearest(vectors: Tensor) -> np.ndarray[Any, np.dtype[np.int32]]:
-    """The rows nearest to each, itself among them: int32 ``[n, DRAWN_FROM]``."""
+    """The rows that are nearest to each row, itself included: int32 ``[n, DRAWN_FROM]``."""
     found = []
     for start in range(0, len(vectors), 2048):
         cosines = vectors[start : start + 2048] @ vectors.T
@@ -80,7 +85,16 @@ def nearest(vectors: Tensor) -> np.ndarray[Any, np.dtype[np.int32]]:
 def steps(
     near: np.ndarray[Any, Any], lengths: np.ndarray[Any, Any], arguments: argparse.Namespace, rng: Any
 ) -> Iterator[list[int]]:
-    """Rows of each step, as many as have so many tokens: groups of near ones; all rows come, then all again."""
+    """Yield the rows of each step: groups of near texts, until they have ``arguments.tokens`` tokens together.
+
+    All rows come once before any comes again.
+
+    Args:
+        near: from :func:`nearest`.
+        lengths: content tokens of each text.
+        arguments: of the command; ``tokens`` may change between two steps.
+        rng: numpy's random generator.
+    """
     while True:
         free = np.ones(len(near), bool)
         step, size = list[int](), 0
@@ -102,23 +116,30 @@ def steps(
 
 @dataclass
 class Budget:
-    """How long training goes on, and so how far it is."""
+    """The time of the training, and the learning rate that follows from it.
+
+    Attributes:
+        seconds: how long training goes on.
+        peak: the highest learning rate.
+        started: when it began.
+    """
 
     seconds: float
     peak: float
     started: float = 0.0
 
     def rate(self) -> float:
-        """The learning rate now: up in a fiftieth of the time, then down along a cosine."""
+        """The learning rate now: it rises in the first fiftieth of the time, then falls along a cosine."""
         done = self.done()
         return self.peak * min(done / 0.02, 0.5 * (1 + math.cos(math.pi * min(done, 1.0))) + 0.005)
 
     def done(self) -> float:
+        """The part of the time that has passed."""
         return (time.time() - self.started) / self.seconds
 
 
 def losses(student: Student, states: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """How far ranks are from the teacher's, and ``1 - cosine`` of the head's vectors."""
+    """The loss of ranking against the teacher, and ``1 - cosine`` between the head's vectors and the teacher's."""
     states, targets = student.standard(states), targets.float()
     mapped = student.map(states)
     likeness = targets @ targets.T
@@ -128,7 +149,7 @@ def losses(student: Student, states: Tensor, targets: Tensor) -> tuple[Tensor, T
 
 
 def train(student: Student, contents: list[Any], targets: Tensor, arguments: argparse.Namespace) -> None:
-    """Until the time is over; texts that come last in ``contents`` are kept out, and judged on the way."""
+    """Train until the time is over. The last texts of ``contents`` are kept out, for measuring on the way."""
     learned = len(contents) - min(2000, len(contents) // 10)
     some = min(16000, learned)
     near = nearest(targets[:learned])
@@ -137,7 +158,7 @@ def train(student: Student, contents: list[Any], targets: Tensor, arguments: arg
     lengths = np.array([len(content) for content in contents])
     drawn = steps(near, lengths, arguments, np.random.default_rng(arguments.seed))
 
-    def prepare(rows: list[int]) -> Laid:
+    def prepare(rows: list[int]) -> Step:
         batches = student.batches([contents[i] for i in rows], arguments.micro)
         order = torch.tensor([rows[i] for group, _ in batches for i in group])
         return order.to(student.device), batches
@@ -159,14 +180,14 @@ def train(student: Student, contents: list[Any], targets: Tensor, arguments: arg
                 print(f"{step} {budget.done():.3f} {_said(*found)} {rate:.0f} texts/s", flush=True)
             if step % 200 == 0:
                 judge(student, kept_out, targets)
-                student.save(arguments.output, arguments.start, EchoConfig.load(arguments.start))
+                student.save(arguments.output, arguments.start)
     judge(student, kept_out, targets)
 
 
 def learn(
-    student: Student, optimizer: torch.optim.Optimizer, laid: Laid, targets: Tensor, rate: float
+    student: Student, optimizer: torch.optim.Optimizer, laid: Step, targets: Tensor, rate: float
 ) -> tuple[Tensor, Tensor] | None:
-    """One step; its losses, or ``None`` where memory was not enough."""
+    """Take one step and return its losses; ``None`` if memory was not enough."""
     rows, batches = laid
     for group in optimizer.param_groups:
         group["lr"] = rate * group["share"]
@@ -178,7 +199,7 @@ def learn(
         found = None
     else:
         found = ranks.detach(), direction.detach()
-    if found is None:  # outside the handler, whose traceback holds tensors
+    if found is None:  # outside the handler: inside it, the traceback still holds tensors
         torch.cuda.empty_cache()
         return None
     nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], 1.0)
@@ -194,7 +215,8 @@ def _optimizer(student: Student) -> torch.optim.Optimizer:
 
 
 @torch.no_grad()
-def judge(student: Student, kept_out: Laid, targets: Tensor) -> None:
+def judge(student: Student, kept_out: Step, targets: Tensor) -> None:
+    """Print the losses on the texts that are kept out."""
     rows, batches = kept_out
     print(f"kept out: {_said(*losses(student, student.states(batches), targets[rows]))}", flush=True)
 
@@ -203,40 +225,36 @@ def _said(ranks: Tensor, direction: Tensor) -> str:
     return f"rank {ranks.item():.4f} direction {direction.item():.4f}"
 
 
-def read_texts(files: list[Path], rng: random.Random) -> list[str]:
-    texts = list(dict.fromkeys(texts_in(*files)))
-    rng.shuffle(texts)
-    return texts
-
-
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("texts", type=Path, nargs="+")
-    parser.add_argument("--teacher", required=True)
-    parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--start", type=Path, default=PRESETS_FOLDER / "default")
-    parser.add_argument("--seconds", type=float, default=540)
-    parser.add_argument("--rate", type=float, default=1e-3)
-    parser.add_argument("--tokens", type=int, default=56000, help="content tokens of a step")
-    parser.add_argument("--micro", type=int, default=160000, help="padded tokens of a pass, all copies")
-    parser.add_argument("--limit", type=int, help="texts that are used")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--states", type=Path, nargs="*", default=[])
-    arguments = parser.parse_args()
+    parser.add_argument("texts", type=Path, nargs="+", help="files of texts")
+    parser.add_argument("--teacher", required=True, help="hub id, folder, or package:name/folder")
+    parser.add_argument("--output", type=Path, required=True, help="folder that is written")
+    parser.add_argument(
+        "--start", type=Path, default=PRESETS_FOLDER / "default", help="trained model to go on from (the shipped one)"
+    )
+    parser.add_argument("--seconds", type=float, default=540, help="of training, without the teacher's part (540)")
+    parser.add_argument("--rate", type=float, default=1e-3, help="highest learning rate (1e-3)")
+    parser.add_argument("--tokens", type=int, default=56000, help="content tokens of a step (56000)")
+    parser.add_argument("--micro", type=int, default=160000, help="padded tokens of a pass, all copies (160000)")
+    parser.add_argument("--limit", type=int, help="texts that are used (default: all)")
+    parser.add_argument("--seed", type=int, default=0, help="of order and draws (0)")
+    parser.add_argument("--states", type=Path, nargs="*", default=[], help="files of texts for pooled states")
+    arguments = parser.parse_args(argv)
     torch.manual_seed(arguments.seed)
     torch.backends.cuda.enable_cudnn_sdp(enabled=False)  # it compiles a kernel for every new shape
     device, started = "cuda" if torch.cuda.is_available() else "cpu", time.time()
-    texts = read_texts(arguments.texts, random.Random(arguments.seed))[: arguments.limit]  # noqa: S311
+    texts = draw(dict.fromkeys(texts_in(*arguments.texts)), arguments.limit, random.Random(arguments.seed))  # noqa: S311
     student = Student(arguments.start, device)
     with ThreadPoolExecutor(1) as pool:
-        reading = pool.submit(student.read, texts)
+        tokenizing = pool.submit(student.tokenize, texts)
         targets = taught(arguments.teacher, texts, device)
-        contents = reading.result()
+        contents = tokenizing.result()
     print(
         f"{len(texts)} texts, {sum(map(len, contents))} tokens, taught after {time.time() - started:.0f} s", flush=True
     )
     train(student, contents, targets, arguments)
-    student.save(arguments.output, arguments.start, EchoConfig.load(arguments.start))
+    student.save(arguments.output, arguments.start)
     for file in arguments.states:
         states = states_of(arguments.output, texts_in(file), 256)
         np.save(arguments.output / f"{file.stem}.npy", states.astype(np.float16))

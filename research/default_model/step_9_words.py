@@ -1,15 +1,16 @@
-"""The words beside the echo, and the map behind the adapter that knows of them (docs/training.md).
+"""Step 9: the words beside the echo, and the map behind the adapter, which takes account of them.
 
-    python -m research.default_model.step_9_words TRAIN recipes/texts-6.jsonl recipes/sampled.jsonl --old FOLDER
+    python -m research.default_model.step_9_words DATA corpus.jsonl generated.jsonl --old run-4 --output default
 
-FOLDER is what default_scaled.py made, TRAIN as for default_texts.py. Two steps on a processor, ten minutes:
+DATA is as in step 1; run-4 is the output of step 8. Two things are made, in ten minutes on a processor:
 
-- *Words.* N-grams are weighed by how rare they are in 60,000 of the texts that the adapter learned from.
-- *Map.* Of the map in FOLDER the first 320 dimensions are kept. They learn to make up for what hashing loses: the whole
-  vector and its first 512 and 256 dimensions shall rank texts as all 512 dimensions of the old map do beside words in
-  4,096 dimensions, in which hardly any collide. Nobody else is asked.
+- *Words.* N-grams get weights by how rare they are in 60,000 of the texts that the adapter was trained on.
+- *Map.* The first 320 dimensions of the map in run-4 are kept, and trained to make up for what hashing loses. Several
+  words share one place of a hashed part. So the whole vector and its first 512 and 256 dimensions shall rank texts as
+  all 512 dimensions of the old map do, beside words in 4,096 places, which hardly any words share. No other teacher is
+  needed.
 
-What is made is written into the package: adapter, map, words, config.
+Adapter, map, words and config are written to ``--output``; by default that is the preset in the package.
 """
 
 from __future__ import annotations
@@ -19,13 +20,9 @@ import random
 import shutil
 from pathlib import Path
 
-import everyday
 import numpy as np
 import torch
-from default_passages import draw
-from default_texts import rows, texts_in
 from safetensors.numpy import load_file, save_file
-from scaled_student import states_of
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -35,8 +32,15 @@ from echo_embeddings.config.presets import ADAPTER_CONFIG, ADAPTER_WEIGHTS, PRES
 from echo_embeddings.types import Vectors
 from sentence_transformers_echo.training.ranking import descend, divergence
 
+from . import everyday
+from .student import states_of
+from .texts import draw, rows, texts_in
+
+__all__ = ["main"]
+
+#: Texts in which n-grams are counted.
 COUNTED = 60000
-#: How many pairs of a title, question or summary and its passage, and how many texts alone, the map learns on.
+#: Pairs of a title, question or summary and its passage, and texts alone, on which the map is trained.
 PAIRS = {
     "papers_title_abstract": 2000,
     "papers_tldr_abstract": 500,
@@ -45,37 +49,48 @@ PAIRS = {
 }
 ALONE = {"gutenberg_paragraphs": 1500, "nltk_abc": 1500}
 EVERYDAY = 3000
-LONGEST = 620  # characters
-#: How many dimensions of the echo stand beside the words, and how long words are beside it: the second in queries.
+#: Characters of a text that are kept for that, and content tokens of the model.
+LONGEST, TOKENS = 620, 160
+#: Dimensions of the echo beside the words, and the length of the words' part if the echo's is 1: documents, queries.
 ECHO, LENGTHS = 320, (0.5, 1.0)
-#: Between a query and a document words count as between two texts with words of this length.
+#: With this length in both texts, words count as they do between a document and a query.
 BOTH = (LENGTHS[0] * LENGTHS[1]) ** 0.5
-#: How much ranking counts in the whole vector and in prefixes.
+#: The weight of ranking in the whole vector and in its first dimensions.
 PREFIXES = {1024: 1.0, 512: 1.0, 256: 2.0}
-UNHASHED, STEPS, TEXTS, TEMPERATURE = 4096, 200, 500, 0.05
+#: Places of words of which hardly any share one.
+UNHASHED = 4096
+#: Steps of training, texts of each, and the temperature of the softmax over cosines.
+STEPS, TEXTS, TEMPERATURE = 200, 500, 0.05
 
 
 def rarity(files: list[Path]) -> Lexical:
-    """N-grams weighed on texts drawn from all of the files."""
-    texts = texts_in(*files)
-    random.Random(0).shuffle(texts)  # noqa: S311 - no secret
+    """Count n-grams in texts that are drawn from all of the files."""
     document, query = LENGTHS
-    return Lexical.fit(texts[:COUNTED], document_weight=document, query_weight=query)
+    counted = draw(texts_in(*files), COUNTED, random.Random(0))  # noqa: S311 - no secret
+    return Lexical.fit(counted, document_weight=document, query_weight=query)
 
 
-def taught_on(train: Path) -> tuple[list[str], int]:
-    """Texts for the map: one side of all pairs, the other side of all, and texts alone; and how many pairs."""
+def taught_on(data: Path) -> tuple[list[str], int]:
+    """Draw texts for the map: the passages of all pairs, their other sides, texts alone; and count the pairs."""
     rng = random.Random(0)  # noqa: S311 - no secret
-    pairs = [row for name, count in PAIRS.items() for row in draw(rows(train, f"pairs/{name}"), count, rng)]
-    alone: list[str] = draw(everyday.sentences(40000), EVERYDAY, rng)
+    pairs = [row for name, count in PAIRS.items() for row in draw(rows(data, f"pairs/{name}"), count, rng)]
+    alone: list[str] = draw(everyday.sentences(everyday.ENOUGH), EVERYDAY, rng)
     for name, count in ALONE.items():
-        alone += [row["text"] for row in draw(rows(train, f"text/{name}"), count, rng)]
+        alone += [row["text"] for row in draw(rows(data, f"text/{name}"), count, rng)]
     found = [row["positive"] for row in pairs] + [row["anchor"] for row in pairs] + alone
     return [" ".join(text.split())[:LONGEST] for text in found], len(pairs)
 
 
 def beside_words(project: Project, lexical: Lexical, states: Vectors, texts: list[str], pairs: int) -> Project:
-    """The first dimensions of a map, which learn what the words beside them lack."""
+    """Train the first 320 dimensions of a map to make up for what the words beside them lose by hashing.
+
+    Args:
+        project: the map to 512 dimensions.
+        lexical: the words' part.
+        states: pooled states of the texts, ``[n, hidden]``.
+        texts: from :func:`taught_on`.
+        pairs: from there too.
+    """
     inputs = torch.from_numpy(states)
     weight, bias = (torch.from_numpy(project.arrays[name].astype(np.float32)) for name in ("weight", "bias"))
     mean, std = inputs.mean(dim=0), inputs.std(dim=0)
@@ -91,7 +106,7 @@ def beside_words(project: Project, lexical: Lexical, states: Vectors, texts: lis
     def loss() -> Tensor:
         some = torch.randperm(pairs, generator=generator)[: TEXTS * 4 // 5]
         others = 2 * pairs + torch.randperm(count - 2 * pairs, generator=generator)[: TEXTS * 2 // 5]
-        some = torch.cat([some, some + pairs, others])  # both sides of some pairs, and some other texts
+        some = torch.cat([some, some + pairs, others])  # both sides of some pairs, and texts alone
         echo = normalize(inputs[some] @ matrix + offset, dim=1)
         vectors = torch.cat(lexical.beside(echo, hashed[some]), dim=1)
         wanted = normalize(torch.cat([whole[some], unhashed[some]], dim=1), dim=1)
@@ -106,25 +121,27 @@ def beside_words(project: Project, lexical: Lexical, states: Vectors, texts: lis
 
 
 def in_half(folder: Path) -> None:
-    """Write the arrays in float16, which loses nothing that counts and halves what is in git."""
+    """Convert the arrays of a config to float16: half the size in git, and no difference in any score."""
     arrays = load_file(folder / ARRAYS_FILE)
     save_file({name: array.astype(np.float16) for name, array in arrays.items()}, folder / ARRAYS_FILE)
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("train", type=Path)
-    parser.add_argument("texts", type=Path, nargs="+")
+    parser.add_argument("data", type=Path, help="folder of training data")
+    parser.add_argument("texts", type=Path, nargs="+", help="files of texts in which n-grams are counted")
     parser.add_argument("--old", type=Path, required=True, help="folder of the adapter and its map, without words")
-    parser.add_argument("--output", type=Path, default=PRESETS_FOLDER / "default")
-    arguments = parser.parse_args()
+    parser.add_argument(
+        "--output", type=Path, default=PRESETS_FOLDER / "default", help="folder that is written (the shipped preset)"
+    )
+    arguments = parser.parse_args(argv)
     old = EchoConfig.load(arguments.old)
     (project,) = old.transforms
     if not isinstance(project, Project):
         raise TypeError(f"{arguments.old} has a {type(project).__name__} behind its adapter, not a Project")
     lexical = rarity(arguments.texts)
-    texts, pairs = taught_on(arguments.train)
-    learned = beside_words(project, lexical, states_of(arguments.old, texts, 160), texts, pairs)
+    texts, pairs = taught_on(arguments.data)
+    learned = beside_words(project, lexical, states_of(arguments.old, texts, TOKENS), texts, pairs)
     made = old.replace(transforms=(learned,), lexical=lexical)
     made.save(arguments.output)
     in_half(arguments.output)

