@@ -33,9 +33,9 @@ def pick(dataset: Dataset, count_tokens: CountTokens, batch_size: int, **options
 
 
 class LengthBatchSampler(DefaultBatchSampler):
-    """Batches of texts of one length, in random order: no padding, and on a processor twice the speed.
+    """Batches of texts of one length, in random order: no padding, on a processor twice the speed (research/log.md).
 
-    That is measured in research/log.md. Texts are ordered by length, those of one length anew at random in each epoch, and cut into batches; so a batch
+    Texts are ordered by length, those of one length anew at random in each epoch, and cut into batches; so a batch
     holds two lengths only where one ends.
 
     Args:
