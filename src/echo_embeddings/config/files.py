@@ -266,5 +266,5 @@ def _fitted(stored: Stored, place: str, kind: type[_Made], options: Any) -> _Mad
         raise ConfigError(f"{stored.arrays_path} has the array {place}.{surplus[0]}, which {kind.name!r} does not have")
     if missing := [name for name in kind.option_names if name not in options]:
         raise ConfigError(f"it has no option {missing[0]!r}")
-    parts: dict[str, Any] = {**arrays, **options}
-    return kind(**parts)
+    given: dict[str, Any] = {**arrays, **options}
+    return kind(**given)

@@ -1,4 +1,4 @@
-"""What was fitted or trained and is saved with a config: named float32 arrays and a few options."""
+"""The base of all that is fitted or trained and saved with a config: named float32 arrays and a few options."""
 
 from __future__ import annotations
 
@@ -15,7 +15,15 @@ __all__ = ["Fitted"]
 
 
 class Fitted:
-    """Defined by its ``arrays``, which cannot be changed, and ``options``: equal content, equal objects."""
+    """Something with ``arrays`` (float32, read-only) and ``options``. Two objects of equal content are equal.
+
+    Args:
+        arrays: by name; NaN, infinity and values beyond float32 are refused.
+        options: by name; values that JSON can hold.
+
+    Raises:
+        ConfigError: an array has NaN or infinity in it.
+    """
 
     #: What it is saved as.
     name: ClassVar[str]
@@ -36,7 +44,7 @@ class Fitted:
         self.options: dict[str, Any] = dict(options or {})
 
     def digest(self) -> str:
-        """SHA-256 over name, options and array bytes: equal content has equal digests."""
+        """SHA-256 (hex) of name, options and arrays. Equal content has equal digests."""
         sha = hashlib.sha256(repr((self.name, sorted(self.options.items()))).encode())
         for key, array in sorted(self.arrays.items()):
             sha.update(repr((key, array.shape)).encode() + array.tobytes())

@@ -1,7 +1,7 @@
-"""Which words a text has, beside what they mean together: rare n-grams, hashed into a vector of its own.
+"""The lexical part of a vector: which words a text has. Its character n-grams are hashed into a vector beside the echo.
 
-Deep states blur what is rare: a name, a number, a drug. Character n-grams keep it, for a look-up and some additions;
-they stand beside the echo (docs/training.md, "Words beside the echo"). A lexical part knows no model: it reads strings.
+The hidden states of deep layers blur rare words: a name, a number, a drug. Character n-grams keep them, and cost a
+look-up and a few additions (docs/default-model.md, "Words beside the echo"). This module knows strings and no model.
 """
 
 from __future__ import annotations
@@ -22,41 +22,44 @@ from .normalize import norms
 
 __all__ = ["Lexical"]
 
-#: In how many blocks of how many dimensions an n-gram has its places.
+#: The number of dimensions of each block.
 _BLOCKS = (128, 128, 448)
 _BUCKETS = 2**15
-#: How soon an n-gram that recurs adds little: BM25's k1 at its usual value (Robertson and Zaragoza, 2009, section 3.4).
+#: How fast an n-gram that recurs adds less: BM25's k1 at its usual value (Robertson and Zaragoza, 2009, section 3.4).
 _SATURATION = 1.2
+#: Texts whose n-grams are counted together.
 _AT_A_TIME = 128
-#: With a longer part, float32 would keep too few digits of the echo beside it.
+#: The largest weight: float32 keeps enough digits of the echo beside words that are so long.
 _HEAVIEST = 1000
 
 _Array = TypeVar("_Array")
 
 
 class Lexical(Fitted):
-    """The lexical part of a vector: each n-gram's weight, with a sign, at a place in every block that its hash tells.
+    """The words of a text as a vector: each n-gram adds its weight, with a sign, at one place in every block.
 
-    What recurs in a text counts as in BM25, and the sum has unit length. The inner product of two such parts is that of
-    the weighed n-grams that both texts have, but for collisions (feature hashing, arXiv 0902.2206).
+    The hash of the n-gram gives the places and signs (feature hashing, arXiv 0902.2206). An n-gram that recurs in a
+    text counts as in BM25, and the sum is brought to unit length. The inner product of two such vectors is that of the
+    weighed n-grams that both texts have, except where different n-grams collide in one place.
 
-    Where it stands: the echo, mapped by the config's transforms and brought to unit length, and the lexical part, of
-    the length that :meth:`weight` says, are laid block by block into one vector: the first 128
-    dimensions of the echo, the first 128 of the words, and so on, the last block behind all that is left of the echo.
-    So the first 256 or 512 dimensions have a share of both.
+    How the vector of a text is put together: the echo is mapped by the config's transforms and brought to unit length;
+    the lexical part is brought to the length :meth:`weight`. Both are laid block by block into one vector: the first
+    128 dimensions of the echo, then the first 128 of the words, and so on; the last block of the words follows the rest
+    of the echo. So the first 256 or 512 dimensions hold a share of both.
 
     Args:
-        weights: ``[buckets]``, from 0: how much the n-grams whose hash ends so say. A power of two.
-        blocks: how many dimensions each block has, or a number for one block. An n-gram has one place in each, so early
-            blocks are the denser. A block's share of the squared length goes by the root of its width: in wide ones
-            less collides (research/log.md, 2026-11-26).
-        size: characters of an n-gram.
+        weights: float32 ``[buckets]``, from 0: the weight of the n-grams whose hash ends in this number. The number of
+            buckets is a power of two.
+        blocks: the number of dimensions of each block, or one number for one block. An n-gram has one place in each
+            block, so that narrow blocks have more collisions. The share of a block in the squared length grows with the
+            square root of its width, because less collides in wide ones (research/log.md, 2026-11-26).
+        size: number of characters of an n-gram, from 3.
         document_weight: length of the lexical part of a document, beside an echo of length 1; from 0 to 1000.
         query_weight: the same for queries. Twice the length in queries is better in retrieval, and changes nothing
             between documents (research/log.md, 2026-11-26).
 
     Raises:
-        ConfigError: a count is no power of two or no whole number from 1, or a value is negative, NaN or infinite.
+        ConfigError: an argument is not as described; the message names it.
     """
 
     name = "lexical"
@@ -98,20 +101,21 @@ class Lexical(Fitted):
         document_weight: float = 0.5,
         query_weight: float = 1.0,
     ) -> Lexical:
-        """Weigh n-grams by their rarity; nothing is trained.
+        """Weigh n-grams by how rare they are in some texts. Nothing is trained.
 
-        A weight is the inverse document frequency, ``log((n + 1) / (df + 0.5))``, at least 0.05.
+        The weight is the inverse document frequency, ``log((n + 1) / (df + 0.5))``, and at least 0.05: ``n`` is the
+        number of texts, ``df`` the number of those with n-grams in this bucket.
 
         Args:
-            texts: some thousand unlabelled texts like those to come.
-            blocks: how many dimensions each block has.
-            size: characters of an n-gram.
+            texts: unlabelled texts like those to be embedded; some thousands are enough.
+            blocks: the number of dimensions of each block.
+            size: number of characters of an n-gram, from 3.
             document_weight: length of the lexical part of a document, beside an echo of length 1.
             query_weight: the same for queries.
 
         Raises:
             ConfigError: there are no texts.
-            TypeError: it is one string, or a list of it holds something else.
+            TypeError: ``texts`` is one string, or something in it is no string.
         """
         shape = cls(np.ones(_BUCKETS), blocks, size, document_weight, query_weight)
         frequencies, count = np.zeros(_BUCKETS), 0
@@ -126,17 +130,17 @@ class Lexical(Fitted):
 
     @property
     def blocks(self) -> tuple[int, ...]:
-        """How many dimensions each block has."""
+        """The number of dimensions of each block."""
         return tuple(self.options["blocks"])
 
     @property
     def size(self) -> int:
-        """Characters of an n-gram."""
+        """The number of characters of an n-gram."""
         return int(self.options["size"])
 
     @property
     def dimension(self) -> int:
-        """How many dimensions it adds to a vector."""
+        """The number of dimensions of the lexical part."""
         return sum(self.blocks)
 
     def weight(self, role: Role) -> float:
@@ -144,12 +148,17 @@ class Lexical(Fitted):
         return float(self.options[f"{role}_weight"])
 
     def vectors(self, texts: Sequence[str]) -> Vectors:
-        """The lexical part of each text: float32 ``[n, dimension]``, of unit length, or 0 where there are no words."""
+        """The lexical part of each text: float32 ``[n, dimension]``, of unit length; zeros for a text without words."""
         parts = [self._some(texts[start : start + _AT_A_TIME]) for start in range(0, len(texts), _AT_A_TIME)]
         return np.concatenate(parts) if parts else np.empty((0, self.dimension), np.float32)
 
     def beside(self, echo: _Array, words: _Array) -> list[_Array]:
-        """The pieces of a vector in their order, to be joined along the last axis; for arrays and for tensors."""
+        """The pieces of the whole vector in their order; join them along the last axis.
+
+        Args:
+            echo: ``[..., dim]``, an array or a tensor.
+            words: ``[..., dimension]``, the same kind.
+        """
         one: Any = echo
         other: Any = words
         at, pieces = 0, []

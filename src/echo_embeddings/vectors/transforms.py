@@ -1,7 +1,7 @@
-"""Fitted linear maps after pooling. Transforms know vectors only: no text, no model.
+"""Maps of a vector after pooling, fitted or trained. Transforms know vectors only: no text, no model.
 
-A transform takes float32 ``[n, dim]`` and returns float32 ``[n, dim']``. The encoder normalises to unit length after
-the last one, so that truncation is renormalised too.
+A transform takes float32 ``[n, dim]`` and returns float32 ``[n, dim']``. The encoder brings vectors to unit length
+after the last transform, so a truncated vector has unit length too.
 """
 
 from __future__ import annotations
@@ -23,16 +23,20 @@ __all__ = ["TRANSFORMS", "EmbedFilter", "Project", "Standardize", "Transform", "
 
 
 class Transform(Fitted, ABC):
-    """One map after pooling, defined by its ``arrays`` and ``options``, which are saved with the model."""
+    """One map after pooling; its ``arrays`` and ``options`` define it and are saved with the model."""
 
     @property
     @abstractmethod
     def input_dimension(self) -> int | None:
-        """The dimension of the vectors it was made for; ``None`` where it is known only when it runs."""
+        """The dimension of the vectors that it takes; ``None`` if it takes any."""
 
     @abstractmethod
     def output_dimension(self, dimension: int) -> int:
-        """The dimension that vectors of ``dimension`` come out with; raises ``ConfigError`` where they cannot."""
+        """The dimension of the result for vectors of ``dimension``.
+
+        Raises:
+            ConfigError: the transform cannot take such vectors.
+        """
 
     @abstractmethod
     def apply(self, vectors: Vectors) -> Vectors:
@@ -51,14 +55,17 @@ class Transform(Fitted, ABC):
 
 
 class Standardize(Transform):
-    """Subtract each dimension's mean and divide by its standard deviation (late echo, our log).
+    """Subtract the mean of each dimension and divide by its standard deviation.
 
-    A few dimensions of a language model's hidden states are huge for every text and drown the cosine; this gives each
-    dimension the same say.
+    A few dimensions of a language model's hidden states are huge for every text and decide the cosine alone. After this
+    map all dimensions have the same weight (research/log.md).
 
     Args:
-        mean: ``[dim]``.
-        std: ``[dim]``, above 0.
+        mean: float32 ``[dim]``.
+        std: float32 ``[dim]``, above 0.
+
+    Raises:
+        ConfigError: the shapes differ, or a value is not allowed.
     """
 
     name = "standardize"
@@ -74,11 +81,18 @@ class Standardize(Transform):
 
     @classmethod
     def fit(cls, vectors: Vectors) -> Standardize:
-        """Fit on ``[n, dim]`` vectors of unlabelled texts; a few hundred do, and ``n`` must be at least 2."""
+        """Fit on the vectors of unlabelled texts.
+
+        Args:
+            vectors: float32 ``[n, dim]``. ``n`` must be at least 2; a few hundred are enough.
+
+        Raises:
+            ConfigError: there are fewer than 2.
+        """
         if len(vectors) < 2:
             raise ConfigError(f"Standardize cannot be fitted on {len(vectors)} text(s); give at least 2, better 500")
         mean, std = vectors.mean(axis=0, dtype=np.float64), vectors.std(axis=0, dtype=np.float64)
-        # A dimension that never moves says nothing about the text: leave its scale alone instead of dividing by 0.
+        # A dimension that is the same for all texts is left as it is, instead of dividing it by 0.
         return cls(mean, np.where(std > 1e-6 * np.abs(mean) + 1e-12, std, 1.0))
 
     @property
@@ -96,11 +110,14 @@ class Standardize(Transform):
 class EmbedFilter(Transform):
     """Keep the middle right singular vectors of the unembedding matrix (EmbedFilter, arXiv 2606.07502).
 
-    The directions at both ends of the spectrum speak for frequent tokens. No data is needed, and ``dim / tau``
-    dimensions remain. Distances equal those of the projection back to ``dim``.
+    The directions at both ends of the spectrum stand for frequent tokens and say little about a text. No texts are
+    needed, and ``dim / tau`` dimensions remain. Distances are those of the projection back to ``dim``.
 
     Args:
-        basis: orthonormal columns ``[dim, dim / tau]``.
+        basis: float32 ``[dim, dim / tau]`` with orthonormal columns.
+
+    Raises:
+        ConfigError: ``basis`` has another shape.
     """
 
     name = "embed-filter"
@@ -113,12 +130,20 @@ class EmbedFilter(Transform):
 
     @classmethod
     def from_unembedding(cls, weight: NDArray[Any], tau: float = 2.0) -> EmbedFilter:
-        """Build it from the unembedding (``lm_head``) matrix ``[vocabulary, dim]``; ``tau`` divides the dimension."""
+        """Make it from the unembedding matrix of a model.
+
+        Args:
+            weight: ``[vocabulary, dim]``, the weight of ``lm_head``.
+            tau: what the dimension is divided by, from 1 to ``dim``.
+
+        Raises:
+            ConfigError: ``tau`` is outside its range.
+        """
         dim = weight.shape[1]
         kept = int(dim / tau) if tau >= 1 else 0
         if kept < 1:
             raise ConfigError(f"tau={tau} must be from 1 (keep all {dim} dimensions) to {dim} (keep one)")
-        # The right singular vectors are the eigenvectors of the small Gram matrix; eigh sorts them upwards.
+        # The right singular vectors are the eigenvectors of the Gram matrix [dim, dim]; eigh sorts them upwards.
         _, vectors = np.linalg.eigh(weight.T.astype(np.float64) @ weight.astype(np.float64))
         start = (dim - kept) // 2
         return cls(vectors[:, ::-1][:, start : start + kept])
@@ -136,11 +161,11 @@ class EmbedFilter(Transform):
 
 
 class Project(Transform):
-    """An affine map ``vectors @ weight + bias``: a linear head that was trained, or fitted by :meth:`whiten`.
+    """The affine map ``vectors @ weight + bias``: a linear head that was trained, or fitted by :meth:`whiten`.
 
     Args:
-        weight: ``[dim, dim']``. The weight of a ``torch.nn.Linear`` is the other way round: give its transpose.
-        bias: ``[dim']``; ``None`` for zeros.
+        weight: float32 ``[dim, dim']``. A ``torch.nn.Linear`` has it the other way round: give its transpose.
+        bias: float32 ``[dim']``; ``None`` for zeros.
 
     Raises:
         ConfigError: the shapes do not fit each other, or a value is NaN or infinite.
@@ -162,18 +187,19 @@ class Project(Transform):
 
     @classmethod
     def whiten(cls, vectors: Vectors, dimension: int | None = None, power: float = 0.4) -> Project:
-        """Standardise, turn onto the principal axes, and shrink each axis by its deviation to the power of ``power``.
+        """Standardise, rotate to the principal axes, and divide each axis by its standard deviation to some power.
 
-        Axes come in the order of their variance, so that prefixes are good shorter vectors. 0 only turns, 1 gives all
-        axes the same say; in between similarity loses nothing and retrieval gains (research/log.md, 2026-11-20).
+        The axes are in the order of their variance, so the first dimensions alone are good shorter vectors. With
+        ``power`` 0 the map only rotates, with 1 all axes get the same weight. In between, similarity loses nothing and
+        retrieval gains (research/log.md, 2026-11-20).
 
         Args:
-            vectors: ``[n, dim]`` of unlabelled texts; some thousands do, and ``n`` must be at least 2.
-            dimension: how many axes are kept; ``None`` keeps all.
+            vectors: float32 ``[n, dim]``, of unlabelled texts. ``n`` must be at least 2; some thousands are good.
+            dimension: the number of axes that are kept; ``None`` keeps all.
             power: from 0 to 1.
 
         Raises:
-            ConfigError: there are too few vectors, or an argument is out of its range.
+            ConfigError: there are too few vectors, or an argument is outside its range.
         """
         if not 0 <= power <= 1:
             raise ConfigError(f"power={power!r}: give a number from 0 (turn only) to 1 (the same say for all axes)")
@@ -183,7 +209,7 @@ class Project(Transform):
         scales = Standardize.fit(vectors)
         standard = scales(vectors).astype(np.float64)
         variances, axes = np.linalg.eigh(standard.T @ standard / len(standard))
-        # Axes that these vectors do not span must not be blown up.
+        # An axis on which these vectors hardly differ must not be scaled up without bound.
         shrunk = axes[:, ::-1] * np.maximum(variances[::-1], 1e-3) ** (-power / 2)
         weight = shrunk[:, :kept] / scales.arrays["std"][:, None]
         return cls(weight, -scales.arrays["mean"] @ weight)
@@ -201,12 +227,15 @@ class Project(Transform):
 
 
 class Truncate(Transform):
-    """Keep the first dimensions, for models trained with a Matryoshka loss (arXiv 2205.13147), as the default is.
+    """Keep the first dimensions, for models trained with a Matryoshka loss (arXiv 2205.13147), as the default was.
 
-    Without such training a shorter vector costs quality; ``EmbedFilter`` is then the better way to shrink.
+    Without such training a shorter vector is worse; ``EmbedFilter`` is then the better way to shorten it.
 
     Args:
-        dimension: how many to keep.
+        dimension: the number of dimensions to keep, from 1.
+
+    Raises:
+        ConfigError: ``dimension`` is no whole number from 1.
     """
 
     name = "truncate"
@@ -232,14 +261,14 @@ class Truncate(Transform):
         return vectors[..., : self.options["dimension"]]
 
 
-#: Every transform by the name it is saved under.
+#: All transforms, by the name that they are saved under.
 TRANSFORMS: Mapping[str, type[Transform]] = MappingProxyType(
     {cls.name: cls for cls in (EmbedFilter, Project, Standardize, Truncate)}
 )
 
 
 def parted(transforms: Sequence[Transform]) -> tuple[tuple[Transform, ...], tuple[Transform, ...]]:
-    """What maps the echo, and behind it what only cuts: a final ``Truncate`` cuts the words beside the echo too."""
+    """Split into the transforms that map the echo, and ``Truncate`` at the end, which shortens the words too."""
     maps = len(transforms)
     while maps and isinstance(transforms[maps - 1], Truncate):
         maps -= 1
@@ -249,15 +278,15 @@ def parted(transforms: Sequence[Transform]) -> tuple[tuple[Transform, ...], tupl
 def fit(
     wanted: Sequence[str | Transform], vectors: Vectors | None, unembedding: Callable[[], NDArray[Any]]
 ) -> tuple[Transform, ...]:
-    """Transforms by name, each fitted behind the ones before it.
+    """Fit transforms by name, each one on the result of those before it.
 
     Args:
-        wanted: ``"standardize"``, ``"whiten"``, ``"embed-filter"``, or transforms that are ready.
-        vectors: ``[n, dim]`` to fit on; ``None`` if there are no texts.
-        unembedding: gives the matrix ``[vocabulary, dim]``, if it is needed.
+        wanted: ``"standardize"``, ``"whiten"``, ``"embed-filter"``, or transforms that need no fitting.
+        vectors: float32 ``[n, dim]`` to fit on; ``None`` if there are no texts.
+        unembedding: a function that returns the matrix ``[vocabulary, dim]``; called only if it is needed.
 
     Raises:
-        ConfigError: the name is unknown, or there are too few vectors.
+        ConfigError: a name is unknown, or there are too few vectors.
     """
     fitted: list[Transform] = []
     for i, name in enumerate(wanted):
