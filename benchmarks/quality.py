@@ -22,6 +22,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from echo_embeddings import EchoConfig, EchoEncoder
 from echo_embeddings.engine.runtime import Runtime
 from echo_embeddings.evaluation.datasets import Dataset, open_dataset
