@@ -304,10 +304,20 @@ def test_token_vectors_belong_to_the_texts_tokens(late_encoder):
     assert [text[a:b] for a, b in found.offsets][:2] == ["The", " ferry"]
     runtime = late_encoder.runtime
     template = late_encoder.config.templates[0]
-    (content,) = runtime.contents([text], template, None)
-    states = runtime.tokens(content, runtime.layout(template, None))
+    contents = runtime.contents([text], template, None)
+    (tokens,) = runtime.token_vectors([text], contents, runtime.layout(template, None), "document")
+    states = tokens.vectors
     assert cosines(unit(states.mean(0)[None]), late_encoder.encode_documents([text]))[0] >= 0.99999
     assert cosines(unit(states), found.vectors).min() >= 0.99999
+
+
+def test_token_vectors_of_many_texts_are_those_of_each_alone(late_encoder, texts):
+    many = late_encoder.encode_tokens([*texts, texts[0]])
+    assert [one.tokens for one in many] == [late_encoder.encode_tokens(text).tokens for text in [*texts, texts[0]]]
+    for text, found in zip(texts, many, strict=False):
+        alone = late_encoder.encode_tokens(text)
+        assert cosines(found.vectors, alone.vectors).min() >= 0.99999
+        np.testing.assert_array_equal(found.offsets, alone.offsets)
 
 
 # --- transforms -------------------------------------------------------------------------------------------------------

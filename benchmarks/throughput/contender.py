@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from echo_embeddings import EchoConfig, EchoEncoder
-from echo_embeddings.model.loading import pick_dtype
+from echo_embeddings.model.device import pick_dtype
 
 from . import gpu
 from .memory import high_water

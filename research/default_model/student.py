@@ -20,7 +20,8 @@ from torch.nn import functional
 from echo_embeddings import EchoConfig, EchoEncoder, Project
 from echo_embeddings.config.presets import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from echo_embeddings.engine import batching
-from echo_embeddings.forward.backbone import Backbone, Batch
+from echo_embeddings.forward.backbone import Backbone
+from echo_embeddings.forward.batch import Batch
 from echo_embeddings.forward.pooling import mean_pooling
 from echo_embeddings.types import Vectors
 

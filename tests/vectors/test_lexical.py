@@ -132,8 +132,8 @@ def test_the_vectors_of_tokens_average_to_that_of_the_text(lexical_encoder):
     text = "The ferry leaves the island at dawn."
     runtime, template = lexical_encoder.runtime, lexical_encoder.config.templates[0]
     contents, layout = runtime.contents([text], template, None), runtime.layout(template, None)
-    mean = runtime.tokens(contents[0], layout).mean(axis=0)
-    np.testing.assert_allclose(mean, runtime.pool([text], contents, layout, "document")[0], rtol=1e-4, atol=1e-4)
+    mean = runtime.token_vectors([text], contents, layout, "document")[0].vectors.mean(axis=0)
+    np.testing.assert_allclose(mean, runtime.vectors([text], contents, layout, "document")[0], rtol=1e-4, atol=1e-4)
     assert lexical_encoder.encode_tokens(text).vectors.shape == (len(contents[0].ids), lexical_encoder.dimension)
 
 
