@@ -253,5 +253,12 @@ def test_contributing_names_files_that_are_there():
         assert any((base / name).exists() for base in (ROOT, ROOT / "src" / "echo_embeddings")), name
 
 
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_files_of_the_repository_are_there(page):
+    places = r"`((?:benchmarks|docs|examples|integrations|research|src|tests)/[\w./-]+)`"
+    for name in re.findall(places, page.read_text(encoding="utf-8")):
+        assert (ROOT / name).exists(), f"{named(page)} names {name}"
+
+
 def test_the_readme_fits_two_screens():
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 110
