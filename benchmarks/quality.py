@@ -92,7 +92,7 @@ def open_encoder(name: str, model: str | None, max_length: int) -> EchoEncoder:
 
 
 def with_words(config: EchoConfig) -> EchoConfig:
-    """The same with the default's lexical part, as long in documents and in queries as it is there."""
+    """Give a config the default's lexical part, with the weights that it has there in documents and in queries."""
     return config.replace(lexical=EchoConfig.preset("default").lexical)
 
 

@@ -1,8 +1,8 @@
 """Everyday sentences from a small grammar: what is in a picture, what is in the news, what people ask and say.
 
 The training data has books, manuals, papers and medicine, but few plain short sentences, and the captions in it may not
-be used for a released model (docs/training.md). Distillation needs texts and no labels, so made-up sentences do. Words
-and patterns (everyday.yaml) belong to this project and have its licence.
+be used for a released model (docs/default-model.md). Distillation needs texts and no labels, so made-up sentences do.
+Words and patterns (everyday.yaml) belong to this project and have its licence.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"),
 ]
 # Of many lengths, so that batches differ. One begins with half a word, of which bf16 loses more than the bounds allow
-# (docs/performance.md, "In half precision"): what is no matter of rounding is asked of float16.
+# (docs/guides/throughput.md, "In half precision"): what is no matter of rounding is asked of float16.
 MANY = [" ".join(TEXTS[:4])[i : i + 3 + 7 * (i % 40)] for i in range(120)]
 
 
