@@ -73,7 +73,7 @@ class Recipe:
         save_every: steps between two checkpoints.
         data_folder: what relative paths start from.
         compiled: have ``torch.compile`` fuse the decoder layers: half a minute to two at the start, then up to twice as
-            fast on a processor (docs/training.md). Needs a C++ compiler; without one a warning says so.
+            fast on a processor (docs/guides/fine-tune.md). Needs a C++ compiler; without one a warning says so.
         dtype: of the frozen weights; ``"auto"`` as in ``EchoEncoder``. Adapters and head are kept in float32.
 
     Raises:
