@@ -15,7 +15,7 @@ __all__ = ["train"]
 
 
 def train(
-    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A YAML file; docs/guides/fine-tune.md explains it.")],
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A YAML file; see docs/guides/fine-tune.md.")],
     *,
     target: Annotated[
         str | None, typer.Option("--output", help="Folder of the result, instead of the recipe's.")
