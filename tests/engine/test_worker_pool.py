@@ -102,9 +102,26 @@ def test_vectors_are_those_of_one_device_in_the_callers_order(single, double):
     np.testing.assert_array_equal(vectors[: len(MANY)], vectors[len(MANY) :][::-1])
 
 
-def test_the_parent_loads_no_weights(double):
-    double.encode_documents(MANY[:3])
-    assert vars(double)["_engine"] is None
+def test_the_parent_loads_no_weights(single, folder, monkeypatch):
+    """Workers are told what to load; they are fresh processes, in which nothing is patched."""
+    expected = single.encode_tokens(["one two", "three"])
+
+    def fail(*_):
+        pytest.fail("weights are loaded in the parent")
+
+    monkeypatch.setattr("echo_embeddings.model.loading.load", fail)
+    monkeypatch.setattr("echo_embeddings.engine.engine.load", fail)
+    with EchoEncoder(folder, CONFIG, dtype="float32", devices=DEVICES) as encoder:
+        assert encoder.dimension == single.dimension
+        assert encoder.max_length == single.max_length
+        assert encoder.count_tokens(["one two", "a"]) == single.count_tokens(["one two", "a"])
+        for found, wanted in zip(encoder.encode_tokens(["one two", "three"]), expected, strict=True):
+            assert found.tokens == wanted.tokens
+            np.testing.assert_array_equal(found.offsets, wanted.offsets)
+            assert cosines(found.vectors, wanted.vectors).min() >= 0.9999
+        assert "devices" in encoder.describe()
+        half = encoder.fit_transforms([], ["embed-filter"])
+        assert half.encode_documents("one").shape == (encoder.dimension // 2,)
 
 
 def test_one_text_gives_one_row_and_none_gives_none(single, double):
@@ -143,15 +160,6 @@ def test_threads_get_the_same_vectors(single, double):
         thread.join()
     for i in range(4):
         assert cosines(results[i], expected).min() >= 0.9999
-
-
-def test_methods_of_one_text_run_in_the_parent(single, folder):
-    encoder = EchoEncoder(folder, CONFIG, dtype="float32", devices=DEVICES)
-    before = children()
-    assert encoder.dimension == single.dimension
-    assert encoder.count_tokens("one two") == single.count_tokens("one two")
-    np.testing.assert_array_equal(encoder.encode_tokens("one two").vectors, single.encode_tokens("one two").vectors)
-    assert children() == before
 
 
 def test_other_configs_of_the_same_layers_share_the_workers(single, double):
