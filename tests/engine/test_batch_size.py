@@ -72,9 +72,22 @@ def test_only_a_large_job_probes_and_its_vectors_are_the_same(cache, builtin_fol
     texts = [f"text number {i}" for i in range(300)]
     usual = encoder.encode_documents(texts)
     assert not cache.exists()
-    monkeypatch.setattr("echo_embeddings.engine.batching.default_budget", lambda *_: 64)
+    monkeypatch.setattr("echo_embeddings.engine.batch_size.default_budget", lambda *_: 64)
     probed = encoder.encode_documents(texts)
     ((key, budget),) = json.loads(cache.read_text()).items()
     assert "LlamaModel" in key
     assert budget in (32, 64, 128, 256, 512)
     assert cosines(usual, probed).min() > 0.9999
+
+
+def test_a_pass_costs_less_in_float32_on_a_processor():
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    assert batch_size.overhead_of(cpu, torch.float32, 1200) == 64
+    assert batch_size.overhead_of(cpu, torch.bfloat16, 1200) == batch_size.overhead_of(gpu, torch.float32, 1200) == 100
+
+
+def test_a_gpu_is_given_more_tokens_of_a_narrower_model():
+    budgets = {width: batch_size.default_budget(torch.device("cuda"), width) for width in (576, 1024, 2048, 4096, 8192)}
+    assert budgets == {576: 131072, 1024: 65536, 2048: 16384, 4096: 8192, 8192: 8192}
+    assert batch_size.default_budget(torch.device("mps"), 576) == 16384
+    assert batch_size.default_budget(torch.device("cpu"), 576) == 4096

@@ -19,19 +19,6 @@ def test_padding_ends_where_it_would_cost_more_than_another_pass():
     assert batching.plan([40] * 5 + [28] * 5, budget=1200, overhead=100) == [list(range(10))]
 
 
-def test_a_pass_costs_less_in_float32_on_a_processor():
-    cpu, gpu = torch.device("cpu"), torch.device("cuda")
-    assert batching.overhead_of(cpu, torch.float32, 1200) == 64
-    assert batching.overhead_of(cpu, torch.bfloat16, 1200) == batching.overhead_of(gpu, torch.float32, 1200) == 100
-
-
-def test_a_gpu_is_given_more_tokens_of_a_narrower_model():
-    budgets = {width: batching.default_budget(torch.device("cuda"), width) for width in (576, 1024, 2048, 4096, 8192)}
-    assert budgets == {576: 131072, 1024: 65536, 2048: 16384, 4096: 8192, 8192: 8192}
-    assert batching.default_budget(torch.device("mps"), 576) == 16384
-    assert batching.default_budget(torch.device("cpu"), 576) == 4096
-
-
 def test_no_cut_is_cheaper_than_the_plans():
     lengths, budget, overhead = [31, 29, 28, 17, 16, 9, 8, 8, 3], 64, 16 / 3
 

@@ -54,7 +54,7 @@ def test_queries_have_their_words_twice_as_long(on_gpu):
 @pytest.mark.parametrize("implementation", ["sdpa", "echo_packed"])
 def test_many_batches_on_their_way_keep_their_order(on_gpu, expected, monkeypatch, implementation):
     options = {} if implementation == "echo_packed" else {"attn_implementation": implementation}
-    monkeypatch.setattr("echo_embeddings.engine.batching.default_budget", lambda *_: 300)
+    monkeypatch.setattr("echo_embeddings.engine.batch_size.default_budget", lambda *_: 300)
     encoder = EchoEncoder(dtype="float16", model_kwargs=options)
     assert encoder.runtime.backbone.packs == (implementation == "echo_packed")
     assert cosines(encoder.encode_documents(TEXTS + MANY), expected).min() > 0.998
@@ -64,7 +64,7 @@ def test_memory_that_runs_out_halves_batches_and_loses_nothing(builtin_folder, m
     encoder = EchoEncoder(dtype="float32")
     texts = [f"{number} {TEXTS[-1]}" for number in range(3000)]
     few = encoder.encode_documents(texts[:50])
-    monkeypatch.setattr("echo_embeddings.engine.batching.default_budget", lambda *_: 2**20)
+    monkeypatch.setattr("echo_embeddings.engine.batch_size.default_budget", lambda *_: 2**20)
     monkeypatch.setattr("echo_embeddings.engine.batch_size.remembered", lambda key, find: 2**20)
     failed, run = [], Backbone.__call__
 

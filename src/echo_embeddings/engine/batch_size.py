@@ -1,4 +1,4 @@
-"""How many tokens a batch should hold on this machine: tried once, then remembered in the user's cache folder."""
+"""How many tokens a batch should hold: what suits most machines, or for a large job what was tried on this one."""
 
 from __future__ import annotations
 
@@ -14,10 +14,31 @@ import torch
 
 from echo_embeddings import user_cache
 
-__all__ = ["best_budget", "machine", "remembered"]
+__all__ = ["best_budget", "default_budget", "machine", "overhead_of", "remembered"]
 
+#: Tokens of a batch on a GPU, times the square of a model's width.
+_GPU_WORK = 2**36
 #: Tried from the smallest; a batch twice as large as one that was slower by this is not tried any more.
 _SLOWER = 1.1
+
+
+def default_budget(device: torch.device, width: int = 2048) -> int:
+    """Padded tokens a batch, for states of so many dimensions.
+
+    On a processor larger ones are slower: they leave its cache. A GPU wants enough to do while the host starts the next
+    layer, which takes time by the square of the model's width: the narrower, the more tokens (research/log.md).
+    """
+    if device.type != "cuda":
+        return 4096 if device.type == "cpu" else 16384
+    return min(max(_GPU_WORK // width**2, 8192), 2**17)
+
+
+def overhead_of(device: torch.device, dtype: torch.dtype, budget: int) -> float:
+    """What a pass costs beside its tokens, in tokens: kernels to start, and products too small for them.
+
+    In float32 a processor's products are as fast in small batches (research/log.md, 2026-11-26): padding is worth less.
+    """
+    return 64 if device.type == "cpu" and dtype == torch.float32 else budget / 12
 
 
 def remembered(key: str, find: Callable[[], int]) -> int:

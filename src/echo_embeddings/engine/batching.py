@@ -8,30 +8,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-__all__ = ["default_budget", "fill", "overhead_of", "plan", "run"]
+__all__ = ["fill", "plan", "run"]
 
 Group = list[int]
-#: Tokens of a batch on a GPU, times the square of a model's width.
-_GPU_WORK = 2**36
-
-
-def default_budget(device: torch.device, width: int = 2048) -> int:
-    """Padded tokens a batch, for states of so many dimensions.
-
-    On a processor larger ones are slower: they leave its cache. A GPU wants enough to do while the host starts the next
-    layer, which takes time by the square of the model's width: the narrower, the more tokens (research/log.md).
-    """
-    if device.type != "cuda":
-        return 4096 if device.type == "cpu" else 16384
-    return min(max(_GPU_WORK // width**2, 8192), 2**17)
-
-
-def overhead_of(device: torch.device, dtype: torch.dtype, budget: int) -> float:
-    """What a pass costs beside its tokens, in tokens: kernels to start, and products too small for them.
-
-    In float32 a processor's products are as fast in small batches (research/log.md, 2026-11-26): padding is worth less.
-    """
-    return 64 if device.type == "cpu" and dtype == torch.float32 else budget / 12
 
 
 def plan(lengths: Sequence[int], budget: int, overhead: float) -> list[Group]:

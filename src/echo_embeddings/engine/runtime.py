@@ -8,20 +8,19 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
 from echo_embeddings.config.config import EchoConfig
-from echo_embeddings.errors import ConfigError, NumericalError, WindowWarning, warn
+from echo_embeddings.errors import ConfigError, NumericalError
 from echo_embeddings.forward.backbone import Backbone
 from echo_embeddings.forward.batch import Batch
 from echo_embeddings.forward.pooling import POOLINGS
 from echo_embeddings.forward.speed import switches
 from echo_embeddings.forward.transfer import Arriving
-from echo_embeddings.model.architecture import narrowest_view
 from echo_embeddings.model.loading import LoadedModel, unembedding
 from echo_embeddings.model.spec import ModelSpec
 from echo_embeddings.options import EncoderOptions
@@ -35,6 +34,7 @@ from echo_embeddings.vectors.normalize import norms
 from echo_embeddings.vectors.transforms import Transform, parted
 
 from . import batch_size, batching
+from .layouts import Layouts
 from .readout import Readout, Take, pooled_state, token_states
 
 __all__ = ["Runtime"]
@@ -79,8 +79,6 @@ class Runtime:
         self.speed = switches.apply(loaded, off=options.off, compiled=options.compiled)
         text_config = loaded.body.config.get_text_config()
         self.backbone = Backbone(loaded.body, config.layers(text_config.num_hidden_layers), self.speed)
-        self._context: int | None = getattr(text_config, "max_position_embeddings", None)
-        self._window = narrowest_view(text_config, self.backbone.layers.start, self.backbone.layers.exit)
         self._budget: int | None = options.batch_tokens
         # One pass at a time: more would only fight for the same cores or the same memory.
         self._lock = threading.Lock()
@@ -88,9 +86,7 @@ class Runtime:
 
     def _configure(self, config: EchoConfig) -> None:
         self.config = config
-        # The cache holds no reference to this object: else the weights would not be freed with it.
-        self._layouts = lru_cache(maxsize=64)(partial(_compiled, self.tokenizer))
-        self._warned: set[str] = set()
+        self._layouts = Layouts(self.tokenizer, self._loaded.body.config, self.backbone.layers, config.max_length)
         #: What maps the echo, and what truncates it and the words beside it.
         self.maps, self.truncations = parted(config.transforms)
         self.dimension = self.backbone.dimension
@@ -116,9 +112,7 @@ class Runtime:
 
     def layout(self, template: Template, instruction: str | None = None) -> Layout:
         """The compiled template; warns once where a sliding window hides part of the first copy."""
-        layout = self._layouts(template, instruction)
-        self._warn_of_window(layout)
-        return layout
+        return self._layouts.of(template, instruction)
 
     def limit(self, role: Role, instruction: str | None = None) -> int:
         """The most content tokens of a text: ``max_length``, or less where the copies would not fit the context."""
@@ -130,15 +124,7 @@ class Runtime:
         Raises:
             ConfigError: the template alone fills the model's context.
         """
-        if self._context is None:
-            return self.config.max_length
-        fits = (self._context - layout.overhead) // layout.copies
-        if fits < 1:
-            raise ConfigError(
-                f"the template alone has {layout.overhead} tokens and leaves no room for {layout.copies} copies in the "
-                f"model's context of {self._context}; use a shorter template or instruction"
-            )
-        return min(self.config.max_length, fits)
+        return self._layouts.limit(layout)
 
     def tokenize(self, texts: Sequence[str], role: Role) -> list[int]:
         """How many content tokens each text has, before any is truncated."""
@@ -286,11 +272,12 @@ class Runtime:
     def describe(self) -> dict[str, str]:
         """How the model runs, a line a fact."""
         model, layers = self.backbone.model, self.backbone.layers
+        tokens = self._budget or batch_size.default_budget(self.backbone.device, self.backbone.dimension)
         facts = {
             "device": str(self.backbone.device),
             "dtype": str(model.dtype),
             "layers": f"{layers.exit} of {layers.depth}, the copy is made at {layers.start}",
-            "batch": f"{self._budget or batching.default_budget(self.backbone.device, self.backbone.dimension)} tokens",
+            "batch": f"{tokens} tokens",
         }
         named = {f"speed: {name}": f"{'on' if switch else 'off'} ({switch.why})" for name, switch in self.speed.items()}
         return facts | named
@@ -302,7 +289,7 @@ class Runtime:
         """Batches of texts through the model: their places in ``contents``, and what ``take`` takes of each."""
         lengths = [layout.total(len(content.ids)) for content in contents]
         budget, packs = self._tokens_a_batch(sum(lengths), layout), len(contents) > 1 and self._packs()
-        overhead = batching.overhead_of(self.backbone.device, self.backbone.model.dtype, budget)
+        overhead = batch_size.overhead_of(self.backbone.device, self.backbone.model.dtype, budget)
         groups = batching.fill(lengths, budget) if packs else batching.plan(lengths, budget, overhead)
 
         def compute(group: list[int]) -> torch.Tensor:
@@ -327,7 +314,7 @@ class Runtime:
 
     def _tokens_a_batch(self, tokens: int, layout: Layout) -> int:
         """The token budget of a batch: what suits most machines, or in a job of many ``tokens`` what suits this one."""
-        usual = batching.default_budget(self.backbone.device, self.backbone.dimension)
+        usual = batch_size.default_budget(self.backbone.device, self.backbone.dimension)
         if self._budget is None and tokens >= _PROBED_FROM * usual:
             layers, model = self.backbone.layers, self.backbone.model
             where = batch_size.machine(self.backbone.device)
@@ -357,26 +344,6 @@ class Runtime:
         with self._lock, torch.inference_mode():
             return self.backbone(batch, prefix)
 
-    def _warn_of_window(self, layout: Layout) -> None:
-        hidden_from = self._hidden_from(layout)
-        if hidden_from is None or (longest := self.limit_of(layout)) < hidden_from:
-            return
-        message = (
-            f"every layer of this model looks back at most {self._window} tokens: in texts of {hidden_from} tokens "
-            "or more the second copy can no longer see the beginning of the first. Set "
-            f"max_length={hidden_from - 1} (now {longest}) to keep the echo whole"
-        )
-        if message not in self._warned:
-            self._warned.add(message)
-            warn(WindowWarning(message))
-
-    def _hidden_from(self, layout: Layout) -> int | None:
-        """The shortest text whose last token cannot see its first copy's first token; ``None`` if there is none."""
-        if self._window is None or layout.copies < 2:
-            return None
-        # From the first token of the first copy to the last of the second: two copies and what is between them.
-        return max((self._window - len(layout.literals[1])) // 2 + 1, 1)
-
     def _require_finite(self, vectors: Vectors, texts: Sequence[str]) -> None:
         broken = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
         if len(broken):
@@ -401,10 +368,6 @@ def _mapped(vectors: Vectors, transforms: Sequence[Transform]) -> Vectors:
     for transform in transforms:
         vectors = transform(vectors)
     return vectors
-
-
-def _compiled(tokenizer: EchoTokenizer, template: Template, instruction: str | None) -> Layout:
-    return tokenizer.layout(template, instruction)
 
 
 def _ahead(

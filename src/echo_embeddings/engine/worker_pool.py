@@ -119,12 +119,12 @@ class WorkerPool:
         """
         import torch
 
-        from . import batching
+        from . import batch_size
 
         found: Any = [None] * len(texts)
         size = CHUNK * len(self._devices)
         # Pieces smaller than a batch would only make work.
-        least = min(batching.default_budget(torch.device(device)) for device in self._devices)
+        least = min(batch_size.default_budget(torch.device(device)) for device in self._devices)
         for start in range(0, max(len(texts), 1), size):  # no texts have a dimension too
             part = texts[start : start + size]
             tokenised = self._tokenise(part, role, instruction)

@@ -141,7 +141,7 @@ def test_truncate_dim_similarity_and_token_vectors(tiny_encoder, texts):
 def test_large_batches_run_in_groups_of_like_length(tiny_encoder, texts, monkeypatch):
     model = from_encoder(tiny_encoder())
     expected = model.encode(texts)
-    monkeypatch.setattr("echo_embeddings.engine.batching.default_budget", lambda *_: 64)
+    monkeypatch.setattr("echo_embeddings.engine.batch_size.default_budget", lambda *_: 64)
     widths = []
     model[0].model.embed_tokens.register_forward_hook(lambda module, args, out: widths.append(tuple(args[0].shape)))
     assert cosines(model.encode(texts), expected).min() > 0.99999

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from echo_embeddings.engine import batching
+from echo_embeddings.engine import batch_size, batching
 from echo_embeddings.forward.batch import Batch
 from echo_embeddings.text.layout import Ids, Layout
 from echo_embeddings.text.template import Template
@@ -87,8 +87,8 @@ def in_groups(
     """
     lengths = features["attention_mask"].sum(dim=1)
     # Backwards there is twice the work on each token, so larger groups pay (research/log.md).
-    budget = batching.default_budget(lengths.device) * (2 if torch.is_grad_enabled() else 1)
-    groups = batching.plan(lengths.tolist(), budget, batching.overhead_of(lengths.device, dtype, budget))
+    budget = batch_size.default_budget(lengths.device) * (2 if torch.is_grad_enabled() else 1)
+    groups = batching.plan(lengths.tolist(), budget, batch_size.overhead_of(lengths.device, dtype, budget))
     if len(groups) == 1:
         return run(features)
 
