@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from echo_embeddings import EchoConfig, EchoEncoder
+from echo_embeddings import EchoConfig, EchoEncoder, EncoderOptions
 from echo_embeddings.errors import InputError
 from echo_embeddings.model import builtin
 
@@ -79,45 +79,34 @@ def where(model: str | None) -> str | None:
     return model
 
 
-def make_encoder(
-    model: str | None,
-    config: str | EchoConfig | None = None,
-    *,
-    device: str | None = None,
-    dtype: str = "auto",
-    max_length: int | None = None,
-    dimensions: int | None = None,
-) -> EchoEncoder:
+def make_encoder(model: str | None, config: str | EchoConfig | None = None, **options: Any) -> EchoEncoder:
     """An encoder that has loaded nothing yet.
 
-    It says nothing of truncated texts, call by call; commands report ``encoder.truncated`` at the end.
+    It does not warn of truncated texts in each call; commands report ``encoder.truncated`` at the end.
+
+    Args:
+        model: as the user gave it; ``None`` for the built-in model.
+        config: a config, the name of a preset, or a folder with ``echo_config.json``.
+        options: other fields of ``EncoderOptions``.
 
     Raises:
         EchoError: model or config cannot be used.
     """
-    if isinstance(config, str):
-        folder = Path(config).expanduser()
-        config = EchoConfig.load(folder) if folder.is_dir() else EchoConfig.preset(config)
+    if isinstance(config, str) and (folder := Path(config).expanduser()).is_dir():
+        config = EchoConfig.load(folder)
     quiet()
-    encoder = EchoEncoder(where(model), config, device=device, dtype=dtype, on_truncate="ignore", dimensions=dimensions)
-    return encoder if max_length is None else encoder.with_config(encoder.config.replace(max_length=max_length))
+    return EchoEncoder.from_options(EncoderOptions(model=where(model), config=config, on_truncate="ignore", **options))
 
 
-def open_encoder(
-    model: str | None,
-    config: str | EchoConfig | None = None,
-    *,
-    device: str | None = None,
-    dtype: str = "auto",
-    max_length: int | None = None,
-    dimensions: int | None = None,
-) -> EchoEncoder:
+def open_encoder(model: str | None, config: str | EchoConfig | None = None, **options: Any) -> EchoEncoder:
     """An encoder with its weights loaded, so that what is wrong with them is said before the work begins.
+
+    Arguments as for :func:`make_encoder`.
 
     Raises:
         EchoError: model, config, device or dtype cannot be used.
     """
-    encoder = make_encoder(model, config, device=device, dtype=dtype, max_length=max_length, dimensions=dimensions)
+    encoder = make_encoder(model, config, **options)
     with output.err.status(loading(encoder)):
         _ = encoder.dimension
     return encoder
