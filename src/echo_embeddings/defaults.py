@@ -1,4 +1,4 @@
-"""Which config an encoder takes when none is given: what is saved with the model, else the preset that suits it."""
+"""Choose the config of an encoder that was given none: the one saved with the model, else a suitable preset."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ __all__ = ["config_for", "saved_config"]
 
 
 def config_for(spec: ModelSpec) -> EchoConfig:
-    """The config of a model that comes without one.
+    """Choose the config of a model for which the user gave none.
 
-    - The built-in model: ``"default"``; beside an adapter of the user's ``"zero-shot"``, because the default's own
-      adapter gives way to it.
-    - Any other: the config that is saved with it, else ``"echo"``, the paper's method.
+    - The built-in model: ``"default"``. With an adapter of the user: ``"zero-shot"``, because that adapter replaces
+      the packaged one of ``"default"``.
+    - Any other model: the config that is saved with it, else ``"echo"``, the paper's method.
 
     Raises:
-        ConfigError: there is a saved config, and it cannot be used.
+        ConfigError: the saved config cannot be used.
     """
     if spec.model is None:
         return EchoConfig.preset("default" if spec.adapter is None else "zero-shot")
@@ -28,7 +28,7 @@ def config_for(spec: ModelSpec) -> EchoConfig:
 
 
 def saved_config(spec: ModelSpec) -> EchoConfig | None:
-    """The echo config that is saved with a model; ``None`` if there is none."""
+    """Load the echo config that is saved with a model; ``None`` if there is none."""
     from echo_embeddings.model.hub import find_file
 
     config = find_file(spec, CONFIG_FILE)

@@ -1,9 +1,9 @@
-"""The errors and warnings of echo-embeddings, drawn once.
+"""The errors and warnings of echo-embeddings.
 
     EchoError
     ├── ConfigError         a template, layer, pooling, preset or saved config that cannot work   (ValueError)
     ├── ModelError          a model or tokenizer that cannot be used for echo                     (ValueError)
-    │   └── ModelUnavailableError   the built-in model cannot be had on this machine              (OSError)
+    │   └── ModelUnavailableError   the built-in model is not available on this machine          (OSError)
     ├── InputError          a file, a row or an option of the command line that cannot be used    (ValueError)
     ├── TruncationError     a text is longer than ``max_length`` and ``on_truncate="error"``      (ValueError)
     ├── NumericalError      the model produced NaN or infinity                                    (ArithmeticError)
@@ -12,8 +12,8 @@
     TruncationWarning       texts were truncated to ``max_length``                                (UserWarning)
     WindowWarning           a sliding window hides part of the first copy                         (UserWarning)
 
-Wrong types (``None`` in a list of texts) are the built-in ``TypeError``; a missing optional
-package is the built-in ``ImportError`` and names the extra to install.
+A wrong type (``None`` in a list of texts) raises Python's ``TypeError``. A missing optional package raises Python's
+``ImportError``, whose message names the extra to install.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ __all__ = [
 
 
 class EchoError(Exception):
-    """Base of every error that this library raises on its own account."""
+    """Base class of every error that this library defines."""
 
 
 class ConfigError(EchoError, ValueError):
@@ -55,7 +55,7 @@ class ModelError(EchoError, ValueError):
 
 
 class ModelUnavailableError(ModelError, OSError):
-    """The built-in model is neither cached, nor installed, nor to be downloaded."""
+    """The built-in model is neither cached nor installed, and cannot be downloaded."""
 
 
 class NumericalError(EchoError, ArithmeticError):
@@ -67,7 +67,7 @@ class WorkerError(EchoError, RuntimeError):
 
 
 class _Truncation(Exception):  # noqa: N818
-    """How much was truncated, for whoever catches the error or records the warning.
+    """How much was truncated, for code that catches the error or records the warning.
 
     Attributes:
         texts: number of texts that were longer than the limit.
@@ -81,7 +81,7 @@ class _Truncation(Exception):  # noqa: N818
 
 
 class TruncationError(_Truncation, EchoError, ValueError):
-    """A text is longer than ``max_length`` and the encoder was told ``on_truncate="error"``."""
+    """A text is longer than ``max_length``, and the encoder was made with ``on_truncate="error"``."""
 
 
 class TruncationWarning(_Truncation, UserWarning):
@@ -93,7 +93,7 @@ class WindowWarning(UserWarning):
 
 
 def warn(warning: Warning) -> None:
-    """Warn at the line of the caller's own code, however deep in this package the reason was found."""
+    """Issue a warning that points at the line of the caller's code, not at a line of this package."""
     here, level = Path(__file__).parent, 1
     frame: FrameType | None = inspect.currentframe()
     while frame is not None and (here in (file := Path(frame.f_code.co_filename)).parents or file.stem == "contextlib"):

@@ -8,11 +8,11 @@ __all__ = ["require"]
 
 
 def require(module: str, extra: str, purpose: str) -> None:
-    """Say which extra to install if ``module`` is missing, before any work is done.
+    """Raise an error that names the extra to install, if ``module`` is missing. Call it before any work is done.
 
     Args:
         module: the package as Python imports it.
-        extra: the extra of echo-embeddings that brings it.
+        extra: the extra of echo-embeddings that installs it.
         purpose: what needs it, as the start of a sentence: ``"reading parquet"``.
 
     Raises:

@@ -1,6 +1,6 @@
-"""What a vector is, and the shape of anything that makes them. Imports nothing of ours.
+"""The types of vectors and roles, and the methods of every object that embeds texts. Imports nothing of ours.
 
-An ``Embedder`` is a structural type: a class with these methods will do, so adapters can be tested without a model.
+``Embedder`` is a structural type: any class with its methods is one, so frameworks can be tested without a model.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ __all__ = ["Embedder", "Role", "TokenEmbeddings", "Vectors"]
 #: float32, ``[n, dim]`` for several texts or ``[dim]`` for one.
 Vectors = NDArray[np.float32]
 
-#: What a text is: searched in, or searched for.
+#: A document is what is searched, a query is what is searched for.
 Role = Literal["document", "query"]
 
 
 @dataclass(frozen=True)
 class TokenEmbeddings:
-    """One vector for each token of a text, each of which has seen the whole text.
+    """One vector for each token of a text. Each of them has seen the whole text.
 
     Attributes:
-        tokens: ``n`` vocabulary entries.
-        offsets: int64 ``[n, 2]``, where each token stands in the text, in characters.
+        tokens: ``n`` tokens, as the vocabulary spells them.
+        offsets: int64 ``[n, 2]``, start and end (exclusive) of each token in the text, in characters.
         vectors: float32 ``[n, dim]``, unit length, transforms applied.
     """
 
@@ -37,14 +37,14 @@ class TokenEmbeddings:
 
 
 class Embedder(Protocol):
-    """Texts in, float32 unit vectors out, with the two roles kept apart. ``EchoEncoder`` is one."""
+    """An object that embeds documents and queries as float32 unit vectors, such as ``EchoEncoder``."""
 
     @property
     def dimension(self) -> int:
         """Length of a vector."""
 
     def encode_documents(self, texts: str | Sequence[str]) -> Vectors:
-        """``[n, dim]`` for a list, ``[dim]`` for one text."""
+        """Embed documents: ``[n, dim]`` for a list, ``[dim]`` for one text."""
 
     def encode_queries(self, texts: str | Sequence[str], *, instruction: str | None = None) -> Vectors:
-        """The same with the query template."""
+        """Embed queries, with the same shapes; ``instruction`` is the task, where the model takes one."""

@@ -1,4 +1,4 @@
-"""Where this package keeps what it can make again: the converted model, compiled layers, probed budgets."""
+"""The folder for files that this package can make again: converted model, compiled layers, probed budgets."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["folder"]
 
 
 def folder() -> Path:
-    """The user's cache folder for this package; it may not be there yet."""
+    """The user's cache folder for this package. It may not exist yet."""
     from platformdirs import user_cache_path
 
     return user_cache_path("echo-embeddings")

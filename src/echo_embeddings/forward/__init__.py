@@ -1,4 +1,4 @@
-"""One pass of a causal model over one batch: the copy is made, layers run, the last copy is pooled.
+"""One pass of a causal model over one batch: make the copy, run the layers, pool the last copy.
 
-Knows token ids and hidden states, no text. What is in ``speed/`` may be removed, and no vector changes.
+Knows token ids and hidden states, but no text. Everything in ``speed/`` could be removed without changing a vector.
 """

@@ -1,9 +1,9 @@
-"""The causal language model, run over sequences that hold a text several times. A backbone knows no text.
+"""Run a causal language model over sequences that contain a text several times. A backbone knows no text.
 
 With ``start_layer=0`` this is the model's own forward pass. With late echo the model still prepares a pass over the
-whole sequence (embeddings, rotary angles, masks, each as its architecture wants them); layers below ``start_layer`` are
-shown only the tokens of the first pass, and at ``start_layer`` the copies appear as the first copy's hidden states. So
-each token has one position, that of the paper's doubled sequence, in every layer.
+whole sequence (embeddings, rotary angles, masks, each as its architecture wants them). But layers below ``start_layer``
+get only the tokens of the first pass, and at ``start_layer`` the hidden states of the first copy are repeated for the
+other copies. So in every layer a token has the position that it has in the paper's doubled sequence.
 """
 
 from __future__ import annotations
@@ -35,20 +35,21 @@ __all__ = ["Backbone"]
 
 _log = logging.getLogger(__name__)
 
-# Prefixes whose keys and values are kept: one a template and instruction; a server may see any number of instructions.
+# Keep keys and values of at most this many prefixes. Each pair of template and instruction has its own prefix, and a
+# server may see any number of instructions.
 _MOST_PREFIXES = 8
 
 
 class Backbone:
-    """The layers of a decoder-only model up to ``layers.exit``, with the copy made at ``layers.start``.
+    """The layers of a decoder-only model up to ``layers.exit``. The copy is made at ``layers.start``.
 
     Args:
         model: the body of a decoder-only model (``AutoModel``). It is not changed: layers are shared, not copied.
-        layers: resolved start and exit.
-        speed: what ``speed.switches.apply`` returned for the model; without it, the layers run as they are.
+        layers: start and exit as layer numbers, resolved for this model.
+        speed: what ``speed.switches.apply`` returned for the model; ``None`` runs the layers as they are.
 
     Raises:
-        ModelError: the architecture does not allow the layer choice.
+        ModelError: the architecture does not allow these layers.
     """
 
     def __init__(self, model: PreTrainedModel, layers: Layers, speed: Mapping[str, Switch] | None = None) -> None:
@@ -66,28 +67,30 @@ class Backbone:
 
     @property
     def device(self) -> torch.device:
-        """Where the token ids go."""
+        """The device of the input embeddings: token ids must be there."""
         device: torch.device = self.model.get_input_embeddings().weight.device
         return device
 
     @property
     def takes_prefix(self) -> bool:
-        """Whether a prefix that all sequences share can be run once: where attention needs no mask for it."""
+        """Whether a prefix that all sequences share can be run once. It can where attention needs no mask for it."""
         return self._uses("prefix")
 
     @cached_property
     def packs(self) -> bool:
-        """Whether sequences can stand in one row: tried once, because not every architecture keeps them apart."""
+        """Whether sequences can share one row. It is tried once, because not every architecture keeps them apart."""
         return self._uses("packed_attention") and self._keeps_apart()
 
     def __call__(self, batch: Batch, prefix: tuple[int, ...] = ()) -> Float[Tensor, "batch tokens dim"]:
-        """Hidden states at the exit, ``[batch, tokens, dim]``, in the model's dtype. Not to be called concurrently.
+        """Compute the hidden states at the exit, ``[batch, tokens, dim]``, in the model's dtype.
 
-        Only those of pooled tokens mean something, because the last layer may leave out the others.
+        Use only the states of pooled tokens, because the last layer may leave out the others. Do not call this from
+        two threads at once.
 
         Args:
-            batch: the sequences.
-            prefix: ids that stand before each of them, where the model ``takes_prefix``; run once, and remembered.
+            batch: the sequences, on ``device``.
+            prefix: token ids that come before each sequence, only if the backbone ``takes_prefix``. They run once, and
+                their keys and values are kept for later batches.
         """
         more: dict[str, Any] = {"past_key_values": self._past(prefix, len(batch.ids))} if prefix else {}
         if batch.lengths:
@@ -98,7 +101,7 @@ class Backbone:
 
     @torch.inference_mode()
     def _keeps_apart(self) -> bool:
-        """Whether two short texts have the same states in one row as each alone."""
+        """Whether two short texts in one row get the same states as each of them alone."""
         layout, contents = Layout(((), (1,), ())), [np.arange(3, 7), np.arange(5, 16)]
         batch = Batch.packed(contents, layout, self.device)
         try:
@@ -116,12 +119,13 @@ class Backbone:
     def _leaves_out(self) -> bool:
         """Whether the last layer leaves out tokens that are not pooled.
 
-        Without late echo only where attention is ours: elsewhere the pass is the model's own, bit for bit.
+        Without late echo it does so only together with block attention. Otherwise the pass is the model's own, bit for
+        bit.
         """
         return self._uses("last_layer") and (self.layers.start > 0 or self._uses("block_attention"))
 
     def _prepared(self) -> PreTrainedModel:
-        """A view of the model that makes the copy, with those faster ways that exchange layers."""
+        """A view of the model whose layers make the copy and use the faster ways that are switched on."""
         layers, fuses, leaves_out = self.layers, self._uses("fused_layers"), self._leaves_out
         if layers.final_norm and not (layers.start > 0 or leaves_out or fuses):
             return self.model
@@ -135,7 +139,7 @@ class Backbone:
         return with_layers(self.model, change, final_norm=layers.final_norm)
 
     def _past(self, prefix: tuple[int, ...], rows: int) -> DynamicCache:
-        """Keys and values of a prefix in each layer, for so many sequences."""
+        """Keys and values of a prefix in each layer, repeated for ``rows`` sequences."""
         if prefix not in self._prefixes:
             cache = DynamicCache()
             self.model(input_ids=torch.tensor([prefix], device=self.device), past_key_values=cache, use_cache=True)

@@ -1,7 +1,7 @@
-"""A batch: token ids of several sequences, and where in them things stand. Knows no model and no text.
+"""A batch: the token ids of several sequences, and the positions of what is pooled and copied. Knows no model, no text.
 
-Sequences are padded on the right and run without a padding mask: under causal attention no token sees behind itself.
-Or they stand one behind the other in a single row, where attention can keep them apart (``packed``).
+Either sequences are padded on the right and need no padding mask: under causal attention no token sees a later one. Or
+they are packed: one after the other in a single row, for attention that can keep them apart.
 """
 
 from __future__ import annotations
@@ -23,16 +23,19 @@ __all__ = ["Batch", "spans"]
 
 @dataclass(frozen=True)
 class Batch:
-    """Padded sequences and where things stand in them.
+    """Sequences, padded or packed, and the positions of what is pooled and copied.
 
     Attributes:
-        ids: ``[batch, tokens]`` token ids, right-padded with 0.
-        pooled: ``[batch, tokens]``, true where a token is pooled.
-        first_pass: ``[batch or 1, kept]`` positions that run below ``start_layer``; one row where all rows agree.
-        expansion: ``[batch or 1, tokens]`` indices into ``first_pass``.
-        lengths: of the sequences that stand behind each other in one row; empty where each has a row of its own.
-        counts: of pooled tokens of each of these sequences.
-        places: ``[pooled tokens]`` indices into all tokens of the batch; if ``None``, they are looked for.
+        ids: int64 ``[batch, tokens]``, token ids, padded on the right with 0; ``[1, tokens]`` if packed.
+        pooled: bool ``[batch, tokens]``, true where a token is pooled.
+        first_pass: int64 ``[batch or 1, kept]``, the positions that run below ``start_layer``; one row if it is the
+            same for all sequences.
+        expansion: int64 ``[batch or 1, tokens]``: which of the positions in ``first_pass`` gives each token its state
+            at ``start_layer``.
+        lengths: the number of tokens of each packed sequence; empty if the batch is padded.
+        counts: the number of pooled tokens of each packed sequence; empty if the batch is padded.
+        places: int64 ``[pooled tokens]``, where the pooled tokens are in the flattened batch; with ``None``,
+            :meth:`pooled_places` finds them.
     """
 
     ids: Int[Tensor, "batch tokens"]
@@ -45,7 +48,7 @@ class Batch:
 
     @classmethod
     def packed(cls, contents: Sequence[Ids], layout: Layout, device: torch.device | str) -> Batch:
-        """Lay texts' content ids into a compiled template, one behind the other in a single row."""
+        """Lay the content ids of texts into a compiled template, one after the other in a single row."""
         counts = np.array([len(content) for content in contents])
         lengths, pooled = layout.total(counts), layout.pooled(counts)
         starts = np.cumsum(lengths) - lengths
@@ -58,7 +61,7 @@ class Batch:
         row[first] = np.concatenate(contents)
         for copy in others:
             row[copy], kept[copy] = row[first], False
-        # Of each token, which of those kept its state comes from where the copies appear.
+        # For each token, which of the kept tokens its state is taken from at the layer where the copies appear.
         sources = np.cumsum(kept) - 1
         for copy in others:
             sources[copy] = sources[first]
@@ -71,41 +74,41 @@ class Batch:
 
     @classmethod
     def of(cls, contents: Sequence[Ids], layout: Layout, device: torch.device | str) -> Batch:
-        """Lay texts' content ids into a compiled template and pad them."""
+        """Lay the content ids of texts into a compiled template, a row for each text, and pad the rows."""
         lengths = [len(content) for content in contents]
         tokens = layout.total(max(lengths))
         pooled = np.zeros((len(contents), tokens), dtype=bool)
         for row, n in enumerate(lengths):
             pooled[row, layout.pooled(n)] = True
-        # Texts of one length have one plan; otherwise every row has its own.
-        planned = lengths[:1] if len(set(lengths)) == 1 else lengths
+        # Texts of equal length have equal positions, so one row of them is enough; otherwise each text has its own.
+        row_lengths = lengths[:1] if len(set(lengths)) == 1 else lengths
         kept = len(layout.first_pass(max(lengths)))
-        # In the first pass padding comes from behind the sequence, where no real token looks; what the padding of the
-        # expansion starts from does not matter, for the same reason.
-        first = [np.concatenate([layout.first_pass(n), np.arange(layout.total(n), tokens)])[:kept] for n in planned]
+        # All rows keep equally many positions in the first pass, so shorter texts also keep some padding. No real token
+        # sees it, because it comes after them. For the same reason the states that padding starts from do not matter.
+        first = [np.concatenate([layout.first_pass(n), np.arange(layout.total(n), tokens)])[:kept] for n in row_lengths]
         arrays = (
             _padded([layout.assemble(content) for content in contents], tokens),
             pooled,
             np.stack(first),
-            _padded([layout.expansion(n) for n in planned], tokens),
+            _padded([layout.expansion(n) for n in row_lengths], tokens),
             np.flatnonzero(pooled),
         )
         ids, where, first_pass, expansion, places = (sent(array, device) for array in arrays)
         return cls(ids, where, first_pass, expansion, places=places)
 
     def pooled_places(self) -> Int[Tensor, " places"]:
-        """Where, of all tokens of the batch, those stand that are pooled."""
+        """Where the pooled tokens are in the flattened batch: int64 ``[pooled tokens]``."""
         return self.pooled.flatten().nonzero().squeeze(1) if self.places is None else self.places
 
 
 def spans(starts: Ids, counts: Ids) -> Ids:
-    """Of runs of so many numbers that begin at these ones, all numbers in a row: of 3, 8 and 2, 3, 3 4 8 9 10."""
+    """Join runs of consecutive numbers: ``starts`` 3 and 8 with ``counts`` 2 and 3 give 3, 4, 8, 9, 10."""
     ends = np.cumsum(counts)
     return np.repeat(starts - (ends - counts), counts) + np.arange(ends[-1])
 
 
 def _padded(rows: Sequence[Ids], width: int) -> Ids:
-    """Rows padded on the right with 0."""
+    """Stack rows, padded on the right with 0."""
     out = np.zeros((len(rows), width), dtype=np.int64)
     for row, values in zip(out, rows, strict=True):
         row[: len(values)] = values

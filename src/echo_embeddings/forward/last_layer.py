@@ -1,7 +1,7 @@
-"""In the last layer that runs, only pooled tokens are computed, because nothing reads the others.
+"""Compute only pooled tokens in the last layer that runs, because nothing uses the others.
 
-Only pooled tokens go through its feed-forward block. Where attention is ours, tokens before the first pooled one do
-not attend either (``speed/block_attention``, which asks :class:`~.running.RunningPass`).
+Only pooled tokens go through its feed-forward block. With block attention, the tokens before the first pooled one are
+left out of attention too (``speed/block_attention``, which asks :class:`~.running.RunningPass`).
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from .running import current
 
 __all__ = ["pooled_only"]
 
-#: Above this share of pooled tokens, selecting them costs more than it saves.
+#: If more than this share of the tokens is pooled, selecting them costs more time than it saves.
 _MOST = 0.8
 
 
 def pooled_only(layer: nn.Module) -> nn.Module:
     """A view of a decoder layer that leaves out tokens that are not pooled. The layer's parameters are shared.
 
-    Its feed-forward block does so only if it is a plain one called ``mlp``: a mixture of experts, for example, may
-    return more than one tensor.
+    Only a plain feed-forward block with the name ``mlp`` is exchanged: a mixture of experts, for example, may return
+    more than one tensor.
     """
     block = getattr(layer, "mlp", None)
     if isinstance(block, nn.Module) and type(block).__name__.endswith("MLP"):
@@ -32,7 +32,7 @@ def pooled_only(layer: nn.Module) -> nn.Module:
 
 
 class _PooledOnly(nn.Module):
-    """A block that treats every token by itself, run on the pooled ones; the others get zero."""
+    """Run a block on the pooled tokens only; the others get zero. The block must treat each token by itself."""
 
     def __init__(self, block: nn.Module) -> None:
         super().__init__()
@@ -46,5 +46,5 @@ class _PooledOnly(nn.Module):
             out: Tensor = self.block(hidden)
             return out
         states: Tensor = self.block(tokens.index_select(0, places).unsqueeze(0)).squeeze(0)
-        # Not in place: in training the gradient goes through here.
+        # Not in place, because in training the gradient flows through this.
         return torch.zeros_like(tokens).index_copy(0, places, states).view_as(hidden)

@@ -1,7 +1,7 @@
-"""Late echo inside a model's own forward pass: layers that see the first pass only, and the one where copies appear.
+"""Late echo inside a model's own forward pass: wrap the layers below the copy, and the layer that makes the copy.
 
-The model prepares everything (masks, rotary angles) for the whole sequence. These wrappers pick from it what belongs to
-the tokens that run, so each architecture's own way of preparing stays in force. They know no tokenizer and no template.
+The model prepares everything (masks, rotary angles) for the whole sequence, in the way of its architecture. The
+wrappers then select the part that belongs to the tokens that run. They know no tokenizer and no template.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from .running import RunningPass, current
 
 __all__ = ["wrap"]
 
-# What a decoder layer of transformers may be given. A layer that wants more (per-layer inputs, a recurrent state) may
-# depend on the tokens in ways that cannot be narrowed here.
+# The arguments of a decoder layer that we know. A layer with others (per-layer inputs, a recurrent state) may depend on
+# tokens in ways that cannot be narrowed here.
 _LAYER_ARGUMENTS = frozenset(
     (
         "attention_mask",
@@ -42,11 +42,11 @@ _LAYER_ARGUMENTS = frozenset(
 
 
 def wrap(layers: Sequence[nn.Module], start: int) -> nn.ModuleList:
-    """Decoder layers with those up to ``start`` wrapped; the layers themselves are shared, not changed.
+    """Wrap the decoder layers up to ``start``. The layers themselves are shared, not changed.
 
     Args:
-        layers: all that run, the first first.
-        start: the layer at which the copies appear, from 1.
+        layers: all layers that run, in their order.
+        start: the layer at which the copies appear, at least 1.
 
     Raises:
         ModelError: a layer takes arguments that late echo does not know how to narrow.
@@ -57,7 +57,7 @@ def wrap(layers: Sequence[nn.Module], start: int) -> nn.ModuleList:
 
 
 class _NarrowLayer(nn.Module):
-    """A decoder layer below ``start_layer``: it sees the first pass only."""
+    """A decoder layer below ``start_layer``: it gets only the tokens of the first pass."""
 
     def __init__(self, layer: nn.Module, *, is_first: bool) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ class _NarrowLayer(nn.Module):
         return self.layer(*bound.args, **bound.kwargs)
 
     def __getattr__(self, name: str) -> Any:
-        # Models read attributes such as `attention_type` off their layers.
+        # Some models use attributes of their layers, such as `attention_type`.
         try:
             return super().__getattr__(name)
         except AttributeError:
@@ -87,7 +87,7 @@ class _NarrowLayer(nn.Module):
 
 
 class _ExpandLayer(_NarrowLayer):
-    """The decoder layer at ``start_layer``: here the copies appear."""
+    """The decoder layer at ``start_layer``: before it runs, the copies are made."""
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__(layer, is_first=False)
@@ -106,12 +106,12 @@ def _running() -> RunningPass:
 
 
 def _narrowed(name: str, value: Any, now: RunningPass) -> Any:
-    """An argument of a layer for the tokens of the first pass alone."""
+    """An argument of a layer, reduced to the tokens of the first pass."""
     return now.once(value, lambda whole: _NARROW[name](whole, now.batch.first_pass))
 
 
 def _take_tokens(states: Tensor, index: Tensor) -> Tensor:
-    """``states[batch or 1, tokens, ...]`` at ``index[rows, kept]`` of the token axis."""
+    """Select tokens from ``states[batch or 1, tokens, ...]`` by ``index[batch or 1, kept]``."""
     index = index.to(states.device)
     if len(index) == 1:
         return states.index_select(1, index[0])
@@ -120,7 +120,7 @@ def _take_tokens(states: Tensor, index: Tensor) -> Tensor:
 
 
 def _take_mask(mask: Any, index: Tensor) -> Tensor:
-    """An attention mask ``[batch or 1, heads or 1, tokens, tokens]`` at ``index`` of both token axes."""
+    """Select by ``index`` from both token axes of a mask ``[batch or 1, heads or 1, tokens, tokens]``."""
     if not isinstance(mask, Tensor) or mask.ndim != 4:
         raise ModelError(
             f"late echo cannot narrow an attention mask of type {type(mask).__name__}; load the model with "
@@ -135,7 +135,7 @@ def _take_angles(embeddings: Any, index: Tensor) -> tuple[Tensor, ...]:
 
 
 def _take_ends(ends: Tensor, index: Tensor) -> Tensor:
-    """Where the sequences of a packed row end, among its tokens at ``index``, which rises."""
+    """Where the sequences of a packed row end, counted in the tokens at ``index`` only. ``index`` must be sorted."""
     return torch.searchsorted(index[0], ends, out_int32=True)
 
 

@@ -1,8 +1,8 @@
-"""Pure functions from hidden states to one vector a text. Pooling knows no tokenizer and no template.
+"""Pure functions from hidden states to one vector for each text. Pooling knows no tokenizer and no template.
 
-Every function takes ``hidden[batch, tokens, dim]`` and ``mask[batch, tokens]`` (true where a token is pooled: the
-second copy), sums in float32 whatever the dtype of the states, and returns float32 ``[batch, dim]``. Masks may have
-any shape of padding: left, right, or holes.
+Every pooling takes ``hidden[batch, tokens, dim]`` and a boolean ``mask[batch, tokens]`` (true where a token is pooled:
+the last copy), sums in float32 whatever the dtype of the states, and returns float32 ``[batch, dim]``. Padding may be
+on the left, on the right, or between tokens.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def mean_pooling(
 def weighted_mean_pooling(
     hidden: Float[Tensor, "batch tokens dim"], mask: Bool[Tensor, "batch tokens"]
 ) -> Float[Tensor, "batch dim"]:
-    """The mean with weights 1, 2, 3, ... over the pooled tokens in their order (SGPT, arXiv 2202.08904; LLM2Vec)."""
+    """The mean of the pooled tokens with weights 1, 2, 3, ... in their order (SGPT, arXiv 2202.08904; LLM2Vec)."""
     return _weighted(hidden, mask.cumsum(dim=1) * mask.float())
 
 
@@ -51,9 +51,10 @@ def pool_packed(
     places: Int[Tensor, " places"],
     counts: Sequence[int],
 ) -> Float[Tensor, "batch dim"]:
-    """Pool each sequence of a row; arguments as for :func:`rows_of`.
+    """Pool each sequence of a packed row with one of ``POOLINGS``; the other arguments are those of :func:`rows_of`.
 
-    In portions: a long text and a thousand short ones would need a thousand times the long one's memory.
+    Sequences are padded and pooled in portions. Otherwise one long text among a thousand short ones would pad all of
+    them to its length.
     """
     vectors, place = [], 0
     for start, end in pairwise(_portions(counts, hidden.shape[1])):
@@ -66,12 +67,16 @@ def pool_packed(
 def rows_of(
     hidden: Float[Tensor, "one tokens dim"], places: Int[Tensor, " places"], counts: Sequence[int]
 ) -> tuple[Float[Tensor, "batch most dim"], Bool[Tensor, "batch most"]]:
-    """The pooled states of a row, a padded row for each of its sequences, and which of them are its own.
+    """Unpack the pooled states of a packed row into one padded row for each sequence.
 
     Args:
-        hidden: states of the row.
-        places: where in it pooled tokens stand.
-        counts: how many of them each sequence has; known to the host, which need not wait for the device.
+        hidden: the states of the packed row.
+        places: the positions of its pooled tokens.
+        counts: how many pooled tokens each sequence has. A list and not a tensor, so the host need not wait for the
+            device.
+
+    Returns:
+        The states, padded to the highest count, and a mask that is true where a state is not padding.
     """
     own = np.array(counts)[:, None]
     columns, ends = np.arange(max(counts)), np.cumsum(counts)[:, None]
@@ -84,7 +89,7 @@ def _weighted(
     hidden: Float[Tensor, "batch tokens dim"], weights: Float[Tensor, "batch tokens"]
 ) -> Float[Tensor, "batch dim"]:
     _require_tokens(weights > 0)
-    # Tokens outside the mask are replaced, not multiplied by zero: 0 * inf would be NaN.
+    # Tokens that are not pooled are replaced by zero, not multiplied by it: 0 * inf would be NaN.
     states = torch.where((weights > 0).unsqueeze(-1), hidden.float(), 0.0)
     return torch.einsum("btd,bt->bd", states, weights) / weights.sum(dim=1, keepdim=True)
 
@@ -97,14 +102,18 @@ def _require_tokens(mask: Bool[Tensor, "batch tokens"]) -> None:
 
 
 def _portions(counts: Sequence[int], most: int) -> list[int]:
-    """Where to cut sequences so that those between two cuts, padded, are at most so many tokens, or are one."""
-    cuts, longest = [0], 0
+    """Group neighbouring sequences into portions that have at most ``most`` tokens when they are padded.
+
+    A longer sequence is a portion of its own. Returned are the first index of each portion, and at the end the number
+    of sequences: counts 30, 1, 30 with ``most=20`` give 0, 1, 2, 3.
+    """
+    starts, longest = [0], 0
     for i, count in enumerate(counts):
         longest = max(longest, count)
-        if (i - cuts[-1] + 1) * longest > most and i > cuts[-1]:
-            cuts.append(i)
+        if (i - starts[-1] + 1) * longest > most and i > starts[-1]:
+            starts.append(i)
             longest = count
-    return [*cuts, len(counts)]
+    return [*starts, len(counts)]
 
 
 POOLINGS: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = MappingProxyType(

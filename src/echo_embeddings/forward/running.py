@@ -1,7 +1,7 @@
-"""The pass that is running: what our own layers and attention need to know of its batch.
+"""The pass that is running now: what our own layers and our attention need to know about its batch.
 
-Layers of transformers are called with hidden states, masks and angles, and not every architecture hands other
-arguments on. So the rest stands in a context variable while a pass runs.
+The layers of transformers are called with hidden states, masks and angles, and not every architecture hands on other
+arguments. So everything else is kept in a context variable while a pass runs.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class RunningPass:
 
     Attributes:
         batch: the sequences.
-        last_layer: the index of the last layer that runs, if its work on tokens that are not pooled may be left out;
-            else ``None``.
+        last_layer: the index of the last layer that runs, if it may leave out tokens that are not pooled; else
+            ``None``.
     """
 
     batch: Batch
@@ -37,27 +37,27 @@ class RunningPass:
 
     @property
     def is_packed(self) -> bool:
-        """Whether the sequences stand in one row, and the attention kernel is told where each ends."""
+        """Whether the sequences share one row, and the attention kernel is told where each ends."""
         return bool(self.batch.lengths)
 
     @cached_property
     def pooled_from(self) -> int:
-        """The first place at which a sequence has a pooled token; 0 on a GPU, where attention is not ours."""
+        """The first position where a sequence has a pooled token; 0 on a GPU, where attention leaves out nothing."""
         pooled = self.batch.pooled
         return int(pooled.any(dim=0).int().argmax()) if pooled.device.type == "cpu" else 0
 
     def once(self, value: _Value, make: Callable[[_Value], Any]) -> Any:
-        """``make(value)``, computed once a pass: all layers are given the same mask and the same angles."""
+        """``make(value)``, computed once in a pass, because all layers get the same mask and the same angles."""
         key = id(value)
         if key not in self._made:
-            # The original is kept beside the result so that its id cannot be given to another tensor.
+            # The original is kept too: if it were freed, a new tensor could get the same id.
             self._made[key] = (value, make(value))
         return self._made[key][1]
 
 
 @contextmanager
 def running(batch: Batch, last_layer: int | None = None) -> Iterator[None]:
-    """While the block runs, ``current()`` is a pass over ``batch``."""
+    """Make ``current()`` a pass over ``batch`` while the block runs."""
     token = _current.set(RunningPass(batch, last_layer))
     try:
         yield
@@ -66,5 +66,5 @@ def running(batch: Batch, last_layer: int | None = None) -> Iterator[None]:
 
 
 def current() -> RunningPass | None:
-    """The pass that is running in this thread; ``None`` where a model runs by itself, to generate text for example."""
+    """The pass that is running in this thread; ``None`` outside a backbone, such as when a model generates text."""
     return _current.get()

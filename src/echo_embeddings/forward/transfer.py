@@ -1,4 +1,4 @@
-"""To a GPU and back without waiting for it: from and to pinned memory, data travels while the host goes on."""
+"""Copy data to a GPU and back without waiting: with pinned memory, the host goes on while the copy runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Arriving", "sent"]
 
 
 def sent(array: NDArray[Any], device: torch.device | str) -> Tensor:
-    """An array as a tensor on ``device``; on its way there, where that is a GPU."""
+    """Copy an array to a tensor on ``device``. On a CUDA GPU the copy may still be running on return."""
     tensor = torch.from_numpy(array)
     if torch.device(device).type != "cuda":
         return tensor.to(device)
@@ -20,10 +20,10 @@ def sent(array: NDArray[Any], device: torch.device | str) -> Tensor:
 
 
 class Arriving:
-    """A tensor on its way back to the host. What its device is given to do afterwards does not delay it.
+    """A tensor that is being copied to the host. Work that its device gets afterwards does not delay the copy.
 
     Args:
-        tensor: on any device.
+        tensor: the tensor to copy, on any device.
     """
 
     def __init__(self, tensor: Tensor) -> None:
@@ -37,7 +37,7 @@ class Arriving:
         self._arrived.record(torch.cuda.current_stream(tensor.device))
 
     def numpy(self) -> NDArray[Any]:
-        """Its values; waits for them."""
+        """Wait for the copy, and return the values."""
         if self._arrived is not None:
             self._arrived.synchronize()
         values: NDArray[Any] = self._tensor.numpy()

@@ -1,4 +1,4 @@
-"""Faster ways to run the same layers. Each may be switched off, and no vector changes.
+"""Faster ways to run the same layers. Each may be switched off without changing a vector.
 
-Knows modules and tensors of torch and transformers, including their private names; no text, no batch of ours.
+Knows the modules and tensors of torch and transformers, including private names, but no text.
 """

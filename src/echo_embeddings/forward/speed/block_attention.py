@@ -1,8 +1,9 @@
-"""Causal attention for processors, in blocks of queries that read no key behind themselves.
+"""Causal attention for processors, in blocks of queries. A block computes no scores for the keys after it.
 
 torch's fused attention reaches about 60 GFLOP/s where plain matrix products reach 900 (two AVX-512 cores, bfloat16;
-research/log.md), and scores the half that a causal mask throws away. On processors with tiles (AMX) it is three times
-as fast as these blocks, and stays. Known to transformers by the name ``"echo_causal"``.
+research/log.md). It also computes the half of the scores that a causal mask throws away. On processors with tiles
+(AMX), torch's attention is three times as fast as these blocks, so it stays in use there. transformers knows this
+attention by the name ``"echo_causal"``.
 """
 
 from __future__ import annotations
@@ -25,19 +26,20 @@ from echo_embeddings.model.architecture import is_windowed
 __all__ = ["NAME", "causal_attention", "has_tiles", "is_used_on", "use_on"]
 
 NAME = "echo_causal"
-#: Queries a block: fewer products, and not too much above the diagonal that is computed in vain.
+#: Queries in a block. Larger blocks need fewer matrix products, but compute more scores that the mask throws away.
 _BLOCK = 256
-#: Sums of powers within this of 1 are far from where these dtypes end (2**127), with room for products with values.
+#: Sums of powers are used between 1 / _SAFE and _SAFE. The dtypes below end at 2**127, so products with values fit too.
 _SAFE = 2.0**100
 _WIDE = (torch.bfloat16, torch.float32)
-#: Up to so many tokens blocks are no slower on tiles either (research/log.md).
+#: Up to this many tokens, blocks are at least as fast as torch's attention on tiles too (research/log.md).
 _SHORT = 128
 
 
 def use_on(model: PreTrainedModel) -> None:
-    """Let a model on a processor attend this way, if it would use torch's fused attention.
+    """Let a model on a processor attend this way, if it would use torch's fused attention otherwise.
 
-    In float32, where that is as fast, only behind a prefix: an encoder without one is the model's own forward pass.
+    In float32 torch's attention is as fast and stays in use, except after a prefix. So an encoder without a prefix is
+    the model's own forward pass.
     """
     config = model.config
     if model.device.type == "cpu" and config._attn_implementation == "sdpa":
@@ -47,7 +49,7 @@ def use_on(model: PreTrainedModel) -> None:
 
 
 def is_used_on(model: PreTrainedModel) -> bool:
-    """Whether all layers of a model attend this way, to everything before them."""
+    """Whether all layers of a model attend this way, without a sliding window."""
     return model.config.get_text_config()._attn_implementation == NAME and not is_windowed(model)
 
 
@@ -64,13 +66,19 @@ def causal_attention(
     scaling: float,
     first: int = 0,
 ) -> Float[Tensor, "batch tokens heads dim"]:
-    """Softmax attention of each token to itself and those before it; zeros for those before ``first``.
+    """Softmax attention of each token to itself and the tokens before it.
 
-    Key and value heads may serve several query heads. Keys beyond the queries' number are of a prefix that all see.
+    Args:
+        query: the queries of ``tokens`` tokens.
+        key: the keys of the tokens; before them may come those of a prefix that all tokens see. One key head may serve
+            several query heads.
+        value: the values that belong to the keys.
+        scaling: factor of the scores, usually ``dim ** -0.5``.
+        first: the first token whose result is wanted; those before it get zeros.
     """
     batch, heads, tokens, dim = query.shape
     shared, prefix = key.shape[1], key.shape[2] - tokens
-    # The queries that share a key head stand in one matrix, so keys need no copies and products are large.
+    # The queries that share a key head form one matrix: keys need not be copied, and the matrix products are large.
     query = query.reshape(batch, shared, heads // shared, tokens, dim)
     key = key.reshape(batch * shared, prefix + tokens, dim).transpose(1, 2)
     value = value.reshape(batch * shared, prefix + tokens, -1)
@@ -92,14 +100,17 @@ def _block(
     queries: int,
     scaling: float,
 ) -> Float[Tensor, "sets rows dim"]:
-    """Attention of the last so many ``queries`` of the tokens seen, which each set's rows hold once for every head.
+    """Attention of one block: the last ``queries`` of the ``seen`` tokens.
 
-    Powers of scores are summed as they are, not relative to the highest, which saves a third of a softmax's time. Where
-    they come near the end of a dtype's range (float16 has little), or a gradient is wanted, it is a softmax.
+    A set is a key head of one text. Its rows are the queries of this block, once for each query head that shares it.
+
+    Powers of scores are summed without subtracting the highest score first, which saves a third of a softmax's time. An
+    ordinary softmax is used if the sums come near the end of the dtype's range, for other dtypes (float16 has a small
+    range), and if a gradient is needed.
     """
     needs_gradient = torch.is_grad_enabled() and (rows.requires_grad or keys.requires_grad)
     if rows.dtype in _WIDE and not needs_gradient:
-        # In base 2; beta=0: what is given first is not read.
+        # Powers of 2, not of e. With beta=0 the first argument is ignored.
         weights = torch.baddbmm(rows.new_empty(1, 1, 1), rows, keys, beta=0, alpha=scaling * log2(e)).exp2_()
         _last(weights, queries).mul_(_lower(queries, weights.dtype))
         sums = weights.sum(dim=-1, keepdim=True)
@@ -112,18 +123,18 @@ def _block(
 
 
 def _last(scores: Tensor, queries: int) -> Float[Tensor, "sets repeats queries queries"]:
-    """A view of the part of a block in which a causal mask is not empty."""
+    """A view of the scores of the last ``queries`` keys, where the causal mask hides some."""
     return scores.view(len(scores), -1, queries, scores.shape[-1])[..., -queries:]
 
 
 @lru_cache(maxsize=256)
 def _lower(queries: int, dtype: torch.dtype) -> Tensor:
-    """1 where a query may look, 0 behind it."""
+    """A causal mask: 1 where a query sees a key, 0 for the keys after it."""
     return torch.ones(queries, queries, dtype=dtype).tril()
 
 
 def _mask_for(*, mask_function: Any, attention_mask: Tensor | None = None, **options: Any) -> Tensor | None:
-    """As transformers asks for a mask: none where plain causal attention is meant, also behind a prefix."""
+    """The mask, called as transformers does: ``None`` for plain causal attention, also after a prefix."""
     plain = mask_function is causal_mask_function and attention_mask is None and options.get("local_size") is None
     whole = options["kv_length"] == options.get("q_offset", 0) + options["q_length"] and not options.get("kv_offset")
     if plain and whole and options.get("allow_is_causal_skip", True):
@@ -143,7 +154,7 @@ def _forward(
     scaling: float | None = None,
     **options: Any,
 ) -> tuple[Tensor, None]:
-    """As transformers calls it. Whatever is not plain causal attention goes to torch's own."""
+    """The attention, called as transformers does. All but plain causal attention goes to torch's own."""
     causal = options.get("is_causal") is not False and getattr(module, "is_causal", True)
     plain = attention_mask is None and not dropout and options.get("position_bias") is None
     torchs = query.dtype == torch.float32 and query.shape[2] == key.shape[2]
@@ -158,7 +169,7 @@ def _forward(
 
 
 def _fused(query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Float[Tensor, "batch tokens heads dim"]:
-    """``causal_attention`` by torch's kernel, which aligns its own causal mask with the first key."""
+    """``causal_attention`` by torch's kernel. Its own causal mask starts at the first key, so a prefix needs a mask."""
     tokens, seen = query.shape[2], key.shape[2]
     mask = None if tokens == seen else torch.ones(tokens, seen, dtype=torch.bool).tril(seen - tokens)
     shared = query.shape[1] != key.shape[1]
@@ -169,7 +180,7 @@ def _fused(query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Float[T
 
 
 def _wanted_from(module: torch.nn.Module) -> int:
-    """The first token whose result is read: in the last layer of a pass, the first pooled one."""
+    """The first token whose result is used: in the last layer of a pass the first pooled one, else 0."""
     now = current()
     is_last = now is not None and now.last_layer is not None and getattr(module, "layer_idx", None) == now.last_layer
     return now.pooled_from if now is not None and is_last else 0

@@ -1,4 +1,4 @@
-"""Decoder layers compiled by torch, for many texts: norms, angles and activations become one pass over memory."""
+"""Let torch compile decoder layers. Norms, angles and activations are fused, which pays for many texts."""
 
 from __future__ import annotations
 
@@ -15,13 +15,16 @@ __all__ = ["compile_layers"]
 
 
 def compile_layers(model: PreTrainedModel, *, backwards: bool = False) -> None:
-    """Compile a model's decoder layers in place. They are alike, so it is done once for all of them.
+    """Compile a model's decoder layers in place. Layers of one kind are compiled once.
 
-    With ``backwards`` for training, under the same autocast: adapters on some layers make several kinds of layers, each
-    compiled for itself.
+    The result is kept in the user's cache folder, or in the folder ``TORCHINDUCTOR_CACHE_DIR``, where a later process
+    finds it. If compiling fails, for example because there is no C++ compiler, a warning says why and the model stays
+    as it is.
 
-    Kept in the user's cache folder, or where ``TORCHINDUCTOR_CACHE_DIR`` says: a later process reads it from there.
-    Where it fails, for want of a C++ compiler, say, a warning tells why and the model stays as it is.
+    Args:
+        model: the model.
+        backwards: compile for training too. Call this under the autocast of the training. Adapters on some layers only
+            make several kinds of layers.
     """
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", os.fspath(user_cache.folder() / "compiled"))
     layers = layers_of(model)
@@ -29,7 +32,7 @@ def compile_layers(model: PreTrainedModel, *, backwards: bool = False) -> None:
         layer.compile(dynamic=True)
     try:
         _try(model, backwards=backwards)
-    except Exception as error:  # noqa: BLE001  (whatever a compiler may raise, the model works without)
+    except Exception as error:  # noqa: BLE001  (whatever the compiler raises, the model works without it)
         for layer in layers:
             layer._compiled_call_impl = None
         reason = str(error).strip().splitlines()[0] if str(error).strip() else ""

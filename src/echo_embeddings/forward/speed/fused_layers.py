@@ -1,7 +1,8 @@
 """Decoder layers with fewer passes over memory between matrix products, in half precision.
 
-A profile of the default on a processor with tiles gave matrix products 37 % of the time, attention 24 %, and norms,
-activations and angles most of the rest (research/log.md). What is here saves the part of it that needs no compiler.
+In a profile of the default on a processor with tiles, matrix products took 37 % of the time, attention 24 %, and norms,
+activations and angles most of the rest (research/log.md). This module saves as much of that rest as is possible without
+a compiler.
 """
 
 from __future__ import annotations
@@ -18,23 +19,23 @@ from echo_embeddings.model.architecture import is_compiled, with_parts
 
 __all__ = ["layer", "pays_on"]
 
-#: A replacement gives what the module gives: cosine of each row at least, and lengths that differ at most by.
+#: Results of a replacement and of the original: the lowest cosine, and the highest relative difference of lengths.
 _COSINE, _LENGTH = 0.9999, 0.01
 _GATED = ("gate_proj", "up_proj", "down_proj")
-#: torch's and transformers' name of one activation.
+#: One activation, by its names in torch and in transformers.
 _SILU = ("SiLU", "SiLUActivation")
 
 
 def pays_on(model: PreTrainedModel) -> bool:
-    """Whether it is used: not in float32, where an encoder is the model's own pass, nor where a compiler does it."""
+    """Whether to use it: not in float32, where a pass must equal the model's own, and not if layers are compiled."""
     return model.device.type in ("cpu", "cuda") and model.dtype != torch.float32 and not is_compiled(model)
 
 
 def layer(own: nn.Module) -> nn.Module:
     """A view of a decoder layer whose RMS norms and gated feed-forward block take fewer passes over memory.
 
-    Parameters are shared, and the layer is not changed. Every replacement is tried against the module that it stands
-    for; one that gives something else, or does not run here, is not used.
+    Parameters are shared, and the layer is not changed. Every replacement is first compared with the module that it
+    replaces. It is not used if the results differ, or if it does not run on this machine.
     """
     replaced = {name: _fused_part(part) for name, part in own.named_children()}
     return with_parts(own, {name: part for name, part in replaced.items() if part is not None})
@@ -57,7 +58,7 @@ def _fused_part(part: nn.Module) -> nn.Module | None:
 
 @torch.inference_mode()
 def _gives_the_same(candidate: nn.Module, part: nn.Module) -> bool:
-    """Whether two modules treat a few random states alike, some large, where activations differ."""
+    """Whether two modules give the same for a few random states. Some are large, because activations differ there."""
     weight = next(part.parameters())
     states = torch.randn(4, weight.shape[-1], generator=torch.Generator().manual_seed(0)).to(weight)
     states[2:] *= 8
@@ -71,7 +72,7 @@ def _gives_the_same(candidate: nn.Module, part: nn.Module) -> bool:
 
 
 class _FusedRMSNorm(nn.Module):
-    """A norm that sums squares in float32 but makes no copy of the states in it."""
+    """A norm that sums squares in float32, but makes no float32 copy of the states."""
 
     def __init__(self, norm: Any) -> None:
         super().__init__()
@@ -89,7 +90,7 @@ class _FusedRMSNorm(nn.Module):
 
 
 class _TorchRMSNorm(_FusedRMSNorm):
-    """A norm that is one kernel on a GPU, forwards and backwards; transformers' own are seven."""
+    """A norm that is one GPU kernel, forwards and backwards; transformers' own norms take seven kernels."""
 
     def forward(self, hidden: Float[Tensor, "*tokens dim"]) -> Float[Tensor, "*tokens dim"]:
         if hidden.dtype != self.norm.weight.dtype:
@@ -99,7 +100,7 @@ class _TorchRMSNorm(_FusedRMSNorm):
 
 
 class _FusedMLP(nn.Module):
-    """``down(silu(gate(x)) * up(x))``: oneDNN activates and multiplies while it writes a matrix product's result."""
+    """``down(silu(gate(x)) * up(x))``: oneDNN activates and multiplies while it writes a product."""
 
     def __init__(self, block: Any) -> None:
         super().__init__()
@@ -118,10 +119,10 @@ class _FusedMLP(nn.Module):
 
 
 def _is_helped(hidden: Tensor) -> bool:
-    """Not where a gradient is wanted, nor after a model was moved to a GPU or to float32."""
+    """Whether to use the fused way: not with gradients, nor after a model was moved to a GPU or to float32."""
     return not torch.is_grad_enabled() and hidden.device.type == "cpu" and hidden.dtype != torch.float32
 
 
 def _is_plain(linear: nn.Module) -> bool:
-    """Adapters that came later, and hooks, need the modules to be called."""
+    """Whether the module may be bypassed: not if it has hooks, nor if an adapter has replaced it."""
     return type(linear) is nn.Linear and not linear._forward_hooks and not linear._forward_pre_hooks

@@ -1,4 +1,4 @@
-"""What the C library does with memory that torch gives back. On Linux with glibc only; elsewhere nothing changes."""
+"""Let the C library keep memory that torch frees. On Linux with glibc only; elsewhere nothing changes."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _MIB = 2**20
 def keep_freed() -> bool:
     """Let the process keep up to 1 GiB of freed memory for the next batch, instead of giving it back at each layer.
 
-    Giving it back and taking it again is a sixth of the time of a pass over a batch (research/log.md): the kernel
-    clears every page. It holds for the whole process, so who sets one of glibc's own ``MALLOC_...`` variables, or
-    ``ECHO_EMBEDDINGS_MALLOC=0``, is left alone.
+    Giving it back and taking it again is a sixth of the time of a pass over a batch (research/log.md), because the
+    kernel clears every page. The setting holds for the whole process. So nothing is done if the user has set one of
+    glibc's own variables (``MALLOC_...``, or ``GLIBC_TUNABLES`` with ``glibc.malloc``) or ``ECHO_EMBEDDINGS_MALLOC=0``.
 
     Returns:
-        Whether it was done.
+        Whether the process now keeps freed memory.
     """
     set_by_user = any(name.startswith("MALLOC_") for name in os.environ) or "glibc.malloc" in os.environ.get(
         "GLIBC_TUNABLES", ""

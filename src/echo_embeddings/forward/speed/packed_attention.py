@@ -1,9 +1,11 @@
-"""Sequences of several lengths in one row, without padding: for GPUs, whose attention kernels know where each ends.
+"""Attention for sequences of several lengths in one row, without padding. For GPUs.
 
-Transformers' own arguments for flash attention (``cu_seq_lens_q`` and so on) say where that is, so a model loaded with
-``attn_implementation="flash_attention_2"`` packs as it is. One on torch's attention gets ``"echo_packed"``, which is
-torch's own kernel for sequences of several lengths. Whether a model heeds any of this is tried out before it is relied
-on (:func:`agrees`): an architecture that drops the arguments would let texts see each other.
+The attention kernel is told where each sequence ends, by transformers' own arguments for flash attention
+(``cu_seq_lens_q`` and so on). A model loaded with ``attn_implementation="flash_attention_2"`` takes them already. A
+model on torch's attention gets ``"echo_packed"``, which calls torch's own kernel for sequences of several lengths.
+
+An architecture that does not hand on these arguments would let texts see each other. So a backbone tries packing before
+it relies on it (:func:`agrees`).
 """
 
 from __future__ import annotations
@@ -33,10 +35,10 @@ __all__ = ["NAME", "agrees", "arguments", "is_used_on", "register", "use_on"]
 
 NAME = "echo_packed"
 _FLASH = ("flash_attention_2", "flash_attention_3")
-#: Cosine between a packed and a plain pass in half precision; texts that see each other are far below.
+#: The lowest cosine between a packed and a plain pass in half precision. Where texts see each other, it is far lower.
 _ALIKE = 0.99
-#: Not cuDNN's, which on a Hopper GPU comes first and compiles a kernel for every new shape: batches of texts have
-#: new ones all the time, and a training step took 1.9 s where 0.4 will do (research/log.md, 2026-11-26).
+#: All but cuDNN's. On a Hopper GPU cuDNN comes first and compiles a kernel for every new shape. Batches of texts have
+#: new shapes all the time, so a training step took 1.9 s instead of 0.4 s (research/log.md, 2026-11-26).
 _BACKENDS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 
 
@@ -47,14 +49,14 @@ def use_on(model: PreTrainedModel) -> None:
 
 
 def register(model: PreTrainedModel) -> None:
-    """Let a model attend as ``NAME`` says; what is not packed goes to torch's attention as before."""
+    """Let a model use the attention ``NAME``. A batch that is not packed goes to torch's attention as before."""
     AttentionInterface.register(NAME, _forward)
     AttentionMaskInterface.register(NAME, _mask_for)
     model.set_attn_implementation(NAME)
 
 
 def is_used_on(model: PreTrainedModel) -> bool:
-    """Whether a model's attention takes packed sequences, in all layers and without a window."""
+    """Whether a model's attention takes packed sequences, in all layers and without a sliding window."""
     implementation = model.config.get_text_config()._attn_implementation
     return implementation in (NAME, *_FLASH) and not is_windowed(model)
 
@@ -66,7 +68,7 @@ def agrees(packed: Sequence[Tensor], plain: Sequence[Tensor]) -> bool:
 
 
 def arguments(lengths: Sequence[int], device: torch.device) -> dict[str, Any]:
-    """What transformers wants beside the ids of one row that holds sequences of these lengths."""
+    """The arguments of a transformers model, beside the ids, for one row with sequences of these lengths."""
     ends = sent(np.cumsum([0, *lengths], dtype=np.int32), device)
     longest = max(lengths)
     return {
@@ -79,7 +81,7 @@ def arguments(lengths: Sequence[int], device: torch.device) -> dict[str, Any]:
 
 
 def _mask_for(**options: Any) -> Tensor | None:
-    """As transformers asks for a mask: none for a packed pass, which it would show as one of tokens by tokens."""
+    """The mask, called as transformers does: ``None`` for a packed pass, where it would be huge (tokens x tokens)."""
     now = current()
     mask: Tensor | None = None if now is not None and now.is_packed else sdpa_mask(**options)
     return mask
@@ -97,7 +99,7 @@ def _forward(
     max_length_q: int | None = None,
     **options: Any,
 ) -> tuple[Tensor, None]:
-    """As transformers calls it."""
+    """The attention, called as transformers does."""
     if cu_seq_lens_q is None or max_length_q is None:
         found: tuple[Tensor, None]
         with sdpa_kernel(_BACKENDS) if query.is_cuda else nullcontext():
@@ -106,11 +108,11 @@ def _forward(
     return _apart(query, key, value, cu_seq_lens_q, max_length_q, scaling), None
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]  # how to call the kernel is found out by looking at it
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # the kernel's signature is inspected
 def _apart(
     query: Tensor, key: Tensor, value: Tensor, ends: Tensor, longest: int, scaling: float | None
 ) -> Float[Tensor, "one tokens heads dim"]:
-    """Attention within each sequence of a row."""
+    """Causal attention within each sequence of a packed row."""
     attend = _kernel if query.is_cuda else _one_by_one
     query, key, value = (part[0].transpose(0, 1) for part in (query, key, value))
     return attend(query, key, value, ends, longest, scaling)[None]
@@ -118,14 +120,17 @@ def _apart(
 
 @lru_cache(maxsize=1)
 def _parameters(function: Callable[..., Any]) -> frozenset[str]:
-    """Names of what a function takes; every layer asks."""
+    """The names of a function's parameters; cached, because every layer asks."""
     return frozenset(inspect.signature(function).parameters)
 
 
 def _kernel(
     query: Tensor, key: Tensor, value: Tensor, ends: Tensor, longest: int, scaling: float | None
 ) -> Float[Tensor, "tokens heads dim"]:
-    """On ``[tokens, heads, dim]``. The window keeps each token from those behind it; torch 2.10 knows less of this."""
+    """Attend by torch's kernel, on ``[tokens, heads, dim]``.
+
+    ``window_size=(-1, 0)`` means causal: all earlier tokens, no later ones. torch 2.10 has fewer of the arguments.
+    """
     from torch.nn.attention.varlen import varlen_attn  # since torch 2.10
 
     known = _parameters(varlen_attn)
@@ -147,7 +152,7 @@ def _kernel(
 def _one_by_one(
     query: Tensor, key: Tensor, value: Tensor, ends: Tensor, longest: int, scaling: float | None
 ) -> Float[Tensor, "tokens heads dim"]:
-    """The same without a kernel, on a processor."""
+    """Attend as :func:`_kernel` does, on a processor."""
     del longest
     lengths = ends.diff().tolist()
     texts = zip(torch.split(query, lengths), torch.split(key, lengths), torch.split(value, lengths), strict=True)

@@ -1,4 +1,4 @@
-"""Which faster ways are used on a model, and why the others are not. Each may be switched off by its name."""
+"""Decide which faster ways a model uses, and say why. Each may be switched off by its name."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Switch:
     """Whether one faster way is used.
 
     Attributes:
-        on: whether it is.
+        on: whether it is used.
         why: the reason, in a few words.
     """
 
@@ -33,20 +33,20 @@ class Switch:
 
 
 def apply(loaded: LoadedModel, *, off: Collection[str] = (), compiled: bool = False) -> Mapping[str, Switch]:
-    """Switch on what is faster on this machine and changes no vector. May be called again for the same model.
+    """Switch on the faster ways that this machine allows and that change no vector. May be called again for a model.
 
     Args:
-        loaded: the model. One that the user brought keeps its attention and is not compiled.
-        off: names of what shall not be used: ``"block_attention"``, ``"fused_layers"``, ``"last_layer"``,
+        loaded: the model. A model that the user loaded keeps its attention and is not compiled.
+        off: names of ways not to use: ``"block_attention"``, ``"fused_layers"``, ``"last_layer"``,
             ``"malloc"``, ``"packed_attention"``, ``"prefix"``.
-        compiled: have torch compile the decoder layers.
+        compiled: let torch compile the decoder layers.
 
     Returns:
-        A switch for each name, and for ``"compiled"``.
+        A switch for each of these names, and one for ``"compiled"``.
     """
     body = loaded.body
     exchanges = loaded.may_change and not loaded.attention_is_chosen
-    # Compiled in float32, torch's own attention is one piece with what stands around it.
+    # In float32, torch's own attention is compiled together with the code around it, so it stays.
     whole = compiled and body.dtype == torch.float32
     if exchanges and not whole and "block_attention" not in off:
         block_attention.use_on(body)
