@@ -1,4 +1,4 @@
-"""Where weights come from (built-in, hub, folder, GGUF) and what we know of architectures and devices.
+"""Load models (built-in, hub, folder, GGUF), and answer questions about architectures and devices.
 
 Knows no text and no batch.
 """

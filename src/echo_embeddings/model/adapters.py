@@ -1,7 +1,7 @@
-"""LoRA adapters (arXiv 2106.09685), merged into the weights of a model: merged weights cost nothing at run time.
+"""Merge LoRA adapters (arXiv 2106.09685) into the weights of a model: merged weights cost nothing at run time.
 
-A plain adapter is merged here, without peft: nothing but ``W + alpha / r * B @ A`` on linear layers. Anything else
-(DoRA, biases, whole modules, other ranks for some layers, adapted embeddings) is left to peft.
+A plain adapter only adds ``alpha / r * B @ A`` to the weights of linear layers. It is merged here, without peft. Any
+other adapter (DoRA, biases, whole modules, other ranks for some layers, adapted embeddings) is left to peft.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .spec import ModelSpec
 __all__ = ["is_plain", "load_adapted", "merge"]
 
 _KEY = re.compile(r"base_model\.model\.(.+)\.lora_([AB])\.weight")
-# Fields of an adapter's config that do not change what is merged; any other that is set asks for more than plain LoRA.
+# Fields of an adapter's config that do not change what is merged. Any other field that is set asks for more.
 # fmt: off
 _HARMLESS = frozenset((
     "auto_mapping", "base_model_name_or_path", "exclude_modules", "inference_mode", "layers_pattern",
@@ -38,17 +38,17 @@ _PLAIN = {"peft_type": ("LORA",), "bias": ("none",), "init_lora_weights": (True,
 
 
 def load_adapted(name: str, adapters: Sequence[str], kwargs: dict[str, Any], *, quantised: bool) -> PreTrainedModel:
-    """Load the body of a model and merge adapters into it, in their order.
+    """Load the body of a model and merge adapters into it, in the order given.
 
     Args:
         name: hub id or folder of the model.
         adapters: hub ids or folders of adapters.
-        kwargs: for ``from_pretrained``.
-        quantised: whether the weights are quantised. Nothing can be merged into those without loss, so peft runs the
-            adapters beside them.
+        kwargs: keyword arguments of ``from_pretrained``.
+        quantised: whether the weights are quantised. Adapters cannot be merged into such weights without loss, so peft
+            runs them beside the weights.
 
     Raises:
-        ModelError: an adapter is not there, or does not fit the model.
+        ModelError: an adapter does not exist, or does not fit the model.
         ImportError: an adapter needs peft, which is not installed.
     """
     plain = {adapter: None if quantised else _plain_lora(adapter) for adapter in adapters}
@@ -64,7 +64,7 @@ def load_adapted(name: str, adapters: Sequence[str], kwargs: dict[str, Any], *, 
 
 
 def is_plain(config: Mapping[str, Any], keys: Iterable[str]) -> bool:
-    """Whether :func:`merge` says all that there is to an adapter; ``keys`` are the names of its tensors."""
+    """Whether :func:`merge` can merge an adapter, given its config and the names of its tensors (``keys``)."""
     for name, value in config.items():
         if name in _PLAIN:
             if value not in _PLAIN[name]:
@@ -73,7 +73,7 @@ def is_plain(config: Mapping[str, Any], keys: Iterable[str]) -> bool:
             return False
     if config.get("peft_type") != "LORA":
         return False
-    # An adapted head is none of the body's, but peft knows whose it is.
+    # The body has no head, so an adapter of the head is left to peft.
     return all((match := _KEY.fullmatch(key)) and not match[1].endswith("lm_head") for key in keys)
 
 
@@ -81,15 +81,16 @@ def is_plain(config: Mapping[str, Any], keys: Iterable[str]) -> bool:
 def merge(model: PreTrainedModel, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
     """Add ``alpha / r * B @ A`` to the weights of a model's body, in place.
 
-    Computed in float32 and rounded once, to the weight's own dtype.
+    The sum is computed in float32 and rounded once, to the dtype of the weight.
 
     Args:
-        model: the body; the adapter may have been trained on it or on the model with its head.
-        config: ``adapter_config.json``.
-        tensors: ``A`` ``[r, in]`` and ``B`` ``[out, r]`` of each adapted layer, by peft's names.
+        model: the body. The adapter may have been trained on it, or on the model with its head.
+        config: the contents of ``adapter_config.json``.
+        tensors: ``A`` ``[r, in]`` and ``B`` ``[out, r]`` of each adapted layer, under the names that peft gives them.
 
     Raises:
-        ModelError: a tensor has no partner, fits no linear layer, or has the wrong shape; no weight is changed then.
+        ModelError: a tensor has no partner, belongs to no linear layer, or has the wrong shape. Then no weight is
+            changed.
     """
     rank, alpha = int(config["r"]), float(config["lora_alpha"])
     scale = alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
@@ -105,9 +106,9 @@ def merge(model: PreTrainedModel, config: Mapping[str, Any], tensors: Mapping[st
 
 
 def _weight(model: PreTrainedModel, path: str, pair: Mapping[str, Tensor], rank: int) -> Tensor:
-    """The weight that a pair of factors belongs to."""
+    """The weight of the linear layer ``path``, checked to fit a pair of factors."""
     try:
-        # Trained on the model with its head, an adapter's names have one level more.
+        # The names have one level more if the adapter was trained on the model with its head.
         nested = path.startswith(f"{model.base_model_prefix}.") and not hasattr(model, model.base_model_prefix)
         module: Any = model.get_submodule(path.removeprefix(f"{model.base_model_prefix}.") if nested else path)
     except AttributeError:
@@ -131,7 +132,7 @@ def _weight(model: PreTrainedModel, path: str, pair: Mapping[str, Tensor], rank:
 
 
 def _plain_lora(adapter: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]] | None:
-    """Config and tensors of an adapter that needs no peft; ``None`` for any other."""
+    """Load config and tensors of an adapter that needs no peft; ``None`` for any other."""
     from safetensors.torch import load_file
 
     spec = ModelSpec(adapter)
@@ -148,7 +149,7 @@ def _plain_lora(adapter: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]] 
 
 
 def _names_head(adapter: str) -> bool:
-    """Whether an adapter was trained on the model with its head: its names have one level more."""
+    """Whether an adapter was trained on the model with its head. Then its names have one level more."""
     _, load_peft_weights = _peft()
     try:
         keys = load_peft_weights(adapter, device="cpu")

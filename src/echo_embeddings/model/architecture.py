@@ -1,6 +1,6 @@
-"""What we know of architectures: where the decoder layers are, how far they look back, whether they are causal.
+"""What we know about architectures: where the decoder layers are, how far they look back, whether they are causal.
 
-Views of a model with other layers are shallow copies that share every parameter and leave the model as it was.
+A model with other layers is returned as a view: a shallow copy that shares every parameter. The model is not changed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _FINAL_NORMS = ("norm", "ln_f", "final_layer_norm", "final_layernorm", "final_no
 
 
 def drop_layers_above(model: PreTrainedModel, exit_layer: int) -> PreTrainedModel:
-    """The same model without the layers above ``exit_layer``, and with a config that says so.
+    """A view of a model without the layers above ``exit_layer``. Its config has that number of layers too.
 
     Raises:
         ModelError: the layers cannot be found.
@@ -53,10 +53,10 @@ def drop_layers_above(model: PreTrainedModel, exit_layer: int) -> PreTrainedMode
 def with_layers(
     model: PreTrainedModel, change: Callable[[nn.ModuleList], nn.ModuleList], *, final_norm: bool
 ) -> PreTrainedModel:
-    """The same model with its list of decoder layers changed, and without the final norm if so wanted.
+    """A view of a model with a changed list of decoder layers, and without the final norm if that is ``False``.
 
     Raises:
-        ModelError: the layers, or the norm that shall go, cannot be found.
+        ModelError: the layers, or the norm to remove, cannot be found.
     """
     path, attribute = _find_layers(model)
     chain = _chain(model, path)
@@ -69,7 +69,7 @@ def with_layers(
 
 
 def with_parts(layer: nn.Module, parts: Mapping[str, nn.Module]) -> nn.Module:
-    """The same layer with some of its direct submodules exchanged. It is not compiled, even if ``layer`` is."""
+    """A view of a layer with some of its direct submodules exchanged. It is not compiled, even if ``layer`` is."""
     view = copy.copy(layer)
     view._compiled_call_impl = None  # it would run the layer itself
     view._modules = {**layer._modules, **parts}
@@ -77,7 +77,7 @@ def with_parts(layer: nn.Module, parts: Mapping[str, nn.Module]) -> nn.Module:
 
 
 def has_layers(model: PreTrainedModel) -> bool:
-    """Whether ``layers_of`` can find them."""
+    """Whether ``layers_of`` can find the decoder layers."""
     try:
         return bool(layers_of(model))
     except ModelError:
@@ -85,7 +85,7 @@ def has_layers(model: PreTrainedModel) -> bool:
 
 
 def layers_of(model: PreTrainedModel) -> list[nn.Module]:
-    """The decoder layers themselves.
+    """The decoder layers of a model, in their order.
 
     Raises:
         ModelError: they cannot be found.
@@ -95,27 +95,27 @@ def layers_of(model: PreTrainedModel) -> list[nn.Module]:
 
 
 def is_compiled(model: PreTrainedModel) -> bool:
-    """Whether parts of a model are compiled, as ``compile_layers`` does it."""
+    """Whether parts of a model are compiled, for example by ``compile_layers``."""
     return any(getattr(part, "_compiled_call_impl", None) is not None for part in model.modules())
 
 
 def is_windowed(model: PreTrainedModel) -> bool:
-    """Whether some layers may not look back to the beginning (sliding-window attention)."""
+    """Whether some layers cannot see back to the first token (sliding-window attention)."""
     config = model.config.get_text_config()
     has_window = getattr(config, "sliding_window", None) is not None
     return has_window and bool(getattr(config, "use_sliding_window", True))
 
 
 def narrowest_view(config: Any, start: int, exit_: int) -> int | None:
-    """How many tokens back the copy sees if *no* layer that runs it sees everything.
+    """How many tokens back the copy sees, if *every* layer that runs it has a sliding window.
 
     Args:
         config: the text config of a model.
         start: the first layer that runs the copy.
-        exit_: the layer behind the last.
+        exit_: the layer after the last one that runs it.
 
     Returns:
-        Tokens; ``None`` if one of these layers sees everything.
+        The size of the window in tokens; ``None`` if at least one of these layers sees everything.
     """
     window = getattr(config, "sliding_window", None)
     if window is None or getattr(config, "use_sliding_window", True) is False:
@@ -125,10 +125,10 @@ def narrowest_view(config: Any, start: int, exit_: int) -> int | None:
 
 
 def require_decoder(config: Any, name: str) -> None:
-    """Refuse a model whose config says that it is an encoder; ``name`` is for the message.
+    """Refuse a model whose config says that it is not decoder-only; ``name`` is its name in the message.
 
     Raises:
-        ModelError: it is one.
+        ModelError: it is a masked language model, or has an encoder and a decoder.
     """
     architectures = getattr(config, "architectures", None) or []
     if getattr(config, "is_encoder_decoder", False) or any("MaskedLM" in a for a in architectures):
@@ -137,10 +137,13 @@ def require_decoder(config: Any, name: str) -> None:
 
 @torch.inference_mode()
 def require_causal(model: PreTrainedModel) -> None:
-    """Change the last of four tokens and see whether the first one's state moves. A name or a flag would say less.
+    """Refuse a model whose first token sees later ones.
+
+    The model runs on two sequences of four tokens that differ in the last token only. This is more reliable than a name
+    or a flag in its config.
 
     Raises:
-        ModelError: it moves.
+        ModelError: the state of the first token differs.
     """
     device = model.get_input_embeddings().weight.device
     ids = torch.tensor([[1, 2, 3, 4], [1, 2, 3, 5]], device=device)
@@ -151,7 +154,7 @@ def require_causal(model: PreTrainedModel) -> None:
 
 
 def _find_layers(model: PreTrainedModel) -> tuple[str, str]:
-    """The dotted name of the module that owns the decoder layers, and the layers' name in it."""
+    """The dotted name of the module that owns the list of decoder layers, and the name of the list in it."""
     depth = model.config.get_text_config().num_hidden_layers
     for name, module in model.named_modules():
         if isinstance(module, nn.ModuleList) and len(module) == depth:
@@ -164,7 +167,7 @@ def _find_layers(model: PreTrainedModel) -> tuple[str, str]:
 
 
 def _chain(model: nn.Module, path: str) -> list[Any]:
-    """Shallow copies of ``model`` and its submodules along ``path``, each holding the next."""
+    """Shallow copies of ``model`` and of its submodules along ``path``. Each copy contains the next."""
     chain = [_shallow(model)]
     for name in path.split(".") if path else []:
         child = _shallow(chain[-1]._modules[name])
@@ -180,9 +183,11 @@ def _shallow(module: Any) -> Any:
 
 
 def _shorten(config: Any, depth: int) -> None:
-    """Make a model's config that of its first ``depth`` layers."""
+    """Change a model's config to that of its first ``depth`` layers."""
     for name, value in list(vars(config).items()):
-        if isinstance(value, list) and len(value) == config.num_hidden_layers:  # one entry a layer, as layer_types
+        if (
+            isinstance(value, list) and len(value) == config.num_hidden_layers
+        ):  # one entry for each layer, as in layer_types
             setattr(config, name, value[:depth])
     config.num_hidden_layers = depth
 

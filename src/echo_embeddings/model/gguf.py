@@ -1,4 +1,4 @@
-"""Models in one ``.gguf`` file: transformers wants the folder and the file's name apart."""
+"""Models in one ``.gguf`` file: transformers takes the folder and the file name as two arguments."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["split_gguf"]
 
 
 def split_gguf(name: str) -> tuple[str, dict[str, str]]:
-    """What to load, and the arguments of ``from_pretrained`` that go with it.
+    """Split a model's name into what ``from_pretrained`` loads and the arguments that go with it.
 
     Args:
         name: a hub id, a folder, or the path of a ``.gguf`` file, in which ``~`` stands for the home folder.

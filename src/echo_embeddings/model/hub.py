@@ -1,4 +1,4 @@
-"""Files that are saved with a model, in a folder or on the hub. Knows names of files, not what is in them."""
+"""Find files that are saved with a model, in a folder or on the hub. Knows their names, not their contents."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from .spec import ModelSpec
 
 __all__ = ["find_file", "hub_arguments"]
 
-# Arguments of `from_pretrained` that choose the files, so that config and tokenizer need them too.
+# Arguments of `from_pretrained` that say where the files are, so config and tokenizer need them too.
 _HUB_ARGUMENTS = ("revision", "cache_dir", "token", "local_files_only", "trust_remote_code", "subfolder")
 
 
 def hub_arguments(spec: ModelSpec) -> dict[str, Any]:
-    """Those of the model's ``model_kwargs`` that say where on the hub it is found."""
+    """The part of ``model_kwargs`` that says where on the hub the model is."""
     return {name: spec.model_kwargs[name] for name in _HUB_ARGUMENTS if name in spec.model_kwargs}
 
 
 def find_file(spec: ModelSpec, file: str) -> str | None:
-    """The path of a file that is saved with the model.
+    """Find a file that is saved with the model; on the hub, download it.
 
     Returns:
-        ``None`` where there is no such file, or no such model: loading the model says the latter.
+        Its path; ``None`` if there is no such file or no such model. A missing model is an error when it is loaded.
     """
     location = spec.location()
     if location.endswith(".gguf"):

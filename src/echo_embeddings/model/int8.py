@@ -1,6 +1,7 @@
-"""Weights of the decoder layers in 8 bits: half the memory of 16, in large batches the same time (research/log.md).
+"""Keep the weights of the decoder layers in 8 bits: half the memory of 16 bits, the same time in large batches.
 
-Only the weights: with inputs in 8 bits as well a product is faster, but the vectors' cosine falls below 0.98.
+Only weights are in 8 bits. With inputs in 8 bits too, matrix products are faster, but the vectors' cosine to the
+exact ones falls below 0.98 (research/log.md).
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ _HIGHEST = 127
 
 
 class Int8Linear(nn.Module):
-    """A linear layer whose weight is kept as int8 with a float32 scale for each output, for inference.
+    """A linear layer for inference, whose weight is kept as int8 with a float32 scale for each output.
 
     Args:
-        layer: ``weight`` ``[out, in]`` is rounded, ``bias`` ``[out]`` or ``None`` kept as it is.
+        layer: its ``weight`` ``[out, in]`` is rounded; its ``bias``, ``[out]`` or ``None``, is kept as it is.
     """
 
     levels: Tensor
@@ -34,29 +35,29 @@ class Int8Linear(nn.Module):
     def __init__(self, layer: nn.Linear) -> None:
         super().__init__()
         weight = layer.weight.detach().float()
-        # A row of zeros has no scale; any will do.
+        # A row of zeros may have any scale but 0.
         scale = weight.abs().amax(dim=1).clamp_min(torch.finfo(torch.float32).tiny) / _HIGHEST
         self.register_buffer("scale", scale)
         self.register_buffer("levels", (weight / scale[:, None]).round().to(torch.int8))
         self.bias = layer.bias
 
     def forward(self, states: Tensor) -> Tensor:
-        """``[..., in]`` to ``[..., out]``, in the dtype of ``states``."""
-        # float16 would overflow in sums of levels; and torch's compiler (2.13) fails at the product scaled afterwards,
-        # which it takes for a pattern of its own.
+        """Compute ``[..., out]`` from ``[..., in]``, in the dtype of ``states``."""
+        # The weight is scaled first in two cases: float16 would overflow in sums of levels, and torch's compiler (2.13)
+        # fails on a product that is scaled afterwards, because it mistakes it for another pattern.
         if states.dtype == torch.float16 or torch.compiler.is_compiling():
             return linear(states, (self.levels * self.scale[:, None]).to(states.dtype), self.bias)
-        # Scaled after the product: for one short text, reading the weights is most of the time.
+        # Scaled after the product, because for one short text most of the time goes into moving weights from memory.
         out = linear(states, self.levels.to(states.dtype)) * self.scale.to(states.dtype)
         return out if self.bias is None else out + self.bias
 
     def extra_repr(self) -> str:
-        """As ``nn.Linear`` shows itself."""
+        """The same text as that of ``nn.Linear``."""
         out, inputs = self.levels.shape
         return f"in_features={inputs}, out_features={out}, bias={self.bias is not None}"
 
     def _save_to_state_dict(self, *_: Any, **__: Any) -> NoReturn:
-        # transformers would read it back as a model that lacks these weights, and fill in random ones.
+        # transformers would load the file as a model without these weights, and fill in random ones.
         raise ConfigError(
             "weights in int8 cannot be saved: transformers could not read them back; save the encoder with "
             "dtype='auto', and load that folder with EchoEncoder(folder, dtype='int8')"
@@ -70,7 +71,7 @@ def quantise(model: PreTrainedModel) -> None:
     Everything else (embeddings, norms, what an architecture does without ``nn.Linear``) stays as it is.
 
     Raises:
-        ModelError: there are none, or one is offloaded; no module is replaced then.
+        ModelError: there are no linear modules, or one is offloaded. Then no module is replaced.
     """
     found = [
         (layer, name, module)
@@ -88,15 +89,15 @@ def quantise(model: PreTrainedModel) -> None:
                 f"dtype='int8' cannot be used: {name} is offloaded; choose a device_map that keeps it in memory"
             )
     while found:
-        layer, name, module = found.pop()  # so that its weight is freed before the next one is rounded
+        layer, name, module = found.pop()  # so its weight is freed before the next one is rounded
         layer.set_submodule(name, Int8Linear(module))
 
 
 def require_savable(model: nn.Module) -> None:
-    """Refuse a model with weights in int8 before anything is written.
+    """Refuse to save a model with weights in int8, before anything is written.
 
     Raises:
-        ConfigError: it has some.
+        ConfigError: the model has such weights.
     """
     for module in model.modules():
         if isinstance(module, Int8Linear):

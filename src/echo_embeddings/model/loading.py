@@ -1,4 +1,4 @@
-"""From a name to a model that is ready to embed: hub id, folder, GGUF file or built-in. Loading knows no text."""
+"""Load a model by its name (hub id, folder, GGUF file or built-in) and make it ready to embed. Knows no text."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ class LoadedModel:
     Attributes:
         body: the body of a causal model (``AutoModel``), in ``eval()``, on its device, adapters merged.
         tokenizer: its transformers tokenizer.
-        merged: the name of the packaged adapter that is merged into the weights; ``None`` if there is none.
-        may_change: whether we loaded it, so that its attention may be exchanged and its layers compiled. A model that
-            the user brought is never changed.
-        attention_is_chosen: whether the user asked for an ``attn_implementation``, which is then kept.
+        merged: the name of the packaged adapter that is merged into the weights, or ``None``.
+        may_change: whether this package loaded the model. Only then may its attention be exchanged and its layers be
+            compiled: a model that the user loaded is never changed.
+        attention_is_chosen: whether the user asked for an ``attn_implementation``, which is kept in that case.
     """
 
     body: PreTrainedModel
@@ -50,10 +50,10 @@ class LoadedModel:
 
 
 def load(spec: ModelSpec) -> LoadedModel:
-    """Load the body of a causal model, its adapters merged, and its tokenizer.
+    """Load the tokenizer and the body of a causal model, and merge its adapters.
 
     Raises:
-        ModelError: there is no such model, it is not causal, an adapter does not fit it, or int8 does not.
+        ModelError: there is no such model, it is not causal, or an adapter or int8 cannot be used with it.
     """
     if spec.is_loaded:
         return LoadedModel(prepare(spec.model), spec.tokenizer)
@@ -75,7 +75,7 @@ def load(spec: ModelSpec) -> LoadedModel:
         with _bar(shown=spec.model is not None):
             model = load_adapted(name, adapters, kwargs | gguf, quantised=quantised)
         if spec.is_int8:
-            int8.quantise(model)  # before it goes to its device, which need not hold more
+            int8.quantise(model)  # on the host, so the device never holds larger weights
     except (OSError, ValueError) as error:
         if isinstance(error, ModelError):
             raise
@@ -90,10 +90,10 @@ def load(spec: ModelSpec) -> LoadedModel:
 
 
 def prepare(model: Any) -> PreTrainedModel:
-    """The body of a loaded model, ready for inference, checked to be causal.
+    """Take the body of a loaded model, put it into ``eval()``, and check that it is causal.
 
     Raises:
-        ModelError: it is no causal model of transformers.
+        ModelError: it is not a causal model of transformers.
     """
     if hasattr(model, "get_base_model"):
         model = model.get_base_model()  # a PeftModel
@@ -107,7 +107,7 @@ def prepare(model: Any) -> PreTrainedModel:
 
 
 def unembedding(spec: ModelSpec, body: PreTrainedModel) -> Any:
-    """The unembedding matrix ``[vocabulary, dim]`` of a model whose body is loaded, float32.
+    """The unembedding matrix of a model whose body is loaded: float32 ``[vocabulary, dim]``.
 
     Raises:
         ModelError: the user's model was loaded without it.
@@ -125,7 +125,7 @@ def unembedding(spec: ModelSpec, body: PreTrainedModel) -> Any:
 
 @contextmanager
 def _bar(*, shown: bool) -> Iterator[None]:
-    """Hide transformers' progress bar where loading takes a second: for the built-in model."""
+    """Hide transformers' progress bar unless ``shown``: the built-in model loads in a second."""
     was_shown = logging.is_progress_bar_enabled()
     if not shown:
         logging.disable_progress_bar()
@@ -137,20 +137,20 @@ def _bar(*, shown: bool) -> Iterator[None]:
 
 
 def _with_base(spec: ModelSpec) -> ModelSpec:
-    """A PEFT adapter's own name stands for its base model with the adapter."""
+    """Replace a model that is a PEFT adapter by its base model with that adapter."""
     found = None if spec.adapter or spec.model is None else find_file(spec, "adapter_config.json")
     if found is None or find_file(spec, "config.json") is not None:
         return spec
     base = json.loads(Path(found).read_text(encoding="utf-8")).get("base_model_name_or_path")
     if not base and spec.packaged is None:
         raise ModelError(f"adapter {spec.name!r} does not say its base model; use EchoEncoder(base, adapter=...)")
-    # Under a packaged adapter lies the built-in model, wherever its folder was when this one was trained.
+    # A packaged adapter means that the base is the built-in model, whatever its folder was at training time.
     is_builtin = spec.packaged is not None or base == builtin.NAME
     return replace(spec, model=None if is_builtin else base, adapter=spec.location())
 
 
 def _quantisation(spec: ModelSpec, config: Any) -> Any:
-    """How transformers quantises the weights, or did before they were saved; ``None`` if not at all."""
+    """How transformers quantises the weights, or did before they were saved; ``None`` if it does not."""
     found = spec.model_kwargs.get("quantization_config") or getattr(config, "quantization_config", None)
     if found and spec.is_int8:
         raise ModelError(
@@ -160,7 +160,7 @@ def _quantisation(spec: ModelSpec, config: Any) -> Any:
 
 
 def _wanted_dtype(spec: ModelSpec, config: Any) -> Any:
-    """A model that was saved as an encoder in float32 comes back in float32, or its vectors would change."""
+    """The dtype to load. An encoder saved in float32 is loaded in float32, so its vectors do not change."""
     open_choice = spec.dtype == "auto" or spec.is_int8
     if open_choice and config.dtype == torch.float32 and find_file(spec, CONFIG_FILE) is not None:
         return torch.float32

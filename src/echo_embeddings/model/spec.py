@@ -1,4 +1,4 @@
-"""Which model, and how to load it: the one place that tells the built-in model, a name and a loaded model apart."""
+"""Which model, and how to load it. Only this module tells a name, a loaded model and the built-in one apart."""
 
 from __future__ import annotations
 
@@ -19,16 +19,19 @@ __all__ = ["ModelSpec"]
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A model that may not be loaded yet, and how to load it.
+    """A model, loaded or not, and how to load it.
 
     Args:
-        model: ``None`` for the built-in one, a hub id, folder or ``.gguf`` file, or a loaded model.
-        tokenizer: for a loaded model.
-        adapter: hub id or folder of a PEFT adapter.
-        device: device name, or ``None`` for the best there is.
-        dtype: ``"auto"``, ``"int8"``, or a torch dtype, by name or as it is.
-        model_kwargs: for transformers' ``from_pretrained``.
-        packaged: the name of a packaged adapter that is merged first; see :meth:`for_config`.
+        model: ``None`` for the built-in model; or a hub id, a folder, a ``.gguf`` file, or a loaded model.
+        tokenizer: the tokenizer of a loaded model, which needs one; else ``None``.
+        adapter: hub id or folder of a PEFT adapter; ``None`` for none.
+        device: device name; ``None`` takes the best one.
+        dtype: ``"auto"``, ``"int8"``, or a torch dtype or its name.
+        model_kwargs: further arguments of transformers' ``from_pretrained``.
+        packaged: the name of a packaged adapter to merge first; set by :meth:`for_config`.
+
+    Raises:
+        TypeError: a loaded model comes without a tokenizer, or with an adapter or ``dtype="int8"``.
     """
 
     model: Any = None
@@ -54,7 +57,7 @@ class ModelSpec:
 
     @property
     def is_loaded(self) -> bool:
-        """Whether the user brought the model itself."""
+        """Whether the user gave a loaded model, not a name."""
         return self.model is not None and not isinstance(self.model, str)
 
     @property
@@ -64,7 +67,7 @@ class ModelSpec:
 
     @property
     def name(self) -> str:
-        """A name for people and caches."""
+        """The name of the model in messages and caches."""
         if self.model is None:
             return builtin.NAME
         if self.is_loaded:
@@ -72,14 +75,14 @@ class ModelSpec:
         return str(self.model)
 
     def location(self) -> str:
-        """What transformers is to load: a hub id, folder or file. Fetches the built-in model if need be."""
+        """What transformers loads: a hub id, folder or file. Downloads the built-in model if it is not there yet."""
         return os.fspath(builtin.folder()) if self.model is None else str(self.model)
 
     def for_config(self, config: EchoConfig) -> ModelSpec:
-        """This source with the packaged adapter that ``config`` was trained with, if any.
+        """The same spec with the packaged adapter that ``config`` was trained with, if it has one.
 
         Raises:
-            ConfigError: that is an adapter for another model, it is not installed, or there is a second one.
+            ConfigError: that adapter is not installed or belongs to another model, or the spec has an ``adapter`` too.
         """
         name = config.packaged_adapter
         if name is None:
@@ -99,7 +102,7 @@ class ModelSpec:
         return replace(self, packaged=name)
 
     def _is_adapter_folder(self) -> bool:
-        """Whether the model is an adapter on disk: then the packaged one may lie beneath it."""
+        """Whether the model is a folder with an adapter. It may have been trained on top of the packaged one."""
         folder = None if self.is_loaded else Path(self.model)
         return (
             folder is not None and (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file()
