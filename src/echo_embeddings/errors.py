@@ -3,7 +3,7 @@
     EchoError
     ├── ConfigError         a template, layer, pooling, preset or saved config that cannot work   (ValueError)
     ├── ModelError          a model or tokenizer that cannot be used for echo                     (ValueError)
-    │   └── ModelUnavailableError   the built-in model is not available on this machine          (OSError)
+    │   └── ModelUnavailableError   the built-in model is not available on this machine           (OSError)
     ├── InputError          a file, a row or an option of the command line that cannot be used    (ValueError)
     ├── TruncationError     a text is longer than ``max_length`` and ``on_truncate="error"``      (ValueError)
     ├── NumericalError      the model produced NaN or infinity                                    (ArithmeticError)

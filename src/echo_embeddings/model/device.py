@@ -106,7 +106,7 @@ def checked_devices(devices: Sequence[str], spec: ModelSpec) -> tuple[str, ...]:
 
 
 def _require_there(what: str, name: str) -> None:
-    """Refuse a device that this machine does not have. Does not use it, which would take memory on it."""
+    """Refuse a device that this machine does not have, without using it: that would take memory on it."""
     import torch
 
     try:
