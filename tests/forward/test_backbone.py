@@ -1,4 +1,4 @@
-"""Late echo against references that do not share its code: numbers on paper, and sub-models run by transformers."""
+"""Compare late echo with references that share no code with it: numbers on paper, and sub-models in transformers."""
 
 import copy
 
@@ -39,7 +39,7 @@ class _PositionLayer(nn.Module):
 
 
 class _Positions(PreTrainedModel):
-    """Stands in for a model where a number must be known beforehand: no weights, no attention."""
+    """A model without weights and attention, whose states are known beforehand."""
 
     def __init__(self, depth):
         super().__init__(LlamaConfig(num_hidden_layers=depth))
@@ -64,14 +64,14 @@ def positions(layout, lengths, start, exit_):
 
 
 def test_only_the_second_copy_is_pooled():
-    # P P a b c S S S a b c: the second copy stands at 8, 9, 10.
+    # The sequence is P P a b c S S S a b c: the second copy is at 8, 9, 10.
     hidden, batch = positions(PLAIN, [3], start=0, exit_=2)
     assert mean_pooling(hidden, batch.pooled).item() == 9 + 200
     assert last_pooling(hidden, batch.pooled).item() == 10 + 200
 
 
 def test_padding_is_not_pooled():
-    # The second text of one token stands at 6 of P P a S S S a; the batch is padded to 11.
+    # The second text has one token. Its second copy is at 6 in P P a S S S a, and the batch is padded to 11.
     hidden, batch = positions(PLAIN, [3, 1], start=0, exit_=1)
     assert batch.ids.tolist()[1] == [5, 6, 1, 7, 8, 9, 1, 0, 0, 0, 0]
     assert mean_pooling(hidden, batch.pooled).flatten().tolist() == [109, 106]
@@ -79,7 +79,7 @@ def test_padding_is_not_pooled():
 
 def test_left_padding_is_pooled_alike():
     hidden, batch = positions(PLAIN, [3, 1], start=0, exit_=1)
-    # Roll the short row to the right, as a left-padding tokenizer would have laid it.
+    # Roll the short row to the right, as if it had been padded on the left.
     rolled, mask = hidden.clone(), batch.pooled.clone()
     rolled[1], mask[1] = hidden[1].roll(4, 0), batch.pooled[1].roll(4, 0)
     assert torch.equal(mean_pooling(rolled, mask), mean_pooling(hidden, batch.pooled))
@@ -103,7 +103,7 @@ def test_late_echo_copies_the_first_copys_states(copies):
 
 
 def test_late_echo_moves_the_tail_behind_the_copy():
-    # P P a b S S a b T T: the tail is at 8, 9 from the first layer on.
+    # The sequence is P P a b S S a b T T: the tail is at 8, 9 from the first layer on.
     hidden, batch = positions(TAILED, [2], start=2, exit_=3)
     assert hidden.flatten().tolist() == [300, 301, 302, 303, 304, 305, 302, 303, 308, 309]
     assert batch.pooled[0].nonzero().flatten().tolist() == [6, 7, 8, 9]
@@ -155,7 +155,7 @@ def reference(model, layout, content, start, exit_):
     first, expansion = torch.tensor(layout.first_pass(len(content))), torch.tensor(layout.expansion(len(content)))
     lower = without_layers(model, 0, start)(input_ids=ids[first][None], use_cache=False).last_hidden_state
     doubled = lower[:, expansion]
-    if model.config.model_type == "gpt2":  # it would add the positions a second time
+    if model.config.model_type == "gpt2":  # GPT-2 would add the position embeddings a second time
         doubled = doubled - model.wpe(torch.arange(len(ids)))
     return without_layers(model, start, exit_)(inputs_embeds=doubled, use_cache=False).last_hidden_state[0]
 
@@ -203,7 +203,7 @@ def test_a_prefix_that_is_run_once_changes_nothing(name, start):
     whole, rest = Batch.of(CONTENTS, TAILED, "cpu"), Batch.of(CONTENTS, TAILED.without_prefix(), "cpu")
     with torch.inference_mode():
         expected = mean_pooling(ready(whole), whole.pooled)
-        for _ in range(2):  # once fresh, once remembered
+        for _ in range(2):  # the second time the prefix is in the cache
             found = mean_pooling(ready(rest, TAILED.literals[0]), rest.pooled)
             torch.testing.assert_close(found, expected)
 
@@ -252,7 +252,7 @@ def test_gradients_flow_through_late_echo():
     assert model.layers[5].self_attn.q_proj.weight.grad is None
 
 
-# --- what cannot be ---------------------------------------------------------------------------------------------------
+# --- what is refused --------------------------------------------------------------------------------------------------
 
 
 def mamba():

@@ -1,4 +1,4 @@
-"""Exact values: the hidden state at position t is t, so every mean is known on paper."""
+"""Pooling gives exact values: the hidden state at position t is t, so every mean is known on paper."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ def states(batch: int, tokens: int, dtype=torch.float32) -> torch.Tensor:
     return torch.arange(tokens, dtype=dtype).view(1, tokens, 1).expand(batch, tokens, 3).clone()
 
 
-# One text whose pooled tokens stand at 2..4; padding on the right, on the left, and a mask with a hole.
+# Masks of one text: padded on the right, padded on the left, and with a hole.
 RIGHT = torch.tensor([[0, 0, 1, 1, 1, 0, 0]], dtype=torch.bool)
 LEFT = torch.tensor([[0, 0, 0, 0, 1, 1, 1]], dtype=torch.bool)
 HOLE = torch.tensor([[0, 1, 0, 0, 1, 0, 0]], dtype=torch.bool)
@@ -51,7 +51,7 @@ def test_what_is_pooled_and_nan_stays_nan(pooling):
 
 
 def test_sums_are_float32_whatever_the_states():
-    # 4096 + 1 is not representable in bfloat16; summed there, the ones would vanish.
+    # bfloat16 has no number 4096 + 1: in a bfloat16 sum, the ones would be lost.
     hidden = torch.ones(1, 257, 1, dtype=torch.bfloat16)
     hidden[0, 0] = 4096
     pooled = mean_pooling(hidden, torch.ones(1, 257, dtype=torch.bool))

@@ -1,4 +1,4 @@
-"""To a device and back. What only a GPU shows is in ``tests/gpu``."""
+"""Copy data to a device and back. Tests that need a GPU are in ``tests/gpu``."""
 
 import numpy as np
 import torch

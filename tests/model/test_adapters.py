@@ -1,4 +1,4 @@
-"""Merging plain LoRA without peft, held against peft."""
+"""Merge plain LoRA without peft, and compare the result with peft's."""
 
 import json
 import time
@@ -18,7 +18,7 @@ ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_pro
 
 
 def tuned(model, **options):
-    """A peft model of it with random factors."""
+    """A peft model around ``model``, with random factors."""
     wrapped = peft.get_peft_model(model, peft.LoraConfig(**{"r": 4, "target_modules": ALL} | options))
     torch.manual_seed(1)
     for name, parameter in wrapped.named_parameters():
@@ -28,7 +28,7 @@ def tuned(model, **options):
 
 
 def saved(wrapped, folder):
-    """Its config and tensors, as they lie on disk."""
+    """Save a peft model, and load its config and tensors."""
     wrapped.save_pretrained(folder, save_embedding_layers=False)
     return json.loads((folder / "adapter_config.json").read_text()), load_file(folder / "adapter_model.safetensors")
 
@@ -136,12 +136,12 @@ def test_offloaded_weights_are_refused(tmp_path):
 
 
 def test_merging_takes_at_most_twice_the_time_of_peft(builtin_folder, tmp_path):
-    """All linear layers of the built-in model; it is part of every start."""
+    """Merge into all linear layers of the built-in model, which happens each time it is loaded."""
     wrapped = tuned(AutoModel.from_pretrained(builtin_folder, dtype=torch.bfloat16), r=16)
     config, tensors = saved(wrapped, tmp_path)
     model = AutoModel.from_pretrained(builtin_folder, dtype=torch.bfloat16)
     mine, theirs = [], []
-    for _ in range(3):  # the least of three; the machine may be busy
+    for _ in range(3):  # take the fastest of three, because the machine may be busy
         started = time.thread_time()
         adapters.merge(model, config, tensors)
         mine.append(time.thread_time() - started)

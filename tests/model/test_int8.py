@@ -1,4 +1,4 @@
-"""``dtype="int8"``: the decoder layers' weights in 8 bits, and what does not go with it."""
+"""``dtype="int8"`` keeps the weights of the decoder layers in 8 bits. Some things are refused with it."""
 
 import pickle
 import shutil
@@ -79,7 +79,7 @@ def test_other_architectures(name):
     ids = torch.arange(3, 23).unsqueeze(0)
     with torch.inference_mode():
         states, expected = model(input_ids=ids).last_hidden_state, plain(input_ids=ids).last_hidden_state
-    # Random weights carry a small difference a long way for a token or two: a trained model is not so sensitive.
+    # With random weights a small error grows much for a token or two. A trained model is less sensitive.
     assert torch.cosine_similarity(states, expected, dim=-1).median() > 0.99
 
 
@@ -87,7 +87,7 @@ def test_adapters_are_merged_before(adapter_of_default, texts):
     encoder = EchoEncoder(adapter=adapter_of_default, dtype="int8", device="cpu")
     plain = EchoEncoder(adapter=adapter_of_default, dtype="float32", device="cpu")
     assert cosines(encoder.encode_documents(texts[0]), plain.encode_documents(texts[0])) >= 0.99
-    # A weight that the adapter changed: int8 of the sum, not the sum of int8 and something.
+    # A weight that the adapter changed is rounded after the merge, not before it.
     merged = layers_of(plain.runtime.backbone.model)[0].self_attn.q_proj.weight
     rounded = layers_of(encoder.runtime.backbone.model)[0].self_attn.q_proj
     scale = rounded.scale[:, None]
@@ -110,10 +110,10 @@ def test_the_fingerprint_is_its_own(folder):
     config = EchoConfig.preset("late-echo")
     kinds = {EchoEncoder(folder, config, dtype=dtype).fingerprint() for dtype in ("int8", "auto", "bfloat16")}
     assert len(kinds) == 3
-    assert precision("cpu", "int8") != precision("cpu", "auto")  # so checkpoints of the two are not mixed
+    assert precision("cpu", "int8") != precision("cpu", "auto")  # so checkpoints of the two are never mixed
 
 
-# In a process of its own: torch's compiler gives warnings, which are errors here.
+# Run in its own process, because torch's compiler gives warnings, which are errors in these tests.
 COMPILED = """
 import sys
 from tests.conftest import TEXTS, cosines
@@ -133,7 +133,7 @@ def test_compiled(folder, tmp_path, monkeypatch):
     subprocess.run([sys.executable, "-c", COMPILED, str(folder)], check=True)
 
 
-# --- what it does not give --------------------------------------------------------------------------------------------
+# --- what is refused --------------------------------------------------------------------------------------------------
 
 
 def test_a_loaded_model_is_not_changed(builtin_folder):
@@ -147,7 +147,7 @@ def test_saving_is_refused_and_writes_nothing(folder, tmp_path):
     with pytest.raises(ConfigError, match="int8 cannot be saved: .* dtype='auto', .* EchoEncoder\\(folder, dtype='i"):
         encoder.save_pretrained(tmp_path / "new")
     assert not (tmp_path / "new").exists()
-    with pytest.raises(ConfigError, match="int8 cannot be saved"):  # by transformers' own way, too
+    with pytest.raises(ConfigError, match="int8 cannot be saved"):  # saving by transformers is refused too
         encoder.runtime.backbone.model.save_pretrained(tmp_path / "new")
     assert not list((tmp_path / "new").glob("*.safetensors"))
 

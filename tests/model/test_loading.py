@@ -1,4 +1,4 @@
-"""Where models come from: folders, adapters, dtypes, and the built-in one when it cannot be had."""
+"""Load models from folders, with adapters and dtypes, and the built-in one, also when it is not available."""
 
 import hashlib
 import subprocess
@@ -27,7 +27,7 @@ def base(builtin_folder, tmp_path_factory):
 
 @pytest.fixture(scope="module", params=["AutoModel", "AutoModelForCausalLM"])
 def adapter(base, request, tmp_path_factory):
-    """A LoRA adapter of it that does something, trained on the body or on the model with its head."""
+    """A LoRA adapter of ``base`` that changes vectors, trained on the body or on the model with its head."""
     import peft
     import transformers
 

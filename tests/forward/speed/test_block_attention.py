@@ -1,4 +1,4 @@
-"""Block-wise causal attention against torch's own, and when a model uses it."""
+"""Compare block-wise causal attention with torch's own, and check when a model uses it."""
 
 import numpy as np
 import pytest
@@ -40,7 +40,7 @@ def test_tokens_before_the_first_that_is_wanted_find_nothing(first):
 
 @pytest.mark.parametrize("prefix", [0, 5])
 def test_torchs_kernel_attends_alike(prefix):
-    """It is used on processors with tiles, but gives the same everywhere."""
+    """torch's kernel is used on processors with tiles only, but gives the same result everywhere."""
     query, key, value = states(6, 2, 40, torch.float32)
     query = query[:, :, prefix:]
     expected = block_attention.causal_attention(query, key, value, 0.3)
@@ -58,7 +58,7 @@ def test_a_model_gives_the_same_vectors_either_way(builtin_encoder, late_encoder
 
 @pytest.mark.parametrize("config", ["echo", "late-echo", "classical", "echo-finetuned"])
 def test_in_the_last_layer_only_pooled_tokens_attend(config, builtin_folder, monkeypatch):
-    """The others have no part in any vector; in the layers below every token has."""
+    """No vector depends on the other tokens of the last layer. In the layers below, vectors depend on all tokens."""
     tokenizer = AutoTokenizer.from_pretrained(builtin_folder)
     model = tiny("llama", vocab_size=49152)
     exact = EchoEncoder(model, config, tokenizer=tokenizer).encode_documents([TEXT])[0]
@@ -80,7 +80,7 @@ def test_in_the_last_layer_only_pooled_tokens_attend(config, builtin_folder, mon
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
 @pytest.mark.parametrize("size", [0.01, 1, 40])
 def test_scores_of_any_size_give_weights(dtype, size):
-    """Powers of these scores leave the range of every dtype at the largest size, where it must be a softmax."""
+    """At the largest size, powers of the scores exceed the range of every dtype, so an ordinary softmax is needed."""
     query, key, value = states(6, 2, 300, torch.float32)
     query = query * size
     expected = scaled_dot_product_attention(query, key, value, is_causal=True, scale=1.0, enable_gqa=True)
@@ -120,7 +120,7 @@ def test_a_choice_of_the_user_is_kept(builtin_folder):
 
 @pytest.mark.parametrize("name", ["llama", "mistral-window", "qwen3", "gpt2", "gpt-neox"])
 def test_a_model_gives_the_states_that_torchs_attention_gives(name):
-    """A window narrower than the text comes with a mask, and goes to torch's own attention."""
+    """With a sliding window shorter than the text there is a mask, so torch's own attention runs."""
     model = tiny(name).double()  # exact enough to compare, and not float32
     ids = torch.arange(1, 61).view(2, 30)
     with torch.inference_mode():

@@ -1,4 +1,4 @@
-"""Compiled layers give the same vectors, and where there is no compiler the model runs as it is."""
+"""Compiled layers give the same vectors. Without a compiler the model runs as it is."""
 
 import shutil
 import subprocess
@@ -48,7 +48,7 @@ def test_vectors_are_the_same_with_and_without_a_compiler(folder, tmp_path, monk
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
     command = [sys.executable, "-c", SCRIPT, folder, str(tmp_path / "vectors.npy")]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert "attention: sdpa" in said  # in float32 nothing of a layer stays outside
+    assert "attention: sdpa" in said  # in float32 the whole layer is compiled, with its attention
     if compiler == "g++":
         assert "compiled: 5 of 5" in said
         assert any((tmp_path / "cache").iterdir())
@@ -68,7 +68,9 @@ def test_compiled_layers_take_packed_sequences(tmp_path, monkeypatch):
     packed_attention.register(model)
     compile_layers(model)
     assert is_compiled(model)
-    assert backbone(model, Layers(3, 5, 6, final_norm=False)).packs  # which compares states, packed and alone
+    assert backbone(
+        model, Layers(3, 5, 6, final_norm=False)
+    ).packs  # compares the states of packed and of single sequences
 
 
 def test_a_loaded_model_is_not_compiled(builtin_folder):

@@ -1,4 +1,4 @@
-"""Norms and feed-forward blocks in fewer passes over memory: the same states, and where they are not used."""
+"""Fused norms and feed-forward blocks give the same states, and are not used where they cannot be."""
 
 import copy
 
@@ -40,7 +40,7 @@ def test_parts_of_the_builtin_model_give_the_same_within_bfloat16s_own_error(lay
         wanted = exact(states.float())
         before, found = (module(states).float() for module in (own, view))
     assert torch.cosine_similarity(found, wanted, dim=-1).min() > 0.9999
-    assert (found - wanted).norm() < 1.3 * (before - wanted).norm()  # bfloat16's own error, no more
+    assert (found - wanted).norm() < 1.3 * (before - wanted).norm()  # no more than the error of bfloat16 itself
     torch.testing.assert_close(found.norm(dim=-1), wanted.norm(dim=-1), rtol=5e-3, atol=0)
 
 
@@ -95,7 +95,7 @@ def test_hooks_and_adapters_that_came_later_are_heard(layer, states):
 )
 def test_only_what_gives_the_same_is_replaced(name, expected):
     model = tiny(name).bfloat16()
-    for part in model.modules():  # a weight of 1 could hide a norm that treats it otherwise
+    for part in model.modules():  # with weights of 1, a norm that uses 1 + weight could hide
         if type(part).__name__.endswith("RMSNorm"):
             part.weight.data.uniform_(0.5, 1.5)
     if "_FusedMLP" in expected and not torch.ops.mkldnn._is_mkldnn_bf16_supported():

@@ -1,4 +1,4 @@
-"""Packed rows against rows of their own: the same states, whatever the architecture; and none where one would mix."""
+"""Packed sequences get the states that each gets alone, in every architecture, or they are not packed at all."""
 
 import numpy as np
 import pytest
@@ -67,7 +67,7 @@ def test_a_long_text_does_not_pad_short_ones():
     hidden = torch.arange(20.0).view(1, 20, 1)
     found = pool_packed(pooling, hidden, torch.arange(1, 19), counts)
     assert found.flatten().tolist() == [5, 10, 11, 12.5, 16]
-    assert shapes == [(2, 9), (3, 5)]  # of at most 20 tokens
+    assert shapes == [(2, 9), (3, 5)]  # portions of at most 20 tokens
     assert pooling_module._portions([30, 1, 30], 20) == [0, 1, 2, 3]
 
 
@@ -95,7 +95,7 @@ def test_a_window_is_not_packed(name):
 
 
 class _Deaf(LlamaModel):
-    """An architecture that does not hand on what its attention must know."""
+    """An architecture that does not hand on the arguments that tell its attention where sequences end."""
 
     def forward(self, input_ids, use_cache, position_ids=None, **_):
         return super().forward(input_ids=input_ids, position_ids=position_ids, use_cache=use_cache)

@@ -1,4 +1,4 @@
-"""Each faster way switched off alone, and on alone, against one reference that uses none of them."""
+"""Switch off each faster way alone, and switch it on alone. Vectors must equal those without any of them."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def reference(builtin_folder):
 
 @pytest.fixture(scope="module")
 def packing(builtin_folder):
-    """Arguments for an encoder that packs on a processor too."""
+    """Model arguments of an encoder that packs sequences, also on a processor."""
     packed_attention.register(tiny("llama"))  # so that transformers knows the name
     return {"attn_implementation": packed_attention.NAME}
 
@@ -29,7 +29,7 @@ def packing(builtin_folder):
 @pytest.mark.parametrize("alone", [True, False], ids=["on alone", "off alone"])
 @pytest.mark.parametrize("name", SPEED)
 def test_a_faster_way_changes_no_vector(name, alone, dtype, reference, packing):
-    # Where a way needs another (a prefix needs attention in blocks), it is not on alone; describe() says so.
+    # A way that needs another one cannot be on alone (a prefix needs block attention); describe() says so.
     speed = {other: (other == name) == alone for other in SPEED}
     model_kwargs = packing if name == "packed_attention" else {}
     encoder = EchoEncoder(config="late-echo", dtype=dtype, speed=speed, model_kwargs=model_kwargs)
