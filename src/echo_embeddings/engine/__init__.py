@@ -1,4 +1,4 @@
-"""From many texts to vectors, on one device or several: batches, worker processes, awaited texts.
+"""Turn many texts into vectors, on one device or several: batches, worker processes, awaited texts.
 
-Knows no roles, no files and no frameworks.
+Knows no files and no frameworks.
 """

@@ -1,4 +1,4 @@
-"""Single texts that are awaited while the model is busy run together as one batch. Knows no framework."""
+"""Run single texts that arrive while the model is busy together, as one batch. Knows no framework."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class _Asked(Generic[Vector]):
 
 
 class Awaited(Generic[Vector]):
-    """Await it with one text; it never blocks the event loop, and serves any number of loops.
+    """A queue to await vectors from, one text at a time. It never blocks an event loop, and serves any number of them.
 
-    The first text starts at once. What arrives while it runs makes the next batch: no timer, no waiting for more. It
-    holds no encoder, so that an encoder can hold it without a cycle.
+    The first text starts at once. Texts that arrive while it runs make the next batch: there is no timer, and nothing
+    waits for more texts. The queue holds no encoder, so an encoder can hold a queue without a reference cycle.
     """
 
     def __init__(self) -> None:
@@ -37,15 +37,16 @@ class Awaited(Generic[Vector]):
         self._running = False
 
     async def __call__(self, text: str, embed: Callable[[list[str]], Iterable[Vector]], key: Hashable = None) -> Vector:
-        """The vector of one text.
+        """Embed one text.
 
         Args:
-            text: what to embed.
-            embed: texts to vectors; called in a thread, one batch at a time.
-            key: texts with equal keys may share a batch, and the ``embed`` of one of them: role and instruction.
+            text: the text to embed.
+            embed: turns texts into vectors; it is called in a thread, one batch at a time.
+            key: texts with equal keys may share a batch, which calls the ``embed`` of one of them. An example is
+                ``("queries", instruction)``.
 
         Raises:
-            Exception: what ``embed`` raises for this text.
+            Exception: whatever ``embed`` raises for this text.
         """
         asked: _Asked[Vector] = _Asked(text, embed, key)
         with self._lock:
@@ -62,7 +63,7 @@ class Awaited(Generic[Vector]):
 
     def _next(self) -> list[_Asked[Vector]]:
         with self._lock:
-            # Those who gave up waiting are left out.
+            # Texts whose caller was cancelled are left out.
             batch = [asked for asked in self._waiting if asked.future.set_running_or_notify_cancel()]
             self._waiting, self._running = [], bool(batch)
             return batch
@@ -74,7 +75,7 @@ class Awaited(Generic[Vector]):
             if len(batch) == 1:
                 batch[0].future.set_exception(error)
                 return
-            for asked in batch:  # only the text at fault shall fail
+            for asked in batch:  # one by one, so that only the text at fault fails
                 self._run([asked])
         else:
             for asked, vector in zip(batch, vectors, strict=True):

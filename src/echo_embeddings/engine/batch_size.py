@@ -1,4 +1,4 @@
-"""How many tokens a batch should hold: what suits most machines, or for a large job what was tried on this one."""
+"""Choose how many tokens a batch holds: a default that suits most machines, or for a large job a measured number."""
 
 from __future__ import annotations
 
@@ -16,17 +16,22 @@ from echo_embeddings import user_cache
 
 __all__ = ["best_budget", "default_budget", "machine", "overhead_of", "remembered"]
 
-#: Tokens of a batch on a GPU, times the square of a model's width.
+#: On a GPU: tokens of a batch times the square of the model's width. For a width of 2048 that is 16384 tokens.
 _GPU_WORK = 2**36
-#: Tried from the smallest; a batch twice as large as one that was slower by this is not tried any more.
+#: Sizes are tried from the smallest up, until one takes this many times as long a token as the best so far.
 _SLOWER = 1.1
 
 
 def default_budget(device: torch.device, width: int = 2048) -> int:
-    """Padded tokens a batch, for states of so many dimensions.
+    """The number of tokens for a batch, padding included, that suits most machines.
 
-    On a processor larger ones are slower: they leave its cache. A GPU wants enough to do while the host starts the next
-    layer, which takes time by the square of the model's width: the narrower, the more tokens (research/log.md).
+    On a CPU larger batches are slower, because they do not fit its cache. A GPU needs enough work in each layer to stay
+    busy while the host starts the next one. The work for a token grows with the square of the model's width, so a
+    narrow model needs more tokens (research/log.md).
+
+    Args:
+        device: where the model runs.
+        width: dimensions of a hidden state.
     """
     if device.type != "cuda":
         return 4096 if device.type == "cpu" else 16384
@@ -34,15 +39,24 @@ def default_budget(device: torch.device, width: int = 2048) -> int:
 
 
 def overhead_of(device: torch.device, dtype: torch.dtype, budget: int) -> float:
-    """What a pass costs beside its tokens, in tokens: kernels to start, and products too small for them.
+    """The fixed cost of running one batch, counted in tokens: starting kernels, and matrices too small to be fast.
 
-    In float32 a processor's products are as fast in small batches (research/log.md, 2026-11-26): padding is worth less.
+    On a CPU in float32, small matrix products are as fast as large ones (research/log.md, 2026-11-26), so the cost is
+    low there, and more small batches with less padding are better.
+
+    Args:
+        device: where the model runs.
+        dtype: of the weights.
+        budget: tokens a batch.
     """
     return 64 if device.type == "cpu" and dtype == torch.float32 else budget / 12
 
 
 def remembered(key: str, find: Callable[[], int]) -> int:
-    """The budget kept under ``key``, or the one found now, which is kept; a cache that cannot be used is no error."""
+    """The budget stored under ``key`` in the user's cache; else ``find()``, which is then stored.
+
+    A cache that cannot be read or written is no error.
+    """
     path = user_cache.folder() / "budgets.json"
     known = _read(path)
     if key in known:
@@ -57,11 +71,13 @@ def remembered(key: str, find: Callable[[], int]) -> int:
 
 
 def best_budget(start: int, run: Callable[[int], object]) -> int:
-    """The number of tokens whose batches cost least a token, of ``start`` over 2, ``start``, and 2 to 8 times that.
+    """Measure which batch size takes the least time a token: half of ``start``, ``start``, or 2, 4 or 8 times it.
+
+    Sizes for which memory runs out are left out.
 
     Args:
-        start: where a budget is expected.
-        run: runs one batch of so many tokens and waits for it.
+        start: the expected best, in tokens.
+        run: runs one batch of the given number of tokens and waits for its result.
     """
     best, fastest = start, float("inf")
     for budget in (start // 2, start, 2 * start, 4 * start, 8 * start):
@@ -79,7 +95,7 @@ def best_budget(start: int, run: Callable[[int], object]) -> int:
 
 
 def machine(device: torch.device) -> str:
-    """What a budget depends on beside the model: the device, its threads, the version of torch."""
+    """A name for what the best budget depends on besides the model: the device, its threads, the version of torch."""
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
     else:

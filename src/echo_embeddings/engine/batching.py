@@ -1,4 +1,4 @@
-"""Which texts run together, and what happens when memory runs out. Batching knows lengths, not texts."""
+"""Plan which texts run together in a batch, and halve a batch when memory runs out. Knows lengths, not texts."""
 
 from __future__ import annotations
 
@@ -14,27 +14,35 @@ Group = list[int]
 
 
 def plan(lengths: Sequence[int], budget: int, overhead: float) -> list[Group]:
-    """Cut texts into batches of at most ``budget`` padded tokens so that padding and passes together cost least.
+    """Group texts of similar length into batches, so that padding and the fixed cost of each batch are least together.
 
-    Longest first shows at once whether memory is enough, and makes a progress bar pessimistic instead of optimistic.
+    The longest texts come first: so it shows at once if memory is too small, and a progress bar shows the slowest
+    batches first, so its estimate of the time left is rather too long than too short.
 
     Args:
         lengths: tokens of each sequence.
-        budget: tokens a batch, padding included; a longer sequence is a batch of its own.
-        overhead: what a pass costs beside its tokens, in tokens.
+        budget: the most tokens of a batch, padding included; a longer sequence is a batch of its own.
+        overhead: the fixed cost of running a batch, counted in tokens.
 
     Returns:
         Lists of indices into ``lengths``; each index occurs once.
     """
     order = np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable")
-    ends = _cuts(np.asarray(lengths, dtype=np.int64)[order], budget, overhead)
+    ends = _cheapest_ends(np.asarray(lengths, dtype=np.int64)[order], budget, overhead)
     return [order[start:end].tolist() for start, end in zip([0, *ends], ends, strict=False)]
 
 
 def fill(lengths: Sequence[int], budget: int) -> list[Group]:
-    """Cut texts into batches of at most ``budget`` tokens, for sequences that stand in one row: nothing is padded.
+    """Group texts into batches whose sequences stand one behind the other in a single row, so nothing is padded.
 
-    Longest first, as in ``plan``, whose result this is.
+    The longest texts come first, as in ``plan``.
+
+    Args:
+        lengths: tokens of each sequence.
+        budget: the most tokens of a batch; a longer sequence is a batch of its own.
+
+    Returns:
+        Lists of indices into ``lengths``; each index occurs once.
     """
     groups: list[Group] = []
     room = 0
@@ -47,10 +55,13 @@ def fill(lengths: Sequence[int], budget: int) -> list[Group]:
     return groups
 
 
-def _cuts(falling: NDArray[np.int64], budget: int, overhead: float) -> list[int]:
-    """Where the batches of texts of falling length end, so that all padded tokens and overheads are fewest."""
+def _cheapest_ends(falling: NDArray[np.int64], budget: int, overhead: float) -> list[int]:
+    """Where each batch ends, for texts sorted from long to short, so that padded tokens plus overheads are fewest.
+
+    For example ``[2, 5]``: the first batch holds texts 0 and 1, the second texts 2 to 4.
+    """
     texts = len(falling)
-    # cheapest[i]: what the first i texts cost; last[i]: where the batch that ends there begins.
+    # cheapest[i]: the least cost of the first i texts; last[i]: where their last batch begins.
     cheapest, last = np.zeros(texts + 1), np.zeros(texts + 1, dtype=np.int64)
     low = 0
     for end in range(1, texts + 1):
@@ -68,13 +79,17 @@ def _cuts(falling: NDArray[np.int64], budget: int, overhead: float) -> list[int]
 
 
 def run(groups: Sequence[Group], compute: Callable[[Group], torch.Tensor]) -> Iterator[tuple[Group, torch.Tensor]]:
-    """Compute each group; one that does not fit the device's memory is halved until it does.
+    """Compute each group; halve a group that does not fit the device's memory until it does.
+
+    Args:
+        groups: lists of indices, one list for each batch.
+        compute: turns one group into a tensor with a row for each of its indices.
 
     Yields:
-        ``(group, rows)``, not necessarily in the groups' order, each index once.
+        ``(group, rows)``; a halved group comes in parts, and each index occurs once.
 
     Raises:
-        torch.OutOfMemoryError: a single text does not fit.
+        torch.OutOfMemoryError: a group of one text does not fit.
     """
     waiting = list(reversed(groups))
     largest = max(map(len, groups), default=0)
@@ -93,5 +108,5 @@ def run(groups: Sequence[Group], compute: Callable[[Group], torch.Tensor]) -> It
         else:
             yield group, rows
             continue
-        # Outside the handler: inside it, the traceback still holds the tensors that did not fit.
+        # Outside the except block: inside it, the traceback still holds the tensors that did not fit.
         torch.cuda.empty_cache()

@@ -1,4 +1,4 @@
-"""What turns many texts into vectors, on one device or on several: the encoder does not ask which."""
+"""The interface between an encoder and what runs the model: the same for one device and for several."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ __all__ = ["Engine", "open_engine"]
 
 
 class Engine(Protocol):
-    """A model and a config at work. ``Runtime`` is one on one device, ``WorkerPool`` one on several."""
+    """A model that embeds texts as a config says. ``Runtime`` does it on one device, ``WorkerPool`` on several."""
 
     @property
     def config(self) -> EchoConfig:
-        """What is run."""
+        """The config that is run."""
 
     @property
     def dimension(self) -> int:
-        """Length of a vector."""
+        """Number of dimensions of a vector."""
 
     def limit(self, role: Role, instruction: str | None = None) -> int:
-        """The most content tokens of a text of this role that are embedded."""
+        """The most content tokens that are embedded of a text of this role; further tokens are truncated."""
 
     def tokenize(self, texts: Sequence[str], role: Role) -> list[int]:
-        """How many content tokens each text has, before any is truncated."""
+        """Count the content tokens of each text, before truncation."""
 
     def embed(
         self,
@@ -45,15 +45,15 @@ class Engine(Protocol):
         advance: Callable[[int], object],
         readout: Readout = "text",
     ) -> Any:
-        """Vectors of distinct texts, in their order; transforms applied, not yet of unit length.
+        """Embed distinct texts, in their order. Transforms are applied; vectors are not yet of unit length.
 
         Args:
-            texts: any number.
-            role: says which template they are laid into.
-            instruction: for a template with ``{instruction}``.
-            truncation: told what is truncated, before a model runs on it.
+            texts: any number of texts, without duplicates.
+            role: chooses the template.
+            instruction: the task, for a template with ``{instruction}``; else ``None``.
+            truncation: counts truncated texts, before the model runs on them.
             advance: called after each batch with the number of texts in it.
-            readout: what is kept of each text.
+            readout: ``"text"`` for one vector a text, ``"tokens"`` for one vector a token.
 
         Returns:
             float32 ``[n, dim]`` for ``"text"``; a list of ``TokenEmbeddings`` for ``"tokens"``.
@@ -63,22 +63,23 @@ class Engine(Protocol):
         """The unembedding matrix ``[vocabulary, hidden]`` of the model, float32."""
 
     def with_config(self, config: EchoConfig) -> Engine | None:
-        """An engine for another config that shares the weights; ``None`` if it needs other layers or weights."""
+        """An engine for another config with the same weights; ``None`` if that config needs other layers or weights."""
 
     def describe(self) -> dict[str, str]:
-        """How it runs, a line a fact: device, dtype, and each faster way with the reason why it is on or off."""
+        """Facts about how the model runs: device, dtype, and each optional speed-up with why it is on or off."""
 
     def close(self) -> None:
         """End worker processes, if there are any."""
 
 
 def open_engine(spec: ModelSpec, config: EchoConfig, options: EncoderOptions) -> Engine:
-    """An engine; the weights are loaded now on one device, and by each worker at its first text on several.
+    """Open an engine. For one device the weights are loaded now; for several, each worker loads them at the first text.
 
     Args:
         spec: the model.
         config: what to run.
-        options: how to run it. Its ``devices`` are checked already; fewer than two mean the device of ``spec``.
+        options: how to run it. Its ``devices`` must be checked already; with fewer than two of them, the device of
+            ``spec`` is used.
     """
     if options.devices is not None and len(options.devices) > 1:
         return WorkerPool(spec, config, options)

@@ -1,4 +1,4 @@
-"""Compiled templates, and how long a text may be so that all of its copies fit the model."""
+"""Compile templates, and say how long a text may be so that all of its copies fit the model's context."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Layouts:
 
     Args:
         tokenizer: compiles templates.
-        model_config: the transformers config of the whole model, for its context and its sliding window.
+        model_config: the transformers config of the whole model; its context and its sliding window are used.
         layers: which layers run.
-        max_length: the most content tokens that the config allows.
+        max_length: the most content tokens that the config allows in a text.
     """
 
     def __init__(self, tokenizer: EchoTokenizer, model_config: Any, layers: Layers, max_length: int) -> None:
@@ -30,15 +30,15 @@ class Layouts:
         self._context: int | None = getattr(text_config, "max_position_embeddings", None)
         self._window = narrowest_view(text_config, layers.start, layers.exit)
         self._max_length = max_length
-        # No method of this object, which would keep it, and the tokenizer, until the next garbage collection.
+        # Not a method: a cached method would hold this object, in a cycle that only the garbage collector frees.
         self._compiled = lru_cache(maxsize=64)(partial(_compiled, tokenizer))
         self._warned: set[str] = set()
 
     def of(self, template: Template, instruction: str | None = None) -> Layout:
-        """The compiled template; warns once where a sliding window hides part of the first copy.
+        """The compiled template. Warns once if a sliding window can hide part of the first copy.
 
         Raises:
-            ConfigError: an instruction has no place in the template, or is needed and missing.
+            ConfigError: the template has no ``{instruction}`` but one is given, or it has one and none is given.
         """
         layout = self._compiled(template, instruction)
         hidden_from = self._hidden_from(layout)
@@ -51,7 +51,7 @@ class Layouts:
         return layout
 
     def limit(self, layout: Layout) -> int:
-        """The most content tokens of a text: ``max_length``, or less where the copies would not fit the context.
+        """The most content tokens of a text: ``max_length``, or fewer if the copies would not fit the context.
 
         Raises:
             ConfigError: the template alone fills the model's context.
@@ -67,10 +67,10 @@ class Layouts:
         return min(self._max_length, fits)
 
     def _hidden_from(self, layout: Layout) -> int | None:
-        """The shortest text whose last token cannot see its first copy's first token; ``None`` if there is none."""
+        """From how many tokens on a text's last token cannot see the first copy's first token; ``None`` for never."""
         if self._window is None or layout.copies < 2:
             return None
-        # From the first token of the first copy to the last of the second: two copies and what is between them.
+        # The window must reach over two copies and the template's tokens between them.
         return max((self._window - len(layout.literals[1])) // 2 + 1, 1)
 
     def _warn(self, message: str) -> None:

@@ -1,4 +1,4 @@
-"""Show how far a call is: a progress bar on the terminal, or a function of the user's."""
+"""Show the progress of a call: with a progress bar in the terminal, or with a function that the user gives."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ Progress = bool | Callable[[int], object]
 
 @contextmanager
 def progress(total: int, show: Progress) -> Iterator[Callable[[int], object]]:
-    """Turn what the user asked for into a function that is called with the number of texts just done.
+    """A function to call with the number of texts just done, for as long as the ``with`` block runs.
 
     Args:
         total: number of texts of the whole call.
-        show: what the user asked for.
+        show: ``True`` for a progress bar, ``False`` for none, or the user's own function.
     """
     if callable(show):
         yield show

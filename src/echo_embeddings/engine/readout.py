@@ -1,7 +1,4 @@
-"""What is taken from the last copy of a text: one vector for the text, or one for each token.
-
-Both take the same way through batches; spans of tokens will be a third readout.
-"""
+"""Choose what is kept of a text's last copy: one vector for the text, or one vector for each token."""
 
 from __future__ import annotations
 
@@ -16,14 +13,18 @@ from echo_embeddings.forward.pooling import POOLINGS, pool_packed, rows_of
 
 __all__ = ["Readout", "Take", "pooled_state", "token_states"]
 
-#: ``"text"``: one vector a text. ``"tokens"``: one vector a token.
+#: ``"text"``: one vector for each text. ``"tokens"``: one vector for each content token.
 Readout = Literal["text", "tokens"]
-#: Hidden states ``[batch, tokens, dim]`` of a batch to what is kept of each sequence, ``[batch, ...]`` in float32.
+#: Turns the hidden states of a batch, ``[batch, tokens, dim]``, into what is kept: float32 ``[batch, ...]``.
 Take = Callable[[Tensor, Batch], Tensor]
 
 
 def pooled_state(pooling: str) -> Take:
-    """The pooled state of each sequence, ``[batch, dim]``, by the config's pooling."""
+    """A function that pools each sequence's last copy: float32 ``[batch, dim]``.
+
+    Args:
+        pooling: a name in ``POOLINGS``, such as ``"mean"``.
+    """
     pool = POOLINGS[pooling]
 
     def take(hidden: Tensor, batch: Batch) -> Tensor:
@@ -35,12 +36,12 @@ def pooled_state(pooling: str) -> Take:
 
 
 def token_states(hidden: Tensor, batch: Batch) -> Tensor:
-    """The states of what is pooled, token by token: ``[batch, most, dim]``, padded on the right."""
+    """The states of the pooled tokens: float32 ``[batch, most, dim]``, padded on the right."""
     if batch.lengths:
         return rows_of(hidden, batch.pooled_places(), batch.counts)[0].float()
     pooled = batch.pooled.to(hidden.device)
     most = int(pooled.sum(dim=1).max())
-    # What is pooled stands in one piece: the last copy, or the last copy and all behind it.
+    # The pooled tokens are contiguous: the last copy, or the last copy and all tokens after it.
     first = pooled.int().argmax(dim=1, keepdim=True)
     places = (first + torch.arange(most, device=hidden.device)).clamp(max=hidden.shape[1] - 1)
     return hidden.gather(1, places.unsqueeze(-1).expand(-1, -1, hidden.shape[2])).float()

@@ -1,4 +1,4 @@
-"""A loaded model at work on one device: from texts to vectors. A runtime knows no files and no frameworks."""
+"""Run a loaded model on one device, from texts to vectors. A runtime knows no files and no frameworks."""
 
 from __future__ import annotations
 
@@ -39,22 +39,24 @@ from .readout import Readout, Take, pooled_state, token_states
 
 __all__ = ["Runtime"]
 
-# Jobs of at least so many ordinary batches are worth a probe of the machine, which takes as long as some ten of them.
+# For jobs of at least this many default batches the best batch size is measured first, which takes about ten of them.
 _PROBED_FROM = 64
+# Content tokens of each text that is used to measure.
 _PROBE_LENGTH = 100
-# Batches that a GPU has been given before the result of the first is asked for.
+# How many further batches a GPU is given before the result of the first is waited for.
 _AHEAD = 2
-# A prefix of at least one token in so many is worth its copies of keys and values.
+# A shared prefix is run once if it is at least 1 token in 24 of a sequence; below, copying its keys and values to every
+# row costs more than it saves.
 _PREFIX_PAYS = 24
 
 
 class Runtime:
-    """Backbone, tokenizer and config brought together; the engine for one device.
+    """The engine for one device: backbone, tokenizer and config together.
 
     Args:
         loaded: the model, on its device.
         config: what to run.
-        options: how to run it; its model and config are not read.
+        options: how to run it, ``None`` for the defaults; only speed-ups, ``compiled`` and ``batch_tokens`` are used.
         spec: where the model came from; only needed for its unembedding matrix.
 
     Raises:
@@ -80,14 +82,14 @@ class Runtime:
         text_config = loaded.body.config.get_text_config()
         self.backbone = Backbone(loaded.body, config.layers(text_config.num_hidden_layers), self.speed)
         self._budget: int | None = options.batch_tokens
-        # One pass at a time: more would only fight for the same cores or the same memory.
+        # One batch at a time: two would only compete for the same cores or the same memory.
         self._lock = threading.Lock()
         self._configure(config)
 
     def _configure(self, config: EchoConfig) -> None:
         self.config = config
         self._layouts = Layouts(self.tokenizer, self._loaded.body.config, self.backbone.layers, config.max_length)
-        #: What maps the echo, and what truncates it and the words beside it.
+        #: Transforms that map the pooled state, and those at the end that also truncate the lexical part beside it.
         self.maps, self.truncations = parted(config.transforms)
         self.dimension = self.backbone.dimension
         for transform in self.maps:
@@ -102,7 +104,7 @@ class Runtime:
         return self._loaded.merged
 
     def with_config(self, config: EchoConfig) -> Runtime | None:
-        """A runtime of the same weights for another config; ``None`` if that wants layers or weights not in memory."""
+        """A runtime with the same weights for another config; ``None`` if it needs other layers or weights."""
         layers = self.backbone.layers
         if config.layers(layers.depth) != layers or config.packaged_adapter != self.config.packaged_adapter:
             return None
@@ -111,15 +113,15 @@ class Runtime:
         return other
 
     def layout(self, template: Template, instruction: str | None = None) -> Layout:
-        """The compiled template; warns once where a sliding window hides part of the first copy."""
+        """The compiled template. Warns once if a sliding window can hide part of the first copy."""
         return self._layouts.of(template, instruction)
 
     def limit(self, role: Role, instruction: str | None = None) -> int:
-        """The most content tokens of a text: ``max_length``, or less where the copies would not fit the context."""
+        """The most content tokens of a text: ``max_length``, or fewer if the copies would not fit the context."""
         return self.limit_of(self.layout(self.config.template_for(role), instruction))
 
     def limit_of(self, layout: Layout) -> int:
-        """The same for a compiled template.
+        """The most content tokens of a text in this compiled template.
 
         Raises:
             ConfigError: the template alone fills the model's context.
@@ -127,11 +129,11 @@ class Runtime:
         return self._layouts.limit(layout)
 
     def tokenize(self, texts: Sequence[str], role: Role) -> list[int]:
-        """How many content tokens each text has, before any is truncated."""
+        """Count the content tokens of each text, before truncation."""
         return self.tokenizer.count(texts, spaced=self.config.template_for(role).spaced)
 
     def contents(self, texts: Sequence[str], template: Template, instruction: str | None) -> list[Content]:
-        """Tokenise texts, truncated to what this template can hold."""
+        """Tokenise texts, truncated to the most content tokens that fit with this template."""
         limit = self.limit_of(self.layout(template, instruction))
         return self.tokenizer.contents(texts, spaced=template.spaced, limit=limit)
 
@@ -144,7 +146,7 @@ class Runtime:
         advance: Callable[[int], object] = lambda _: None,
         readout: Readout = "text",
     ) -> Any:
-        """Vectors of texts, chunk by chunk; see ``Engine.embed``."""
+        """Embed texts, one chunk of ``CHUNK`` texts after another; see ``Engine.embed``."""
         template = self.config.template_for(role)
         layout = self.layout(template, instruction)
         chunks = [texts[start : start + CHUNK] for start in range(0, len(texts), CHUNK)]
@@ -167,7 +169,7 @@ class Runtime:
         role: Role,
         on_done: Callable[[int], object] = lambda _: None,
     ) -> Any:
-        """What is kept of texts that are tokenised already; see ``Engine.embed``."""
+        """Embed texts that are tokenised already; the result is that of ``Engine.embed``."""
         of_texts = self.vectors if readout == "text" else self.token_vectors
         return of_texts(texts, contents, layout, role, on_done)
 
@@ -179,14 +181,20 @@ class Runtime:
         role: Role,
         on_done: Callable[[int], object] = lambda _: None,
     ) -> Vectors:
-        """Vectors of texts, transforms applied and words beside them, not of unit length: float32 ``[n, dim]``.
+        """One vector for each text: transforms applied, lexical part beside it, not of unit length.
 
         Args:
-            texts: only to name one that the model cannot digest.
-            contents: their ids, in the same order.
+            texts: only used to name a text in an error.
+            contents: their token ids, in the same order.
             layout: the compiled template.
-            role: what the texts are, which says how long their lexical part is.
+            role: chooses the weight of the lexical part.
             on_done: called after each batch with the number of texts in it.
+
+        Returns:
+            float32 ``[n, dim]``.
+
+        Raises:
+            NumericalError: the model gave NaN or infinity; names the texts.
         """
         if self.config.lexical is None:
             return self.finished(self.states(texts, contents, layout, on_done), None)
@@ -195,7 +203,7 @@ class Runtime:
         def add_words(group: list[int]) -> None:
             words[group] = self.words([contents[i].ids for i in group], role)
 
-        # Between batches and not in a thread: it would keep the interpreter from the one that feeds the GPU.
+        # Between batches and not in a thread, which would hold the interpreter lock while the GPU waits for work.
         return self.finished(self.states(texts, contents, layout, on_done, add_words), words)
 
     def token_vectors(
@@ -206,7 +214,7 @@ class Runtime:
         role: Role,
         on_done: Callable[[int], object] = lambda _: None,
     ) -> list[TokenEmbeddings]:
-        """One vector for each content token of each text, not of unit length; arguments as for :meth:`vectors`."""
+        """One vector for each content token of each text, not of unit length; arguments as in :meth:`vectors`."""
         found: list[TokenEmbeddings | None] = [None] * len(texts)
         for group, rows in self._passes(contents, layout, token_states):
             for i, states in zip(group, rows.numpy(), strict=True):
@@ -222,11 +230,13 @@ class Runtime:
         on_done: Callable[[int], object] = lambda _: None,
         meanwhile: Callable[[list[int]], object] = lambda _: None,
     ) -> Vectors:
-        """Pooled states before any transform, ``[n, hidden]``; arguments as for :meth:`vectors`.
+        """Pooled states before any transform: float32 ``[n, hidden]``; arguments as in :meth:`vectors`.
 
-        ``meanwhile`` is called with each batch's places in ``contents`` before its result is waited for.
+        ``meanwhile`` is called with each batch's indices into ``contents`` before the batch's result is waited for, so
+        a GPU computes at the same time.
         """
-        layout = replace(layout, only_last=self.config.pooling == "last")  # the last layer computes no other position
+        # With "last" pooling the last layer computes the pooled position only.
+        layout = replace(layout, only_last=self.config.pooling == "last")
         states = np.empty((len(contents), self.backbone.dimension), dtype=np.float32)
         for group, rows in self._passes(contents, layout, pooled_state(self.config.pooling)):
             meanwhile(group)
@@ -236,20 +246,25 @@ class Runtime:
         return states
 
     def words(self, contents: Sequence[Ids], role: Role) -> Vectors | None:
-        """The lexical part of texts, given their ids, as long as their role says: ``[n, dim]``; ``None`` without one.
+        """The lexical part of each text: ``[n, dim]``, of the length that the role gives it; ``None`` without one.
 
-        Of the ids and not of the texts, so that it knows no more of a truncated text than the echo does.
+        It is made from token ids and not from texts: so tokens that are truncated count in neither part of the vector.
         """
         lexical = self.config.lexical
         return None if lexical is None else lexical.weight(role) * lexical.vectors(self.tokenizer.texts(contents))
 
     def finished(self, states: Vectors, words: Vectors | None, pooled: Vectors | None = None) -> Vectors:
-        """Apply the config's transforms to states, and put words beside them: float32 ``[n, dim]``.
+        """Apply the config's transforms to states, and put the lexical part beside them.
 
         Args:
             states: ``[n, hidden]``.
-            words: ``[n, dim]`` or ``[1, dim]``, from :meth:`words`.
-            pooled: what is given length 1 beside the words: ``[n, hidden]`` or ``[1, hidden]``; ``None``: states.
+            words: ``[n, dim]`` or ``[1, dim]``, from :meth:`words`; ``None`` for no lexical part.
+            pooled: ``[n, hidden]`` or ``[1, hidden]``: states are divided by the length of these vectors before the
+                lexical part is put beside them. ``None`` for the states themselves. Token vectors give their text's
+                pooled state here.
+
+        Returns:
+            float32 ``[n, dim]``.
         """
         echo = _mapped(states, self.maps)
         if self.config.lexical is not None and words is not None:
@@ -263,14 +278,14 @@ class Runtime:
         """The unembedding matrix ``[vocabulary, hidden]``, float32.
 
         Raises:
-            ModelError: the model was brought without it.
+            ModelError: the model was given without it.
         """
         spec = self._spec or ModelSpec(self._loaded.body, self._loaded.tokenizer)
         matrix: Vectors = unembedding(spec, self._loaded.body)
         return matrix
 
     def describe(self) -> dict[str, str]:
-        """How the model runs, a line a fact."""
+        """Facts about how the model runs; see ``Engine.describe``."""
         model, layers = self.backbone.model, self.backbone.layers
         tokens = self._budget or batch_size.default_budget(self.backbone.device, self.backbone.dimension)
         facts = {
@@ -283,10 +298,10 @@ class Runtime:
         return facts | named
 
     def close(self) -> None:
-        """Nothing: there are no worker processes."""
+        """Do nothing: there are no worker processes."""
 
     def _passes(self, contents: Sequence[Content], layout: Layout, take: Take) -> Iterator[tuple[list[int], Arriving]]:
-        """Batches of texts through the model: their places in ``contents``, and what ``take`` takes of each."""
+        """Run the model on texts in batches. Yields each batch's indices into ``contents``, and the result of ``take``."""
         lengths = [layout.total(len(content.ids)) for content in contents]
         budget, packs = self._tokens_a_batch(sum(lengths), layout), len(contents) > 1 and self._packs()
         overhead = batch_size.overhead_of(self.backbone.device, self.backbone.model.dtype, budget)
@@ -304,7 +319,7 @@ class Runtime:
         return _behind(batching.run(groups, compute), _AHEAD if self.backbone.device.type == "cuda" else 0)
 
     def _of_tokens(self, text: str, content: Content, states: Vectors, role: Role) -> TokenEmbeddings:
-        """Token vectors of one text, given the states of its content tokens ``[n, hidden]``."""
+        """The token vectors of one text, from the states of its content tokens ``[n, hidden]``."""
         self._require_finite(states.reshape(1, -1), [text])
         pool = POOLINGS[self.config.pooling]
         pooled = pool(torch.from_numpy(states)[None], torch.ones(1, len(states), dtype=torch.bool)).numpy()
@@ -313,7 +328,7 @@ class Runtime:
         return TokenEmbeddings(self.tokenizer.tokens(content.ids), offsets[: len(content.ids)], vectors)
 
     def _tokens_a_batch(self, tokens: int, layout: Layout) -> int:
-        """The token budget of a batch: what suits most machines, or in a job of many ``tokens`` what suits this one."""
+        """Tokens a batch: the user's number, else the default, else for a job of many ``tokens`` what was measured."""
         usual = batch_size.default_budget(self.backbone.device, self.backbone.dimension)
         if self._budget is None and tokens >= _PROBED_FROM * usual:
             layers, model = self.backbone.layers, self.backbone.model
@@ -325,7 +340,7 @@ class Runtime:
         return self._budget or usual
 
     def _probe(self, layout: Layout, tokens: int) -> None:
-        """Run one batch of about so many tokens, in texts of middling length, and wait for it."""
+        """Run one batch of about ``tokens`` tokens, made of texts of ``_PROBE_LENGTH`` tokens, and wait for it."""
         content = np.arange(1, _PROBE_LENGTH + 1)
         rows = max(1, tokens // layout.total(_PROBE_LENGTH))
         self._run(Batch.of([content] * rows, layout, self.backbone.device))[:1, :1].cpu()
@@ -335,7 +350,12 @@ class Runtime:
             return self.backbone.packs
 
     def _split(self, layout: Layout, tokens: int) -> tuple[tuple[int, ...], Layout]:
-        """The template's prefix and what follows it, where running it once pays for sequences of so many tokens."""
+        """The template's prefix, and the layout that follows it; no prefix if running it once would not pay.
+
+        Args:
+            layout: the compiled template.
+            tokens: length of the longest sequence in the batch.
+        """
         prefix = layout.literals[0]
         pays = len(prefix) * _PREFIX_PAYS >= tokens and self.backbone.takes_prefix
         return (prefix, layout.without_prefix()) if pays else ((), layout)
@@ -355,7 +375,7 @@ class Runtime:
 
 
 def _behind(batches: Iterator[tuple[list[int], torch.Tensor]], count: int) -> Iterator[tuple[list[int], Arriving]]:
-    """Results of batches when so many later ones have been started: a device need not wait for the next."""
+    """Yield each batch's result only after ``count`` later batches were started, so that a GPU never waits for work."""
     coming: deque[tuple[list[int], Arriving]] = deque()
     for group, rows in batches:
         coming.append((group, Arriving(rows)))
@@ -373,7 +393,7 @@ def _mapped(vectors: Vectors, transforms: Sequence[Transform]) -> Vectors:
 def _ahead(
     tokenize: Callable[[Sequence[str]], list[Content]], chunks: Sequence[Sequence[str]]
 ) -> Iterator[list[Content]]:
-    """Chunks of texts tokenised one ahead: while the model computes the last one, the next is tokenised."""
+    """Tokenise chunks of texts, each in a thread while the model runs on the chunk before it."""
     if len(chunks) < 2:
         yield from map(tokenize, chunks)
         return

@@ -1,8 +1,8 @@
 """One worker process: a model on its device, and how its parent talks to it. A worker knows no other worker.
 
-Parent to worker: first a ``Setup``; then ``(config or None, method, arguments)``, or ``None`` for "drop what you are
-doing". Worker to parent: any number of ``("batch", texts)``, then ``("done", result)`` or
-``("failed", (error, traceback))``.
+The parent sends one ``Setup``; then for each task ``(config, method, arguments)``, where ``None`` as config means "as
+before". A bare ``None`` means "stop the task that is running". The worker answers a task with any number of
+``("batch", number of texts)``, then ``("done", result)`` or ``("failed", (error, traceback))``.
 """
 
 from __future__ import annotations
@@ -35,18 +35,19 @@ if TYPE_CHECKING:
 
 __all__ = ["Call", "Setup", "Tokenised", "Worker"]
 
-# The exit code of a process that was to become a worker, but came upon the parent's own work to do.
+# The exit code of a worker that imports the user's script and finds that it embeds texts without a __main__ guard.
 _UNGUARDED = 73
 
 
 @dataclass
 class Call:
-    """One call to a crew, whose tasks are spread over the workers.
+    """One call to the worker pool. Its tasks are spread over the workers.
 
     Attributes:
         config: what to run.
-        events: ``(kind, number of the task, value)`` in the order they happen; see ``Crew``.
-        over: nobody waits for what is left of it.
+        events: ``(kind, number of the task, value)`` in the order in which they happen: ``("batch", number, texts)``,
+            ``("done", number, result)`` or ``("failed", number, error)``.
+        over: true once nobody waits for the remaining tasks.
     """
 
     config: EchoConfig
@@ -56,10 +57,17 @@ class Call:
 
 @dataclass(frozen=True)
 class Setup:
-    """What a worker process needs to begin. Sent over its connection, not as arguments of the process.
+    """What a worker process needs to begin. It is sent over the connection, not as arguments of the process.
 
-    The arguments are written to a pipe while the process starts, before it reads any. More than the pipe takes, such as
-    the arrays of a config, would keep the parent waiting for ever if the process ends at once.
+    Process arguments are written to a pipe before the new process reads any of them. If they are larger than the pipe's
+    buffer, as the arrays of a config can be, and the process ends at once, the parent would wait for ever.
+
+    Attributes:
+        spec: the model, on the worker's device.
+        config: what to run first.
+        options: how to run it.
+        threads: CPU threads of the worker; ``None`` leaves torch's default.
+        shows_bars: whether transformers may show progress bars.
     """
 
     spec: ModelSpec
@@ -71,7 +79,7 @@ class Setup:
 
 @dataclass(frozen=True)
 class Tokenised:
-    """Texts tokenised by a worker, and what its runtime says of them and of itself."""
+    """Texts tokenised by a worker, with their layout and limit, the vectors' dimension, and warnings to repeat."""
 
     contents: list[Content]
     layout: Layout
@@ -81,13 +89,13 @@ class Tokenised:
 
 
 class Worker:
-    """The parent's end of a worker process, which starts at once and loads its model on its own.
+    """The parent's side of a worker process. The process starts at once and loads the model by itself.
 
     Args:
-        setup: the model on its device, the config that it will be asked to run first, and how.
+        setup: the model with its device, the config to run first, and how to run it.
 
     Raises:
-        WorkerError: this process may have no children.
+        WorkerError: this process is a daemon and may not start processes.
     """
 
     def __init__(self, setup: Setup) -> None:
@@ -96,7 +104,7 @@ class Worker:
                 "devices= needs processes of its own, which a daemonic process (of a multiprocessing.Pool, say) may "
                 "not start; give this encoder one device: EchoEncoder(device=...)"
             )
-        # Set while a new process imports the script it was started from; there, multiprocessing would raise.
+        # Set while a new process imports the script that started it. multiprocessing would raise an error there.
         if getattr(multiprocessing.current_process(), "_inheriting", False):
             raise SystemExit(_UNGUARDED)
         context = multiprocessing.get_context("spawn")
@@ -104,24 +112,30 @@ class Worker:
         self._device, self._config = setup.spec.device, setup.config
         self._lock = threading.Lock()
         self._conn, theirs = context.Pipe()
-        # A daemon: it ends with its parent. Should the parent be killed, the closed pipe ends it.
+        # A daemon ends with its parent. If the parent is killed, the closed pipe ends the worker.
         self._process = context.Process(
             target=_work, args=(theirs,), name=f"echo-embeddings worker on {self._device}", daemon=True
         )
         self._process.start()
-        theirs.close()  # else the death of the worker would not close the pipe
+        theirs.close()  # otherwise the pipe would stay open when the worker dies
 
     def alive(self) -> bool:
-        """Whether the process is there."""
+        """Whether the process is running."""
         with self._lock:
             return self._process.is_alive()
 
     def do(self, call: Call, number: int, method: str, arguments: tuple[Any, ...]) -> Any:
-        """Have a task done and wait for its result; batches done on the way go to the call's events.
+        """Send a task to the worker and wait for its result; batches that it finishes go to the call's events.
+
+        Args:
+            call: the call that the task belongs to.
+            number: the task's number in that call.
+            method: a method of the worker's side: ``"tokenise"``, ``"read_out"`` or ``"ask"``.
+            arguments: of that method.
 
         Raises:
             WorkerError: the process ended.
-            Exception: what the task raised there, by its class and message.
+            Exception: the error that the task raised in the worker, with the same class and message.
         """
         try:
             if self._setup is not None:
@@ -138,7 +152,7 @@ class Worker:
         return value
 
     def stop(self) -> None:
-        """End the process, which is idle or still loading: there is nothing to wait for."""
+        """End the process at once. It must be idle or still loading the model."""
         self._process.terminate()
         self._process.join()
         self._conn.close()
@@ -173,14 +187,14 @@ class Worker:
 
 
 class _InWorker(Exception):  # noqa: N818
-    """The traceback of an error in the process where it was raised, shown as its cause."""
+    """The traceback of an error in the worker process; it is shown as the cause of the error raised here."""
 
     def __str__(self) -> str:
         return f"in a worker process:\n{self.args[0]}"
 
 
 class _Bench:
-    """The worker's end: the model, under the config that it was given last."""
+    """The worker's side: the model, with the config that it was sent last."""
 
     def __init__(self, conn: Connection, setup: Setup) -> None:
         self._conn, self._setup, self._config = conn, setup, setup.config
@@ -196,7 +210,7 @@ class _Bench:
             other = None if self._loaded is None else self._loaded.with_config(config)
             if other is None:
                 spec = self._setup.spec.for_config(config)
-                self._loaded = None  # its weights make room for those that are loaded
+                self._loaded = None  # frees the memory of its weights before others are loaded
                 other = Runtime(load(spec), config, self._setup.options, spec)
             self._loaded = other
         return self._loaded
@@ -206,7 +220,7 @@ class _Bench:
         while True:
             message = self._conn.recv()
             if message is None:
-                continue  # the work to be dropped was already done
+                continue  # the task to stop was finished already
             config, method, arguments = message
             self._config = self._config if config is None else config
             try:
@@ -229,23 +243,23 @@ class _Bench:
         return self.runtime().read_out(readout, texts, contents, layout, role, self._done)
 
     def ask(self, name: str, *arguments: Any) -> Any:
-        """A property of the runtime, or what one of its methods returns."""
+        """The value of a property of the runtime, or the result of one of its methods."""
         found = getattr(self.runtime(), name)
         return found(*arguments) if callable(found) else found
 
     def _done(self, count: int) -> None:
         self._conn.send(("batch", count))
-        if self._conn.poll():  # during a task the parent has only this to say
+        if self._conn.poll():  # during a task the parent sends nothing but "stop"
             raise WorkerError("nobody waits for the rest of this call")
 
 
 def _work(conn: Connection) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; the parent decides
-    with suppress(EOFError, ConnectionError):  # the parent is gone, or wants no more
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; only the parent acts
+    with suppress(EOFError, ConnectionError):  # the parent has ended or closed the pipe
         setup: Setup = conn.recv()
         _prepare(setup)
         bench = _Bench(conn, setup)
-        with suppress(Exception):  # the first task will say it
+        with suppress(Exception):  # the first task raises the same error, and reports it
             bench.runtime()
         bench.serve()
 
@@ -260,16 +274,16 @@ def _prepare(setup: Setup) -> None:
         torch.set_num_threads(setup.threads)
     device = setup.spec.device
     if device is not None and device.startswith("cuda:"):
-        torch.cuda.set_device(device)  # or libraries that ask for "the" GPU would take the first
+        torch.cuda.set_device(device)  # otherwise libraries that ask for the current GPU would get the first one
     if not setup.shows_bars:
         logging.disable_progress_bar()
 
 
 def _portable(error: Exception) -> Exception:
-    """The error if it survives pickling; else one that says the same."""
+    """The error itself if it can be pickled; else a ``WorkerError`` with its class and message."""
     try:
-        copy.copy(error)  # made from its class and arguments, as pickle will
+        copy.copy(error)  # rebuilds it from class and arguments, as unpickling will
         pickle.dumps(error)
-    except Exception:  # noqa: BLE001  (whatever it is, the error itself is what matters)
+    except Exception:  # noqa: BLE001  (why it cannot be pickled does not matter)
         return WorkerError(f"{type(error).__name__}: {error}")
     return error

@@ -1,7 +1,7 @@
-"""Several devices: a worker process for each, and texts in pieces that free workers take in turn.
+"""Run a model on several devices: one worker process for each; a free worker takes the next piece of the texts.
 
-All of a chunk's texts are tokenised first, by all workers; so what is too long is said before a model runs, and the
-pieces can be made by the tokens that they really have.
+All workers first tokenise a chunk's texts. So a text that is too long is reported before a model runs, and the pieces
+are made by true token counts.
 """
 
 from __future__ import annotations
@@ -36,21 +36,22 @@ __all__ = ["WorkerPool"]
 _Task = tuple[str, tuple[Any, ...]]
 _Tasks = SimpleQueue["tuple[Call, int, _Task] | None"]
 
-# Texts that are not worth being tokenised by two.
+# So few texts are tokenised by one worker: to share them would cost more than it saves.
 _FEW = 64
 
 
 class WorkerPool:
-    """The engine for several devices: each has a worker process, and free workers take the texts in turn.
+    """The engine for several devices: each has a worker process, and a free worker takes the next piece of the texts.
 
-    Workers start when there are texts, serve any number of calls and threads, and end with the last pool that uses
-    them. No weights are loaded in this process. A pool can be pickled and copied; the copy starts workers of its own.
+    Workers start at the first text, serve any number of calls and threads, and end when no ``WorkerPool`` uses them any
+    more. No weights are loaded in this process. A ``WorkerPool`` can be pickled and copied; the copy starts its own
+    workers.
 
     Args:
         spec: the model.
         config: what to run.
         options: how each worker runs the model; there is one worker for each of its ``devices``.
-        workers: those of a pool for the same layers and weights, to share them.
+        workers: those of another ``WorkerPool`` with the same layers and weights, to share; ``None`` to start new ones.
     """
 
     def __init__(
@@ -71,17 +72,17 @@ class WorkerPool:
 
     @property
     def dimension(self) -> int:
-        """Length of a vector; a worker is asked for it."""
+        """Number of dimensions of a vector. A worker is asked once."""
         if self._dimension is None:
             self._dimension = int(self._ask("dimension"))
         return self._dimension
 
     def limit(self, role: Role, instruction: str | None = None) -> int:
-        """The most content tokens of a text of this role that are embedded."""
+        """The most content tokens that are embedded of a text of this role; further tokens are truncated."""
         return int(self._ask("limit", role, instruction))
 
     def tokenize(self, texts: Sequence[str], role: Role) -> list[int]:
-        """How many content tokens each text has, before any is truncated."""
+        """Count the content tokens of each text, before truncation."""
         counts: list[int] = self._ask("tokenize", list(texts), role)
         return counts
 
@@ -91,14 +92,14 @@ class WorkerPool:
         return matrix
 
     def with_config(self, config: EchoConfig) -> WorkerPool | None:
-        """A pool with the same workers, if both configs run the same layers of the same weights; else ``None``."""
+        """An engine with the same workers, if both configs run the same layers of the same weights; else ``None``."""
         names = ("start_layer", "exit_layer", "final_norm", "packaged_adapter")
         if any(getattr(self.config, name) != getattr(config, name) for name in names):
             return None
         return WorkerPool(self._spec, config, self._options, self._workers)
 
     def describe(self) -> dict[str, str]:
-        """How the first free worker runs the model, a line a fact."""
+        """Facts about how a worker runs the model, and the devices; see ``Engine.describe``."""
         facts: dict[str, str] = self._ask("describe")
         return facts | {"devices": ", ".join(self._devices)}
 
@@ -111,11 +112,11 @@ class WorkerPool:
         advance: Callable[[int], object] = lambda _: None,
         readout: Readout = "text",
     ) -> Any:
-        """Vectors of distinct texts; see ``Engine.embed``. ``advance`` is called in the caller's thread.
+        """Embed distinct texts; see ``Engine.embed``. ``advance`` is called in the caller's thread.
 
         Raises:
             WorkerError: a worker process ended before its work was done.
-            Exception: what a worker raised, by its class and message.
+            Exception: the error that a worker raised, with the same class and message.
         """
         import torch
 
@@ -123,9 +124,9 @@ class WorkerPool:
 
         found: Any = [None] * len(texts)
         size = CHUNK * len(self._devices)
-        # Pieces smaller than a batch would only make work.
+        # Pieces smaller than a batch would only add overhead.
         least = min(batch_size.default_budget(torch.device(device)) for device in self._devices)
-        for start in range(0, max(len(texts), 1), size):  # no texts have a dimension too
+        for start in range(0, max(len(texts), 1), size):  # at least once: the result for no texts has a dimension too
             part = texts[start : start + size]
             tokenised = self._tokenise(part, role, instruction)
             truncation.add(part, tokenised.contents, tokenised.limit)
@@ -149,11 +150,11 @@ class WorkerPool:
         self._workers.close()
 
     def _ask(self, name: str, *arguments: Any) -> Any:
-        """What a worker's runtime says."""
+        """The value of a property of a worker's runtime, or the result of one of its methods."""
         return dict(self._workers.run(self.config, [("ask", (name, *arguments))], lambda _: None))[0]
 
     def _tokenise(self, texts: Sequence[str], role: Role, instruction: str | None) -> Tokenised:
-        """Have texts tokenised, and warn of what the workers warned of."""
+        """Let the workers tokenise texts, and repeat their warnings in this process."""
         size = max(_FEW, -(-len(texts) // len(self._devices)))
         tasks = [
             ("tokenise", (list(texts[i : i + size]), role, instruction)) for i in range(0, max(len(texts), 1), size)
@@ -161,7 +162,7 @@ class WorkerPool:
         found = dict(self._workers.run(self.config, tasks, lambda _: None))
         parts: list[Tokenised] = [found[number] for number in range(len(tasks))]
         for message in (message for part in parts for message in part.warnings):
-            if str(message) not in self._said:  # each worker says it
+            if str(message) not in self._said:  # several workers send the same warning
                 self._said.add(str(message))
                 warn(message if isinstance(message, Warning) else UserWarning(message))
         first = parts[0]
@@ -170,7 +171,7 @@ class WorkerPool:
 
 
 class _Workers:
-    """The worker processes, one a device, and the threads of this process that attend them."""
+    """The worker processes, one for each device, and for each of them a thread of this process that gives it tasks."""
 
     def __init__(self, spec: ModelSpec, devices: tuple[str, ...], options: EncoderOptions) -> None:
         self._spec, self._devices, self._options = spec, devices, options
@@ -191,7 +192,7 @@ class _Workers:
     def run(
         self, config: EchoConfig, tasks: Sequence[_Task], advance: Callable[[int], object]
     ) -> Generator[tuple[int, Any], None, None]:
-        """Have tasks done by whoever is free; their numbers and results, as they are done."""
+        """Give tasks to free workers. Yields each task's number and result, in the order in which they finish."""
         call = Call(config)
         with self._lock:
             self._start(config)
@@ -209,11 +210,11 @@ class _Workers:
                     left -= 1
                     yield number, value
         finally:
-            call.over = True  # after an error or Ctrl-C, what is left would be done for nobody
+            call.over = True  # after an error or Ctrl-C nobody waits for the remaining tasks
 
     def _start(self, config: EchoConfig) -> None:
-        """Start what is not running: all workers, or those that have died."""
-        if self._pid != os.getpid():  # a fork has neither the threads nor the right to those processes
+        """Start the workers that are not running: all of them, or those that have died."""
+        if self._pid != os.getpid():  # a forked process has no threads, and the workers belong to its parent
             self._workers, self._threads, self._pid = [], [], os.getpid()
         if self._workers:
             for i, worker in enumerate(self._workers):
@@ -223,7 +224,8 @@ class _Workers:
         self._spec.location()  # the built-in model is fetched once, not by every worker
         self._workers = workers = [self._worker(i, config) for i in range(len(self._devices))]
         self._tasks: _Tasks = SimpleQueue()
-        # Threads know the tasks and the workers, not this object: so it can be forgotten, and that ends them.
+        # The threads hold the tasks and the workers, but not this object: so it can be garbage collected, which ends
+        # them.
         self._threads = [
             threading.Thread(target=_attend, args=(self._tasks, workers, i), name=f"echo-embeddings-{i}", daemon=True)
             for i in range(len(workers))
@@ -231,7 +233,7 @@ class _Workers:
         for thread in self._threads:
             thread.start()
         self._dismiss = weakref.finalize(self, _dismiss, self._tasks, len(workers))
-        self._dismiss.atexit = False  # there multiprocessing ends its daemons
+        self._dismiss.atexit = False  # at exit multiprocessing ends its daemons itself
 
     def _worker(self, i: int, config: EchoConfig) -> Worker:
         import torch
@@ -243,20 +245,20 @@ class _Workers:
 
 
 def _read_out(readout: Readout, texts: Sequence[str], tokenised: Tokenised, piece: list[int], role: Role) -> _Task:
-    """The task of a piece of these texts."""
+    """The task to embed one piece of these texts."""
     contents = [tokenised.contents[i] for i in piece]
     return "read_out", (readout, [texts[i] for i in piece], contents, tokenised.layout, role)
 
 
 def _pieces(costs: Sequence[int], workers: int, *, least: int) -> list[list[int]]:
-    """Cut texts of like length into pieces, longest first: large while much is left, small when the end is near.
+    """Split texts into pieces of similar length, longest first: large pieces at first, smaller ones towards the end.
 
-    So batches are full, and no worker waits long for the last one.
+    Large pieces make full batches; small ones at the end let all workers finish at about the same time.
 
     Args:
         costs: tokens of each sequence.
-        workers: how many will share them.
-        least: tokens a piece, but for the last.
+        workers: how many workers share the pieces.
+        least: the size to which pieces shrink, in tokens. The last piece may be smaller.
 
     Returns:
         Lists of indices into ``costs``; each index occurs once.
@@ -265,7 +267,7 @@ def _pieces(costs: Sequence[int], workers: int, *, least: int) -> list[list[int]
     pieces, start, left = [], 0, sum(costs)
     while start < len(order):
         size = max(least, left // (2 * workers))
-        # Counted by the longest, as a batch is: a piece of one batch's size does not spill over into a second.
+        # Count every text as long as the longest, as a padded batch does: so a piece of a batch's size fits one batch.
         piece = order[start : start + max(1, size // costs[order[start]])]
         pieces.append(piece)
         start, left = start + len(piece), left - sum(costs[i] for i in piece)
@@ -273,14 +275,17 @@ def _pieces(costs: Sequence[int], workers: int, *, least: int) -> list[list[int]
 
 
 def _attend(tasks: _Tasks, workers: list[Worker], i: int) -> None:
-    """The life of a worker's thread."""
+    """What a worker's thread does: give the worker tasks until there are no more, then stop it."""
     while _one_more(tasks, workers, i):
         pass
     workers[i].stop()
 
 
 def _one_more(tasks: _Tasks, workers: list[Worker], i: int) -> bool:
-    """A function of its own, so that a waiting thread holds nothing of the last call."""
+    """Do one task; false if there are no more.
+
+    A function of its own, because its local variables would otherwise keep the last call alive while the thread waits.
+    """
     if (taken := tasks.get()) is None:
         return False
     call, number, (method, arguments) = taken
