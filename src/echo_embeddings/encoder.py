@@ -1,8 +1,8 @@
-"""The one public object: texts in, float32 unit vectors out. An encoder knows no framework.
+"""The public class ``EchoEncoder``: texts in, float32 unit vectors out. An encoder knows no framework.
 
-The way of a text: it is checked, tokenised once, laid into its role's template, run in a batch of texts of like length,
-pooled over its last copy, mapped by the fitted transforms, put beside its words where the config has a lexical part,
-brought to unit length, and put back in the caller's order.
+What happens to a text: it is checked, tokenised once, put into its role's template, run in a batch of texts of similar
+length, pooled over its last copy, mapped by the fitted transforms, joined with its lexical part if the config has one,
+scaled to unit length, and returned in the caller's order.
 """
 
 from __future__ import annotations
@@ -46,31 +46,35 @@ __all__ = ["EchoEncoder"]
 class EchoEncoder:
     """Text embeddings from a causal language model that reads the text twice.
 
-    The model is loaded at the first call that needs it. An encoder never changes its vectors, may be used from several
-    threads, and can be pickled: the weights are loaded again, not copied.
+    The model is loaded at the first call that needs it. An encoder always gives a text the same vector, may be used
+    from several threads, and can be pickled: the weights are then loaded again, not copied.
 
     Args:
         model: ``None`` for the built-in SmolLM2-135M-Instruct, a hub id, a folder, a ``.gguf`` file, or a loaded
             transformers model (then ``tokenizer`` is needed; the model is switched to ``eval()`` and not changed).
-        config: an ``EchoConfig`` or the name of a preset (``EchoConfig.preset``). ``None`` takes what is saved with
-            the model; else ``"default"`` for the built-in model (``"zero-shot"`` where it has an ``adapter``) and
-            ``"echo"``, the paper's method, for any other.
-        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``; ``None`` takes the best there is.
-        dtype: ``"auto"`` (bfloat16 where the machine is fast at it, else float32), a torch dtype, or ``"int8"``: as
-            ``"auto"`` with the decoder layers' weights in 8 bits (the built-in model's vectors: cosine over 0.99).
+        config: an ``EchoConfig`` or the name of a preset (``EchoConfig.preset``). ``None`` takes the config that is
+            saved with the model; else ``"default"`` for the built-in model (``"zero-shot"`` with an ``adapter``), and
+            ``"echo"``, the paper's method, for any other model.
+        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``; ``None`` takes the best device of the machine.
+        dtype: ``"auto"`` (bfloat16 on machines that are fast at it, else float32), a torch dtype, or ``"int8"``: like
+            ``"auto"``, but the decoder layers' weights have 8 bits (with the built-in model, the cosine between the
+            vectors of both is over 0.99).
         tokenizer: a fast tokenizer, for a loaded model.
-        adapter: hub id or folder of a PEFT adapter to merge into the weights; not beside a config that has one.
-        devices: several, such as ``["cuda:0", "cuda:1"]`` or ``["cpu", "cpu"]``: a worker process for each takes its
-            share of a call's texts. They start at the first text and end by :meth:`close`, ``with``, or with the
-            encoder; this process loads no weights. A script that uses them needs ``if __name__ == "__main__":``.
-        dimensions: keep the first so many of each vector, as the default is made for (512, 256). ``None`` for all.
-        max_length: content tokens of a text that are embedded; ``None`` for the config's.
+        adapter: hub id or folder of a PEFT adapter to merge into the weights; not together with a config that has one.
+        devices: several devices, such as ``["cuda:0", "cuda:1"]`` or ``["cpu", "cpu"]``: a worker process for each
+            takes a share of a call's texts. The workers start at the first text, and end with :meth:`close`, with the
+            ``with`` block, or with the encoder; this process loads no weights. A script that uses ``devices`` needs
+            ``if __name__ == "__main__":``.
+        dimensions: keep only the first dimensions of each vector, such as 256; the default config is made for 512 and
+            256. ``None`` for all.
+        max_length: the most content tokens of a text that are embedded; ``None`` for the config's.
         on_truncate: what to do with longer texts: ``"warn"`` once a call, raise an ``"error"``, or ``"ignore"``.
             :attr:`truncated` counts them in any case.
-        compiled: let torch compile the layers: a minute once a machine, then faster; worth it for thousands of texts.
-        batch_tokens: padded tokens a batch; ``None`` for what suits the machine.
-        speed: faster ways to switch off, as ``{"block_attention": False}``, or ``False`` for all; no vector changes
-            but for rounding. :meth:`describe` lists them.
+        compiled: let torch compile the layers. It takes about a minute, once on each machine, and makes later calls
+            faster; worth it for thousands of texts.
+        batch_tokens: tokens a batch, padding included; ``None`` for a number that suits the machine.
+        speed: optional speed-ups to switch off, such as ``{"block_attention": False}``, or ``False`` for all of them.
+            Vectors change by rounding only. :meth:`describe` lists them.
         model_kwargs: for transformers' ``from_pretrained``: ``revision``, ``device_map``, ``quantization_config``, ...
 
     Raises:
@@ -120,10 +124,10 @@ class EchoEncoder:
 
     @classmethod
     def from_options(cls, options: EncoderOptions) -> EchoEncoder:
-        """The encoder that these options describe; nothing is loaded yet.
+        """Make the encoder that these options describe. Nothing is loaded yet.
 
         Raises:
-            ConfigError: something in them cannot work, such as a device that is not there.
+            ConfigError: an option cannot work, such as a device that the machine does not have.
         """
         encoder = object.__new__(cls)
         encoder._set_up(options, None, None)
@@ -147,16 +151,17 @@ class EchoEncoder:
         given = options.config
         self._config = None if not isinstance(given, EchoConfig) else options.applied_to(given)
         if self._config is not None:
-            self._spec.for_config(self._config)  # said now, not at the first text
+            self._spec.for_config(self._config)  # raises its error now, not at the first text
         self._truncated = Truncated()
         self.__setstate__(vars(self))
 
     def encode_documents(self, texts: str | Sequence[str], *, show_progress: Progress = False) -> Vectors:
-        """Embed what is searched in, or texts that are compared with one another.
+        """Embed the texts of a collection to search in, or texts to compare with one another.
 
         Args:
-            texts: a list of texts, or one text. Texts may be empty: they get a vector like any other.
-            show_progress: show a progress bar, or a function to call with the number of texts in each finished batch.
+            texts: a list of texts, or one text. A text may be empty: it gets a vector like any other.
+            show_progress: ``True`` for a progress bar, or a function to call with the number of texts in each finished
+                batch; ``False`` (the default) for neither.
 
         Returns:
             float32 ``[n, dim]`` of unit length, in the order given; ``[dim]`` for one text; ``[0, dim]`` for ``[]``.
@@ -165,51 +170,52 @@ class EchoEncoder:
             TypeError: an element is not a string; names its position.
             TruncationError: a text is too long and ``on_truncate="error"``.
             NumericalError: the model gave NaN or infinity; names the texts.
-            WorkerError: one of several ``devices`` ended before its work was done.
+            WorkerError: a worker process of ``devices`` ended before its work was done.
         """
         return self._encode(texts, "document", None, show_progress=show_progress)
 
     def encode_queries(
         self, texts: str | Sequence[str], *, instruction: str | None = None, show_progress: Progress = False
     ) -> Vectors:
-        """Embed what is searched for: :meth:`encode_documents` with the query template.
+        """Embed search queries: like :meth:`encode_documents`, but with the query template.
 
         Args:
             texts: a list of texts, or one text.
-            instruction: the task, for a template with ``{instruction}``.
-            show_progress: show a progress bar, or a function to call with the number of texts in each finished batch.
+            instruction: the task, for a template with ``{instruction}``; ``None`` (the default) for other templates.
+            show_progress: as in :meth:`encode_documents`.
 
         Returns:
             As :meth:`encode_documents`.
 
         Raises:
-            ConfigError: an instruction is given that the template has no place for.
+            ConfigError: the template has no ``{instruction}`` but one is given, or it has one and none is given.
         """
         return self._encode(texts, "query", instruction, show_progress=show_progress)
 
     async def aencode_documents(self, texts: str | Sequence[str]) -> Vectors:
-        """``encode_documents``, awaited: the same texts, vectors and errors, and the event loop is never blocked.
+        """Await :meth:`encode_documents`: same texts, vectors and errors, and the event loop is never blocked.
 
-        One text starts at once if the model is idle; texts that come while it is busy make the next batch. So a server
-        under load gets batches, and a lone query waits for nothing. A list runs as a call of its own, in a thread.
+        A single text starts at once if the model is idle; single texts that arrive while it is busy make the next
+        batch. So a busy server gets batches, and a query on an idle one does not wait. A list runs as its own call, in
+        a thread.
         """
         if not isinstance(texts, str):
             return await asyncio.to_thread(self.encode_documents, texts)
         return await self._awaited(texts, self.encode_documents, "documents")
 
     async def aencode_queries(self, texts: str | Sequence[str], *, instruction: str | None = None) -> Vectors:
-        """``encode_queries``, awaited; see :meth:`aencode_documents`."""
+        """Await :meth:`encode_queries`; see :meth:`aencode_documents`."""
         if not isinstance(texts, str):
             return await asyncio.to_thread(self.encode_queries, texts, instruction=instruction)
         encode = partial(self.encode_queries, instruction=instruction)
         return await self._awaited(texts, encode, ("queries", instruction))
 
     def stream_documents(self, texts: Iterable[str], *, chunk: int = CHUNK) -> Iterator[Vectors]:
-        """Embed documents from any iterable, one vector ``[dim]`` at a time.
+        """Embed documents from any iterable; yields one float32 vector ``[dim]`` at a time.
 
         Args:
-            texts: any iterable of strings; never read whole.
-            chunk: how many texts are embedded together, and are in memory.
+            texts: any iterable of strings; it is never held in memory as a whole.
+            chunk: how many texts are in memory and embedded together (default 4096).
 
         Raises:
             ConfigError: ``chunk`` is below 1.
@@ -219,19 +225,20 @@ class EchoEncoder:
     def stream_queries(
         self, texts: Iterable[str], *, instruction: str | None = None, chunk: int = CHUNK
     ) -> Iterator[Vectors]:
-        """:meth:`stream_documents` with the query template."""
+        """Embed queries from any iterable: :meth:`stream_documents` with the query template."""
         return self._stream(chunks(texts, chunk), "query", instruction)
 
     def encode_tokens(self, texts: str | Sequence[str]) -> TokenEmbeddings | list[TokenEmbeddings]:
-        """The last copy's vector of each token of a document: every one has seen the whole text.
+        """Embed each token of a document, at its place in the last copy, where it has seen the whole text.
 
-        Average the vectors of a span for late chunking (arXiv 2409.04701). Words beside it are the whole text's.
+        Average the vectors of a span for late chunking (arXiv 2409.04701). A lexical part is the same for every token:
+        that of the whole text.
 
         Args:
             texts: a list of texts, or one text.
 
         Returns:
-            ``TokenEmbeddings`` for each text in the order given, or for the one text.
+            A list of ``TokenEmbeddings`` in the order given; a single one for one text.
         """
         listed = checked([texts] if isinstance(texts, str) else texts)
         unique = list(dict.fromkeys(listed))
@@ -241,19 +248,19 @@ class EchoEncoder:
         return of[texts] if isinstance(texts, str) else [of[text] for text in listed]
 
     def similarity(self, a: Vectors, b: Vectors) -> NDArray[np.float32]:
-        """Cosine similarity of unit vectors: ``[n, dim]`` and ``[m, dim]`` give ``[n, m]``."""
+        """Cosine similarity of unit vectors: ``[n, dim]`` and ``[m, dim]`` give float32 ``[n, m]``."""
         return np.asarray(np.asarray(a) @ np.asarray(b).T, dtype=np.float32)
 
     @property
     def config(self) -> EchoConfig:
-        """All that defines a vector besides the weights."""
+        """The config: everything besides the weights that defines a vector."""
         if self._config is None:
             self._config = self._options.applied_to(config_for(self._spec))
         return self._config
 
     @property
     def options(self) -> EncoderOptions:
-        """What this encoder was made with; ``EchoEncoder.from_options`` makes another one like it."""
+        """The options that this encoder was made with; ``EchoEncoder.from_options`` makes another one like it."""
         return self._options
 
     @property
@@ -263,14 +270,14 @@ class EchoEncoder:
 
     @property
     def precision(self) -> str:
-        """Device and dtype, as ``"cpu torch.bfloat16"``: vectors of one and another differ by rounding."""
+        """Device and dtype, such as ``"cpu torch.bfloat16"``: with another value here, vectors differ by rounding."""
         return precision(self._spec.device, self._spec.dtype)
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) of model name, adapter, dtype, ``model_kwargs`` and config: a namespace for caches of vectors.
 
-        Weights are known by name and path only (a packaged adapter by its content): a model that is trained in place
-        keeps its fingerprint.
+        Weights count by name and path only (a packaged adapter by its content), so a model that you train further in
+        the same folder keeps its fingerprint.
         """
         spec = self._spec
         parts = (spec.name, spec.adapter, str(spec.dtype), sorted(spec.model_kwargs.items(), key=str))
@@ -278,22 +285,22 @@ class EchoEncoder:
 
     @property
     def dimension(self) -> int:
-        """Length of a vector."""
+        """Number of dimensions of a vector. Loads the model if needed."""
         return self.engine.dimension
 
     @property
     def max_length(self) -> int:
-        """Content tokens of a document that are embedded: the config's ``max_length``, or what fits the context."""
+        """The most content tokens of a document: the config's ``max_length``, or fewer if the context is too small."""
         return self.engine.limit("document")
 
     @property
     def truncated(self) -> Truncated:
-        """What has been truncated since this encoder was made."""
+        """How many texts and tokens have been truncated since this encoder was made."""
         return self._truncated
 
     @property
     def engine(self) -> Engine:
-        """What turns texts into vectors; loads the model if needed."""
+        """The engine that turns texts into vectors, made at the first use. On one device that loads the model."""
         with self._lock:
             if self._engine is None:
                 from .engine.engine import open_engine
@@ -303,9 +310,9 @@ class EchoEncoder:
 
     @property
     def runtime(self) -> Runtime:
-        """The loaded model at work (tokenizer, backbone, layouts), for frameworks and experiments.
+        """The loaded model with its tokenizer, backbone and layouts, for frameworks and experiments.
 
-        With several ``devices`` it is loaded into this process too, on the first of them, when this is asked for.
+        With several ``devices`` the first use loads the model into this process too, on the first device.
         """
         from .engine.runtime import Runtime
         from .model.loading import load
@@ -319,7 +326,7 @@ class EchoEncoder:
             return self._copy
 
     def describe(self) -> str:
-        """How this encoder runs, a line a fact: model, device, dtype, layers, and which faster ways are on, and why."""
+        """Lines of text, one fact each: model, device, dtype, layers, and which speed-ups are on or off, and why."""
         config = self.config
         document, query = config.templates
         facts = {
@@ -336,12 +343,12 @@ class EchoEncoder:
         return "\n".join(f"{name:<{width}}  {value}" for name, value in facts.items())
 
     def count_tokens(self, texts: str | Sequence[str]) -> list[int]:
-        """Content tokens of each text; one with more than :attr:`max_length` would be truncated."""
+        """Count the content tokens of each text; a text with more than :attr:`max_length` would be truncated."""
         texts = checked([texts] if isinstance(texts, str) else texts)
         return self.engine.tokenize(texts, "document")
 
     def with_config(self, config: EchoConfig) -> EchoEncoder:
-        """The same model with another config; weights are shared where the same layers and adapters run, else reloaded.
+        """The same model with another config. Weights are shared if the same layers and adapters run, else reloaded.
 
         Raises:
             ConfigError: the config was trained with a packaged adapter, or fitted, for another model.
@@ -360,13 +367,14 @@ class EchoEncoder:
     def fit_transforms(
         self, texts: Sequence[str], transforms: Sequence[str | Transform] = ("standardize",)
     ) -> EchoEncoder:
-        """A new encoder with transforms fitted on unlabelled texts; this one keeps its vectors.
+        """Make a new encoder with transforms fitted on unlabelled texts; this encoder does not change.
 
-        A lexical part is not seen by them: it stays as it is, and a ``Truncate`` at the end applies to it too.
+        A lexical part is not mapped by the transforms; only a ``Truncate`` at the end applies to it too.
 
         Args:
-            texts: texts like those to come; ``[]`` for transforms that need none.
-            transforms: ``"standardize"``, ``"whiten"``, ``"embed-filter"``, or transforms that are ready, in order.
+            texts: texts like those that will be embedded; ``[]`` for transforms that need none.
+            transforms: in order: ``"standardize"`` (the default), ``"whiten"``, ``"embed-filter"``, or transforms that
+                are fitted already.
 
         Raises:
             ConfigError: a name is unknown, or there are too few texts.
@@ -380,9 +388,13 @@ class EchoEncoder:
         return self.with_config(self.config.replace(transforms=fit(transforms, vectors, engine.unembedding)))
 
     def save_pretrained(self, path: str | os.PathLike[str]) -> None:
-        """Write weights (layers that run, adapters merged), tokenizer, ``echo_config.json``: ``EchoEncoder(path)``.
+        """Write the weights (the layers that run, adapters merged), the tokenizer and ``echo_config.json`` to a folder.
 
-        So does ``SentenceTransformer(path, trust_remote_code=True)`` where sentence-transformers-echo is installed.
+        ``EchoEncoder(path)`` loads it; where sentence-transformers-echo is installed,
+        ``SentenceTransformer(path, trust_remote_code=True)`` does too.
+
+        Args:
+            path: the folder; it need not exist yet.
 
         Raises:
             ConfigError: ``path`` is a file, or the weights are in int8.
@@ -452,7 +464,7 @@ def _embed(
     truncation: TruncationCount,
     advance: Callable[[int], object] = lambda _: None,
 ) -> Vectors:
-    """Vectors before they are brought to unit length. Identical texts are computed once."""
+    """Vectors before they are scaled to unit length: float32 ``[n, dim]``. Identical texts are computed once."""
     row = {text: i for i, text in enumerate(dict.fromkeys(texts))}
     unique = list(row)
     vectors: Vectors = engine.embed(unique, role, instruction, truncation, advance)

@@ -1,4 +1,4 @@
-"""The encoder behind a framework's class: made from its fields, loaded late, named for caches. Knows no framework."""
+"""Make and use the encoder behind a framework's class, such as LangChain's. Knows no framework itself."""
 
 from __future__ import annotations
 
@@ -17,21 +17,23 @@ __all__ = ["MAKING", "Handle"]
 
 Vectors = list[list[float]]  # plain floats, as both frameworks want them
 
-# The fields of a framework's class that say how its encoder is made.
+# The fields of a framework's class from which its encoder is made.
 MAKING = EncoderOptions.names() - {"model"} | {"model_name", "cache_folder"}
 
 
 class Handle:
-    """Made at once, loaded at the first text. Copies share it; a pickle loads the weights again.
+    """The encoder of a framework's object. It is made at once; its model is loaded at the first text.
+
+    A deep copy shares the encoder; unpickling loads the weights again.
 
     Args:
-        encoder: an embedder that is there already, or ``None``.
-        fields: those of :data:`MAKING` that the user has set.
-        query_kwargs: for every ``encode_queries``.
+        encoder: an embedder that exists already, or ``None`` to make one from ``fields``.
+        fields: the fields in :data:`MAKING` that the user has set.
+        query_kwargs: arguments for every call of ``encode_queries``.
 
     Raises:
-        ConfigError: a field cannot work.
-        ValueError: ``encoder`` is none, or there are both an encoder and fields that make one.
+        ConfigError: a field has a value that cannot work.
+        ValueError: ``encoder`` is not an embedder, or both an encoder and fields that make one are given.
     """
 
     def __init__(self, encoder: Embedder | None, fields: dict[str, Any], query_kwargs: dict[str, Any]) -> None:
@@ -46,28 +48,31 @@ class Handle:
         return str(getattr(self._encoder, "model_name", type(self._encoder).__name__))
 
     def documents(self, texts: list[str], **kwargs: Any) -> Vectors:
-        """Vectors of what is searched in."""
+        """Embed documents: one list of floats for each text."""
         vectors: Vectors = self._encoder.encode_documents(_listed(texts), **kwargs).tolist()
         return vectors
 
     def queries(self, texts: list[str]) -> Vectors:
-        """Vectors of what is searched for."""
+        """Embed queries: one list of floats for each text."""
         vectors: Vectors = self._encoder.encode_queries(_listed(texts), **self._query_kwargs).tolist()
         return vectors
 
     async def aquery(self, text: str) -> list[float]:
-        """The vector of one query; queries that come while the model is busy share a batch."""
+        """Embed one query; queries that arrive while the model is busy share a batch."""
         return await self._awaited(text, self.queries, "query")
 
     async def adocument(self, text: str) -> list[float]:
-        """The same for a document."""
+        """Embed one document; documents that arrive while the model is busy share a batch."""
         return await self._awaited(text, self.documents, "document")
 
     def namespace(self, role: str) -> str:
-        """A prefix for cache keys, safe as a file name: another one wherever vectors may be others.
+        """A prefix for cache keys, safe in a file name. It differs wherever vectors may differ.
+
+        Args:
+            role: ``"document"`` or ``"query"``.
 
         Raises:
-            ValueError: nothing is known of the embedder but its class.
+            ValueError: the embedder is no ``EchoEncoder`` and has no ``__repr__`` of its own.
         """
         embedder = self._encoder
         if isinstance(embedder, EchoEncoder):
@@ -82,14 +87,14 @@ class Handle:
         return f"{re.sub(r'[^A-Za-z0-9]+', '-', self.name)}-{digest[:24]}-{role}-"
 
     def keeps_roles_apart(self) -> bool:
-        """Whether a text may have one vector as a query and another as a document; so too if that is not known."""
+        """Whether a text may have one vector as a query and another as a document; true also if that is unknown."""
         embedder = self._encoder
         if not isinstance(embedder, EchoEncoder) or "instruction" in self._query_kwargs:
             return True
         return embedder.config.tells_roles_apart
 
     def __deepcopy__(self, memo: object) -> Handle:
-        return self  # it never changes, and the weights need not be there twice
+        return self  # it never changes, and a copy would load the weights twice
 
     def __reduce__(self) -> tuple[type[Handle], tuple[Any, ...]]:
         return Handle, self._arguments

@@ -1,4 +1,4 @@
-"""What can be said about an encoder without loading anything: read by the constructor, the frameworks and commands."""
+"""The options of an encoder, checked without loading anything. The constructor, frameworks and commands share them."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from echo_embeddings.text.truncation import ON_TRUNCATE
 
 __all__ = ["SPEED", "EncoderOptions"]
 
-#: The faster ways that can be switched off by name; ``forward/speed`` and ``forward/last_layer`` hold them.
+#: The speed-ups that can be switched off by name; their code is in ``forward/speed`` and ``forward/last_layer``.
 SPEED = ("block_attention", "fused_layers", "last_layer", "malloc", "packed_attention", "prefix")
 
 
 @dataclass(frozen=True)
 class EncoderOptions:
-    """Which model, which vectors, and how to run. ``EchoEncoder.from_options(options)`` makes the encoder.
+    """Which model to load, which vectors to make, and how to run. ``EchoEncoder.from_options`` makes the encoder.
 
     Args:
         model: a hub id, a folder or a ``.gguf`` file; ``None`` for the built-in model.
-        config: an ``EchoConfig`` or the name of a preset; ``None`` for what is saved with the model, else the default.
+        config: an ``EchoConfig`` or the name of a preset; ``None`` for the one saved with the model, else the default.
         adapter: hub id or folder of a PEFT adapter to merge into the weights.
-        dimensions: keep the first so many of each vector; ``None`` for all.
-        max_length: content tokens of a text that are embedded; ``None`` for the config's.
-        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``; ``None`` for the best there is.
-        devices: several, a worker process for each.
-        dtype: ``"auto"``, ``"int8"``, or a torch dtype, by name or as it is.
-        compiled: have torch compile the decoder layers.
-        speed: faster ways to switch off, as ``{"block_attention": False}``; ``False`` switches all off. For finding
-            out what a wrong vector comes from; ``EchoEncoder.describe`` lists them.
-        batch_tokens: padded tokens a batch; ``None`` for what suits the machine.
-        on_truncate: ``"warn"``, ``"error"`` or ``"ignore"``.
+        dimensions: keep only the first dimensions of each vector, such as 256; ``None`` for all.
+        max_length: the most content tokens of a text that are embedded; ``None`` for the config's.
+        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``; ``None`` for the best device of the machine.
+        devices: several devices, with a worker process for each; ``None`` for one device.
+        dtype: ``"auto"``, ``"int8"``, or a torch dtype, such as ``torch.float32`` or ``"float32"``.
+        compiled: let torch compile the decoder layers.
+        speed: speed-ups to switch off, such as ``{"block_attention": False}``; ``False`` switches all off. Use it to
+            find out where a wrong vector comes from; ``EchoEncoder.describe`` lists them.
+        batch_tokens: tokens a batch, padding included; ``None`` for a number that suits the machine.
+        on_truncate: what to do with longer texts: ``"warn"``, raise an ``"error"``, or ``"ignore"``.
         model_kwargs: for transformers' ``from_pretrained``.
 
     Raises:
@@ -77,10 +77,10 @@ class EncoderOptions:
 
     @property
     def off(self) -> frozenset[str]:
-        """Names of the faster ways that are switched off.
+        """Names of the speed-ups that are switched off.
 
         Raises:
-            ConfigError: ``speed`` names one that there is not.
+            ConfigError: ``speed`` has an unknown name.
         """
         if isinstance(self.speed, bool) or self.speed is None:
             return frozenset(SPEED) if self.speed is False else frozenset()
@@ -89,7 +89,7 @@ class EncoderOptions:
         return frozenset(name for name, wanted in self.speed.items() if not wanted)
 
     def applied_to(self, config: EchoConfig) -> EchoConfig:
-        """``config`` with the ``max_length`` and the ``dimensions`` that are asked for here."""
+        """A copy of ``config`` with the ``max_length`` and the ``dimensions`` of these options, where they are set."""
         if self.max_length is not None:
             config = config.replace(max_length=self.max_length)
         return config.truncated(self.dimensions)

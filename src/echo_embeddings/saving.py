@@ -1,4 +1,4 @@
-"""Writing a loaded encoder to a folder, from which it loads again. Saving knows no text."""
+"""Write a loaded encoder to a folder from which it can be loaded again. Saving knows no text."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 __all__ = ["folder_at", "save", "write_modules"]
 
-#: What sentence-transformers calls the poolings of an ``EchoConfig``.
+#: The poolings of an ``EchoConfig``, and their names in sentence-transformers.
 _POOLING_MODES = {"last": "lasttoken", "mean": "mean", "weighted_mean": "weightedmean"}
 
 
 def folder_at(path: str | os.PathLike[str]) -> Path:
-    """A folder to write to, which may not be there yet.
+    """The folder to write to; it need not exist yet.
 
     Raises:
         ConfigError: ``path`` is a file.
@@ -31,7 +31,7 @@ def folder_at(path: str | os.PathLike[str]) -> Path:
 
 
 def save(folder: Path, runtime: Runtime) -> None:
-    """Write weights (layers that run, adapters merged), tokenizer, config, and what sentence-transformers wants.
+    """Write the weights (the layers that run, adapters merged), tokenizer, config, and sentence-transformers' files.
 
     Raises:
         ConfigError: the weights are in int8.
@@ -42,20 +42,22 @@ def save(folder: Path, runtime: Runtime) -> None:
     layers = runtime.backbone.layers
     runtime.backbone.model.save_pretrained(folder)
     runtime.tokenizer.source.save_pretrained(folder)
-    # Above the exit nothing is saved, so fractions and "the last layer" would mean something else there.
+    # Layers above the exit are not saved. In the smaller model, fractions and "the last layer" would be other layers.
     numbers = {"start_layer": layers.start, "exit_layer": layers.exit, "final_norm": layers.final_norm}
-    saved = runtime.config.replace(packaged_adapter=None, **numbers)  # that adapter is in the weights
+    saved = runtime.config.replace(packaged_adapter=None, **numbers)  # the adapter is merged into the weights
     saved.save(folder)
     write_modules(folder, runtime.dimension, saved.pooling)
 
 
 def write_modules(folder: Path, dimension: int, pooling: str) -> None:
-    """Make ``folder`` one that ``SentenceTransformer(folder, trust_remote_code=True)`` loads, without importing it.
+    """Write the files with which ``SentenceTransformer(folder, trust_remote_code=True)`` loads ``folder``.
+
+    sentence-transformers is not imported.
 
     Args:
-        folder: where weights, tokenizer and ``echo_config.json`` are.
-        dimension: length of a vector, transforms applied.
-        pooling: as in the config.
+        folder: the folder with weights, tokenizer and ``echo_config.json``.
+        dimension: number of dimensions of a vector, transforms applied.
+        pooling: the config's, such as ``"mean"``.
     """
     types = {
         "": "sentence_transformers_echo.module.EchoModule",

@@ -301,7 +301,7 @@ class Runtime:
         """Do nothing: there are no worker processes."""
 
     def _passes(self, contents: Sequence[Content], layout: Layout, take: Take) -> Iterator[tuple[list[int], Arriving]]:
-        """Run the model on texts in batches. Yields each batch's indices into ``contents``, and the result of ``take``."""
+        """Run the model on batches; yields each batch's indices into ``contents``, and the result of ``take``."""
         lengths = [layout.total(len(content.ids)) for content in contents]
         budget, packs = self._tokens_a_batch(sum(lengths), layout), len(contents) > 1 and self._packs()
         overhead = batch_size.overhead_of(self.backbone.device, self.backbone.model.dtype, budget)
