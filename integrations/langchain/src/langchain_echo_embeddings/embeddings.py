@@ -1,4 +1,4 @@
-"""``EchoEncoder`` as LangChain's ``Embeddings``: names and types are translated, nothing is computed."""
+"""``EchoEncoder`` as LangChain's ``Embeddings``: this module translates names and types, and computes nothing."""
 
 from __future__ import annotations
 
@@ -28,19 +28,23 @@ KEYS = {"encode_kwargs": ["show_progress"], "query_encode_kwargs": ["instruction
 class EchoEmbeddings(BaseModel, Embeddings):
     """Text embeddings from a causal language model that reads the text twice.
 
-    Nothing is loaded before the first text. An object never changes its vectors, may be used from several threads and
-    event loops, and can be pickled.
+    Nothing is loaded before the first text. An object always gives a text the same vector, may be used from several
+    threads and event loops, and can be pickled.
 
     Args:
-        model_name: or ``model``: a hub id, a folder, or a ``.gguf`` file; the built-in model if not given.
-        encoder: an ``EchoEncoder``, or anything with the ``Embedder`` protocol, in place of a model.
-        config, adapter, device, dtype, on_truncate, model_kwargs: as for ``EchoEncoder``.
-        dimensions: keep the first so many, as the default is made for (512, 256).
+        model_name: a hub id, a folder, or a ``.gguf`` file; also accepted as ``model``. Default: the built-in model.
+        encoder: an ``EchoEncoder``, or any object with the methods of ``Embedder``, instead of a model.
+        config, adapter, device, dtype, on_truncate, model_kwargs: as in ``EchoEncoder``.
+        dimensions: keep only the first dimensions of each vector, such as 256; the default config is made for 512 and
+            256. ``None`` for all.
         query_instruction: the task, for a query template with ``{instruction}``.
-        cache_folder: where models from a hub are kept.
-        encode_kwargs: for documents and queries: ``show_progress``.
-        query_encode_kwargs: on top of these for queries: ``instruction``, ``show_progress``.
-        show_progress: show a bar for documents.
+        cache_folder: where models from a hub are stored; ``None`` for the hub's default.
+        encode_kwargs: arguments for documents and queries: ``show_progress``.
+        query_encode_kwargs: further arguments for queries only: ``instruction``, ``show_progress``.
+        show_progress: show a progress bar for documents (default: no).
+
+    Raises:
+        ValueError: a field is unknown or has a value that cannot work.
     """
 
     model_config = ConfigDict(
@@ -76,31 +80,31 @@ class EchoEmbeddings(BaseModel, Embeddings):
         return kwargs
 
     def model_post_init(self, _: Any) -> None:
-        """Bring the fields together; nothing is loaded yet."""
+        """Make the encoder from the fields. Nothing is loaded yet."""
         making = {name: getattr(self, name) for name in MAKING & self.model_fields_set}
         instruction = {} if self.query_instruction is None else {"instruction": self.query_instruction}
         self._handle = Handle(self.encoder, making, instruction | self.encode_kwargs | self.query_encode_kwargs)
         object.__setattr__(self, "model_name", self._handle.name)
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
-        """Embed what is searched in."""
+        """Embed documents: one list of floats of unit length for each text."""
         kwargs = self.encode_kwargs | ({"show_progress": True} if self.show_progress else {})
         return self._handle.documents(texts, **kwargs)
 
     def embed_query(self, text: str) -> list[float]:
-        """Embed what is searched for."""
+        """Embed one query: a list of floats of unit length."""
         return self._handle.queries([text])[0]
 
     async def aembed_query(self, text: str) -> list[float]:
-        """Embed what is searched for; queries that come while the model is busy share a batch."""
+        """Await the vector of one query; queries that arrive while the model is busy share a batch."""
         return await self._handle.aquery(text)
 
     @property
     def cache_namespace(self) -> str:
-        """Everything that defines the vectors of documents, for ``CacheBackedEmbeddings``."""
+        """A namespace for ``CacheBackedEmbeddings``, made from everything that defines the vectors of documents."""
         return self._handle.namespace("document")
 
     @property
     def query_cache_namespace(self) -> str:
-        """The same for queries, which must never share a namespace with documents."""
+        """The namespace for queries, which must never share one with documents."""
         return self._handle.namespace("query")

@@ -1,4 +1,4 @@
-"""Echo embeddings in sentence-transformers: its trainer, losses and tools on a model that reads the text twice.
+"""Echo embeddings in sentence-transformers: use its trainer, losses and tools with a model that reads the text twice.
 
 >>> from echo_embeddings import EchoEncoder
 >>> from sentence_transformers_echo import from_encoder
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EchoModule", "export_stock", "from_encoder", "load", "save"]
 
-# Imported at their first use: the help of a command must not wait for torch and sentence-transformers.
+# Imported at the first use, so that the help of a command need not wait for torch and sentence-transformers.
 _HOMES = {
     "export_stock": ".export",
     "from_encoder": ".folder",

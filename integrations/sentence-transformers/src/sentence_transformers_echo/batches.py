@@ -1,10 +1,11 @@
-"""A batch of the core as a dict of features, and back: tensors only, so that losses may slice, trim and join them.
+"""Convert a ``Batch`` to a dict of features and back. Features are tensors that losses may slice, trim and join.
 
-``echo_source`` holds for each token the place whose hidden state it starts from at ``start_layer``: its own, or for a
-token of a later copy that of its twin in the first. ``echo_pooled`` is true where a token is pooled. With a lexical
-part, ``echo_words`` is that part's length on the tokens of the last copy. All are numbers of shape ``[batch, tokens]``
-and 0 on padding, which is what GradCache and merged columns ask of a feature; no key ends in ``_input_ids`` or the
-like, which the trainer would take for a column.
+``echo_source`` holds for each token the position whose hidden state it starts from at ``start_layer``: its own, or for
+a token of a later copy the position of the same token in the first copy. ``echo_pooled`` is true where a token is
+pooled. If the config has a lexical part, ``echo_words`` holds the length of that part on the tokens of the last copy.
+
+GradCache, and losses that join columns, need features that are numbers of shape ``[batch, tokens]`` and 0 on padding;
+all of these are. No key ends in ``_input_ids`` or similar, because the trainer would take it for a column.
 """
 
 from __future__ import annotations
@@ -36,13 +37,13 @@ __all__ = [
 ]
 
 
-#: How long a text's lexical part is, on each token of its last copy; only where the config has such a part.
+#: The length of a text's lexical part, on each token of its last copy; only if the config has a lexical part.
 WORDS = "echo_words"
 FEATURES = ("input_ids", "attention_mask", "echo_source", "echo_pooled", WORDS)
 
 
 def lay_out(contents: Sequence[Ids], layout: Layout) -> dict[str, Tensor]:
-    """Texts' content ids in a compiled template; ``attention_mask`` is that of the whole sequence, all copies."""
+    """Put texts' content ids into a compiled template. ``attention_mask`` covers the whole sequence with all copies."""
     batch = Batch.of(contents, layout, "cpu")
     lengths = torch.tensor([layout.total(len(content)) for content in contents])
     mask = (torch.arange(batch.ids.shape[1]) < lengths[:, None]).long()
@@ -55,7 +56,17 @@ def lay_out(contents: Sequence[Ids], layout: Layout) -> dict[str, Tensor]:
 
 
 def words(contents: Sequence[Ids], layout: Layout, weight: float, like: Tensor) -> Tensor:
-    """The feature ``WORDS`` of texts in a compiled template, of the shape of their ids."""
+    """The feature ``WORDS`` of texts in a compiled template.
+
+    Args:
+        contents: content ids of each text.
+        layout: the compiled template.
+        weight: length of the lexical part.
+        like: a tensor of the same shape, such as ``input_ids``.
+
+    Returns:
+        float32 ``[batch, tokens]``.
+    """
     lengths = torch.zeros(like.shape)
     for row, content in zip(lengths, contents, strict=True):
         row[layout.copy(-1, len(content))] = weight
@@ -63,15 +74,15 @@ def words(contents: Sequence[Ids], layout: Layout, weight: float, like: Tensor) 
 
 
 def read(features: Mapping[str, Tensor]) -> Batch:
-    """The batch of these features, wherever its rows came from and however much padding was cut or added."""
+    """Make a batch from features, also if losses joined rows of other batches and trimmed or added padding."""
     ids, source = features["input_ids"], features["echo_source"]
     real = features["attention_mask"].bool()
     first = real & (source == torch.arange(ids.shape[1], device=ids.device))
-    # Rows in which everything stands in the same place share one plan, which is faster.
+    # If all rows have everything at the same positions, one row of positions serves all of them, which is faster.
     if bool((source == source[:1]).all() & (real == real[:1]).all()):
         real, first, source = real[:1], first[:1], source[:1]
     kept = int(first.sum(dim=1).max())
-    # First-pass tokens in their order; rows with fewer are filled up with padding, which no token sees.
+    # First-pass tokens in their order. Rows with fewer are filled with padding, which no token attends to.
     order = torch.where(first, 0, torch.where(real, 2, 1)).argsort(dim=1, stable=True)
     expansion = (first.cumsum(dim=1) - 1).gather(1, source)
     return Batch(ids, features["echo_pooled"].bool(), order[:, :kept].contiguous(), expansion)
@@ -80,13 +91,21 @@ def read(features: Mapping[str, Tensor]) -> Batch:
 def in_groups(
     features: Mapping[str, Tensor], run: Callable[[Mapping[str, Tensor]], Tensor], dtype: torch.dtype
 ) -> Tensor:
-    """``run`` on rows of like length at a time: as many tokens as ``EchoEncoder`` takes, and fewer if memory runs out.
+    """Call ``run`` on groups of rows of similar length, and put the results together.
 
-    sentence-transformers makes batches of a fixed count of texts, sorted by characters; that pads more.
-    ``dtype`` is the model's.
+    A group has as many tokens as a batch of ``EchoEncoder``, and fewer if memory runs out. The batches of
+    sentence-transformers have a fixed number of texts, sorted by characters, and so more padding.
+
+    Args:
+        features: of all rows.
+        run: turns the features of some rows into states ``[rows, tokens, dim]``.
+        dtype: of the model.
+
+    Returns:
+        States of all rows, ``[batch, tokens, dim]``.
     """
     lengths = features["attention_mask"].sum(dim=1)
-    # Backwards there is twice the work on each token, so larger groups pay (research/log.md).
+    # A backward pass is twice the work for each token, so larger groups are faster (research/log.md).
     budget = batch_size.default_budget(lengths.device) * (2 if torch.is_grad_enabled() else 1)
     groups = batching.plan(lengths.tolist(), budget, batch_size.overhead_of(lengths.device, dtype, budget))
     if len(groups) == 1:
@@ -107,22 +126,22 @@ def in_groups(
 
 
 def pooled_tokens(hidden: Tensor, pooled: Tensor) -> Tensor:
-    """The pooled tokens' states ``[batch, kept, dim]``, right-padded, in float32 or better."""
+    """The states of the pooled tokens: ``[batch, kept, dim]``, right-padded, in float32, or float64 if they are."""
     kept = torch.arange(pooled_mask(pooled).shape[1], device=pooled.device)
-    # What is pooled stands in one piece: the last copy, or that and all behind it.
+    # The pooled tokens are contiguous: the last copy, or the last copy and all tokens after it.
     places = (pooled.int().argmax(dim=1, keepdim=True) + kept).clamp(max=pooled.shape[1] - 1)
     states = hidden.gather(1, places.unsqueeze(-1).expand(-1, -1, hidden.shape[2]))
     return states.to(torch.promote_types(hidden.dtype, torch.float32))
 
 
 def pooled_mask(pooled: Tensor) -> Tensor:
-    """Which of the states that ``pooled_tokens`` returns are no padding."""
+    """A mask ``[batch, kept]`` for the states that ``pooled_tokens`` returns: 1 for a token, 0 for padding."""
     lengths = pooled.sum(dim=1, keepdim=True)
     return (torch.arange(int(lengths.max()), device=pooled.device) < lengths).long()
 
 
 def transformed(states: Tensor, transform: Transform) -> Tensor:
-    """``transform`` on tensors: its arithmetic is written in operators that arrays and tensors share."""
+    """Apply ``transform`` to tensors. Its code uses only operators that numpy arrays and tensors both have."""
     twin: Any = copy.copy(transform)
     twin.arrays = {
         name: torch.tensor(array, dtype=states.dtype, device=states.device) for name, array in transform.arrays.items()
@@ -132,7 +151,14 @@ def transformed(states: Tensor, transform: Transform) -> Tensor:
 
 
 def with_prompt(template: Template, prompt: str | None, instruction: str | None) -> tuple[Template, str | None]:
-    """A prompt takes the place of the instruction, or stands in front of a template that has none."""
+    """Use a prompt as the instruction; put it in front of the template if that has no ``{instruction}``.
+
+    Returns:
+        The template and the instruction to use.
+
+    Raises:
+        ValueError: both a prompt and an instruction are given for ``{instruction}``.
+    """
     if not prompt:
         return template, instruction
     if not template.takes_instruction:

@@ -1,4 +1,4 @@
-"""What a saved folder says about itself: what to install, and a snippet that loads it. Cards know no tensors."""
+"""The model card of a saved folder: what to install, and a snippet that loads it. Cards know no tensors."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ REQUIREMENTS = {
 
 
 class EchoModelCardData(SentenceTransformerModelCardData):
-    """A model card whose snippet passes the flag without which sentence-transformers loads no module of others."""
+    """A model card whose snippet has ``trust_remote_code=True``, which loading a module of another package needs."""
 
     def generate_usage_snippet(self) -> str:
-        """The usual snippet, with ``trust_remote_code=True`` and a line about what to install."""
+        """The base class's snippet, with ``trust_remote_code=True`` and a line about what to install."""
         name = self.model_id or "sentence_transformers_model_id"
         snippet = super().generate_usage_snippet()
         snippet = snippet.replace(
@@ -29,14 +29,14 @@ class EchoModelCardData(SentenceTransformerModelCardData):
 
 
 def adopt(model: BaseModel) -> None:
-    """Make ``model`` write such a card, unless it has a card of the user's own kind."""
+    """Let ``model`` write an ``EchoModelCardData``, unless the user gave it a card of another class."""
     data = model.model_card_data
     if type(data) is SentenceTransformerModelCardData:
         data.__class__ = EchoModelCardData
 
 
 def add_requirements(folder: str) -> None:
-    """Add what must be installed to ``config_sentence_transformers.json``, which is written before the modules are."""
+    """Add this package to the requirements in ``config_sentence_transformers.json``, if that file exists."""
     path = Path(folder) / "config_sentence_transformers.json"
     if path.exists():
         config = json.loads(path.read_text(encoding="utf-8"))

@@ -1,7 +1,7 @@
-"""The stock export: an echo embedder that needs nothing of ours, because its tokenizer echoes by itself.
+"""Export an echo model that loads without this package: its tokenizer repeats the text by itself.
 
-It works where an echo is nothing but what the tokenizer and the weights say: the copy made of tokens, the last token
-pooled, the final norm applied. Late echo and pooling over a copy need ``EchoModule``.
+That works if the copy is made of tokens (``start_layer=0``), the last token is pooled, and the final norm is applied.
+Late echo, and pooling over a whole copy, need ``EchoModule``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .module import EchoModule
 
 __all__ = ["export_stock"]
 
-# Prose has four to five. A text with more than these on average would be cut earlier than by EchoEncoder.
+# Prose has four to five. A text with more on average would be truncated to fewer tokens than by EchoEncoder.
 _CHARACTERS_A_TOKEN = 16
 _PROBES = ("The ferry leaves at dawn.", "spaces  and\nlines ", "a long text " * 2000)
 
@@ -39,20 +39,21 @@ def export_stock(
     role: str = "document",
     instruction: str | None = None,
 ) -> None:
-    """Write a folder that plain ``SentenceTransformer(path)`` loads, with no flag and without this package.
+    """Write a folder that ``SentenceTransformer(path)`` loads, without ``trust_remote_code`` and without this package.
 
-    A stock model has one template for all texts, so one role is exported; export both roles if they differ. Every
-    other engine that reads ``tokenizer.json``, pools the last token and normalises gets the same vectors.
+    Such a stock model has one template for all texts, so one role is exported. If the roles' templates differ, export
+    two folders. Any other engine gets the same vectors if it reads ``tokenizer.json``, pools the last token and scales
+    to unit length.
 
     Args:
-        model: an encoder, or a ``SentenceTransformer`` of ours. Weights are written in the dtype it runs in.
-        path: the folder.
-        role: ``"document"`` or ``"query"``: whose template is baked in.
-        instruction: for a template with ``{instruction}``; it is baked in too.
+        model: an encoder, or a ``SentenceTransformer`` with an ``EchoModule``. Weights keep the dtype in which it runs.
+        path: the folder; made if it does not exist.
+        role: ``"document"`` (the default) or ``"query"``: the role whose template becomes part of the tokenizer.
+        instruction: for a template with ``{instruction}``; it becomes part of the tokenizer too.
 
     Raises:
-        ConfigError: the config needs more than a stock model does; the message says what to change.
-        ModelError: the tokenizer would not come back from disk as it was written.
+        ConfigError: a stock model cannot do what the config says; the message says what to change.
+        ModelError: the tokenizer, loaded from the folder, gives other tokens than the encoder.
     """
     runtime = model.runtime if isinstance(model, EchoEncoder) else _runtime(model)
     if role not in ("document", "query"):
@@ -77,7 +78,10 @@ def _runtime(model: SentenceTransformer) -> Runtime:
 
 
 def _require_stock(runtime: Runtime, layout: Layout) -> None:
-    """A stock model makes its copies of tokens, pools the last token of all, and applies its final norm."""
+    """Check that a stock model can do what the config says.
+
+    It can only copy tokens, pool the last token of the sequence, and apply the final norm.
+    """
     config, layers = runtime.config, runtime.backbone.layers
     if layers.start != 0:
         raise ConfigError(
@@ -107,22 +111,23 @@ def _require_stock(runtime: Runtime, layout: Layout) -> None:
 
 
 def _tokenizer(runtime: Runtime, template: Template, instruction: str | None) -> PreTrainedTokenizerFast:
-    """A tokenizer of the class that reads ``tokenizer.json`` as it stands, without a chat template."""
+    """A tokenizer that repeats the text, of the class that uses ``tokenizer.json`` unchanged; without chat template."""
     layout, source = runtime.layout(template, instruction), runtime.tokenizer.source
     limit = runtime.limit_of(layout)
     baked = runtime.tokenizer.baked(template, instruction, limit=limit)
-    # The post-processor lays out what truncation cuts away too, every chunk with every chunk: a book would fill the
-    # memory. So what stands behind the first `limit` tokens goes first (\K: only what follows it is replaced).
+    # The post-processor also puts the truncated part of a text into the template, every piece with every other piece: a
+    # book would fill the memory. So the normalizer first drops all characters that are far behind the first `limit`
+    # tokens (\K: only what follows it is replaced).
     beyond = Regex(rf"(?m:\A.{{{limit * _CHARACTERS_A_TOKEN}}}\K.+)")
     before = [] if baked.normalizer is None else [baked.normalizer]
     baked.normalizer = normalizers.Sequence([normalizers.Replace(beyond, ""), *before])
     return PreTrainedTokenizerFast(
         tokenizer_object=baked,
-        # Stock truncation takes the template's tokens off this and cuts the text to what is left, before it is copied.
+        # Stock truncation subtracts the template's tokens from this, and truncates the text to the rest before copying.
         model_max_length=layout.overhead + limit,
         padding_side="right",
         truncation_side="right",
-        # "<|im_end|>" in a user's text is text, as it is for EchoEncoder.
+        # "<|im_end|>" in a user's text is ordinary text, as in EchoEncoder.
         split_special_tokens=True,
         model_input_names=["input_ids", "attention_mask"],
         bos_token=source.bos_token,
@@ -133,7 +138,7 @@ def _tokenizer(runtime: Runtime, template: Template, instruction: str | None) ->
 
 
 def _require_echo(folder: Path, runtime: Runtime, template: Template, layout: Layout) -> None:
-    """Read the tokenizer back as sentence-transformers would, and compare."""
+    """Check that the tokenizer, loaded as sentence-transformers loads it, gives the same tokens as the encoder."""
     loaded = AutoTokenizer.from_pretrained(folder)
     contents = runtime.tokenizer.contents(_PROBES, spaced=template.spaced, limit=runtime.limit_of(layout))
     for text, content in zip(_PROBES, contents, strict=True):
@@ -145,11 +150,11 @@ def _require_echo(folder: Path, runtime: Runtime, template: Template, layout: La
 
 
 def _transforms(runtime: Runtime) -> list[nn.Module]:
-    """All transforms of the config as one affine map."""
+    """All transforms of the config as one affine map: a list of one ``Dense`` module, or an empty list."""
     if not runtime.config.transforms:
         return []
     dimension = runtime.backbone.dimension
-    # In float64, because the difference below cancels.
+    # In float64, because ``weight - bias`` below is a small difference of large numbers.
     bias: Any = np.zeros((1, dimension))
     weight: Any = np.eye(dimension)
     for transform in runtime.config.transforms:
@@ -177,7 +182,7 @@ def _write_modules(folder: Path, modules: list[Any]) -> None:
     versions = {"sentence_transformers": sentence_transformers.__version__, "transformers": transformers.__version__}
     files = {
         "modules.json": listed,
-        # Without this a tokenizer's chat template, or an architecture's habits, would decide how text is read.
+        # Without this file a tokenizer's chat template, or a default of the architecture, would change the input.
         "sentence_bert_config.json": {
             "transformer_task": "feature-extraction",
             "modality_config": {"text": {"method": "forward", "method_output_name": "last_hidden_state"}},
@@ -215,5 +220,5 @@ print(model.similarity(vectors, vectors))
 ```
 
 - Template, for the role *{role}*: `{template!r}`
-- Texts are cut to {limit} tokens before they are copied.
+- Texts are truncated to {limit} tokens before they are copied.
 """

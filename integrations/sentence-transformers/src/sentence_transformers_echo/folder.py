@@ -1,4 +1,4 @@
-"""From an ``EchoEncoder`` to a ``SentenceTransformer``, to a folder that both load, and back."""
+"""Turn an ``EchoEncoder`` into a ``SentenceTransformer``; save either to a folder that both load, and load it."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from .weights import in_numbers
 
 __all__ = ["POOLING_MODES", "from_encoder", "load", "save"]
 
-#: What stock ``Pooling`` calls the poolings of an ``EchoConfig``.
+#: The poolings of an ``EchoConfig``, and their names in stock ``Pooling``.
 POOLING_MODES = {"last": "lasttoken", "mean": "mean", "weighted_mean": "weightedmean"}
 
 
 def from_encoder(encoder: EchoEncoder) -> SentenceTransformer:
-    """The same model as a ``SentenceTransformer``, for its trainer, losses and tools.
+    """Make a ``SentenceTransformer`` of the same model, for its trainer, losses and tools.
 
-    The weights are shared: training the one changes the other.
+    The weights are shared: training the ``SentenceTransformer`` changes the encoder too.
     """
     runtime = encoder.runtime
     config = in_numbers(encoder.config, runtime.backbone.layers)
@@ -41,10 +41,14 @@ def from_encoder(encoder: EchoEncoder) -> SentenceTransformer:
 def save(model: EchoEncoder | SentenceTransformer, path: str | os.PathLike[str]) -> None:
     """Write a folder that ``EchoEncoder(path)``, ``load(path)`` and ``SentenceTransformer(path, ...)`` all load.
 
-    A ``SentenceTransformer`` may as well be saved with its own ``save_pretrained``.
+    For a ``SentenceTransformer`` this is the same as its own ``save_pretrained``.
+
+    Args:
+        model: an encoder, or a ``SentenceTransformer`` with an ``EchoModule``.
+        path: the folder; made if it does not exist.
 
     Raises:
-        ModelError: the model is no echo model.
+        ModelError: the ``SentenceTransformer`` has no ``EchoModule``.
     """
     if isinstance(model, EchoEncoder):
         model = from_encoder(model)
@@ -65,19 +69,19 @@ def load(
     cache_folder: str | None = None,
     local_files_only: bool = False,
 ) -> SentenceTransformer:
-    """``SentenceTransformer(path, trust_remote_code=True)`` without the flag: no code but this package's is run.
+    """Load what ``SentenceTransformer(path, trust_remote_code=True)`` loads, but never run code from the folder.
 
     Args:
-        path: a folder or hub id that holds a saved echo model.
-        device: where to run; ``None`` takes the best there is.
+        path: a folder or hub id with a saved echo model.
+        device: where to run; ``None`` takes the best device of the machine.
         model_kwargs: for transformers' ``from_pretrained``, such as ``{"dtype": "float32"}``.
-        revision: branch, tag or commit on the hub.
+        revision: branch, tag or commit on the hub; ``None`` for the main branch.
         token: for private models on the hub.
-        cache_folder: where the hub's files are kept.
-        local_files_only: never ask the hub.
+        cache_folder: where the hub's files are stored; ``None`` for the hub's default.
+        local_files_only: use stored files only, and never ask the hub.
 
     Raises:
-        ModelError: it is no saved sentence-transformers model, or wants code from elsewhere.
+        ModelError: it is no saved sentence-transformers model, or needs a module of another package.
         ConfigError: it was written by a newer version.
     """
     path = os.fspath(path)

@@ -1,7 +1,7 @@
-"""Echo and late echo as the input module of a SentenceTransformer; stock ``Pooling`` and ``Normalize`` do the rest.
+"""Echo and late echo as the input module of a SentenceTransformer; stock ``Pooling`` and ``Normalize`` follow it.
 
-The module knows no pooling and no losses. What it gives a batch is all in the batch: four ``[batch, tokens]`` tensors
-that losses may slice by rows, trim and join, so that gradient caching and multi-column losses stay exact.
+The module knows no losses. All that it says about a batch is in the features, tensors of shape ``[batch, tokens]`` that
+losses may slice by rows, trim and join. So gradient caching and losses over several columns stay exact.
 """
 
 from __future__ import annotations
@@ -33,18 +33,20 @@ __all__ = ["EchoModule"]
 
 
 class EchoModule(InputModule):
-    """Reads a text as an ``EchoConfig`` says and returns the token vectors of the copy that is pooled.
+    """The module that runs an ``EchoConfig`` and returns the token vectors of the copy that is pooled.
 
     ``encode_query`` uses the query template, everything else the document template. A ``prompt`` is the instruction of
-    a template with ``{instruction}``; for any other template it stands once, in front of it, and is never echoed.
-    The config's transforms are applied to the token vectors: they are affine and the weights of every pooling sum to
-    one, so they commute with it. Where the config has a lexical part, every token has that of the whole text beside it.
+    a template with ``{instruction}``; with any other template it stands once, in front of it, and is not repeated.
+
+    The config's transforms are applied to the token vectors, before pooling. The result is the same as after it,
+    because transforms are affine and the weights of every pooling sum to one. If the config has a lexical part, each
+    token vector is joined with the lexical part of the whole text.
 
     Args:
         model: the body of a causal model. Its layers up to the exit are shared, not copied.
         tokenizer: its fast tokenizer.
         config: what to run.
-        merged_adapter: the name of the packaged adapter that is merged into ``model``, if there is one.
+        merged_adapter: the name of the packaged adapter that is merged into ``model``; ``None`` (the default) for none.
 
     Raises:
         ConfigError: the config was trained with a packaged adapter that is not merged into ``model``.
@@ -63,17 +65,17 @@ class EchoModule(InputModule):
         self.tokenizer = tokenizer
         self._runtime = Runtime(LoadedModel(model, tokenizer, merged_adapter), weights.in_numbers(config, layers))
         self.model = self._runtime.backbone.model
-        #: What has been truncated so far, in this process.
+        #: How many texts and tokens have been truncated so far, in this process.
         self.truncated = Truncated()
 
     @property
     def runtime(self) -> Runtime:
-        """Tokenizer, backbone and layouts at work."""
+        """The runtime, with tokenizer, backbone and layouts."""
         return self._runtime
 
     @property
     def echo_config(self) -> EchoConfig:
-        """What is run, with layers as numbers."""
+        """The config that is run, with layers as numbers."""
         return self._runtime.config
 
     @property
@@ -84,7 +86,7 @@ class EchoModule(InputModule):
 
     @property
     def max_seq_length(self) -> int:
-        """The most content tokens of a document; the model sees every copy of them and the template besides."""
+        """The most content tokens of a document. The model's input is longer: all copies of them, and the template."""
         return self._runtime.limit("document")
 
     @max_seq_length.setter
@@ -92,18 +94,18 @@ class EchoModule(InputModule):
         self.change(max_length=value)
 
     def change(self, **fields: Any) -> None:
-        """Replace fields of the config that do not choose layers."""
+        """Replace fields of the config, but not those that choose layers."""
         self._runtime = self._made(self.echo_config.replace(**fields))
 
     def _made(self, config: EchoConfig) -> Runtime:
         return Runtime(LoadedModel(self.auto_model, self.tokenizer, self.merged_adapter), config)
 
     def get_config_dict(self) -> dict[str, Any]:
-        """What is run, for ``repr`` and model cards."""
+        """The config as a dict, for ``repr`` and model cards."""
         return self.echo_config.to_dict()
 
     def get_embedding_dimension(self) -> int:
-        """Length of a token vector, after the transforms."""
+        """Number of dimensions of a token vector, after the transforms."""
         return self._runtime.dimension
 
     def preprocess(
@@ -114,11 +116,18 @@ class EchoModule(InputModule):
         instruction: str | None = None,
         **kwargs: Any,
     ) -> dict[str, Tensor]:
-        """Token ids, the true attention mask (all copies), and where the copies stand.
+        """Tokenise texts into the features of a batch, which ``batches`` describes.
+
+        Args:
+            inputs: the texts.
+            prompt: the instruction, or a text in front of a template that has no ``{instruction}``.
+            task: ``"query"`` for the query template; anything else for the document template.
+            instruction: the task, for a template with ``{instruction}``.
+            kwargs: must be ``None``.
 
         Raises:
-            ValueError: an input is no string, the instruction has no place, or an argument is unknown. Never a
-                ``TypeError``: sentence-transformers would catch it and glue the prompt to the text.
+            ValueError: an input is not a string, the template has no ``{instruction}``, or an argument is unknown. It
+                is never a ``TypeError``: sentence-transformers would catch that and put the prompt before the text.
         """
         if unknown := sorted(name for name, value in kwargs.items() if value is not None):
             raise ValueError(f"EchoModule has no use for {unknown[0]!r}; it takes prompt, task and instruction")
@@ -139,7 +148,7 @@ class EchoModule(InputModule):
         return features
 
     def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        """``token_embeddings`` of the pooled tokens in float32, and an ``attention_mask`` that fits them."""
+        """Run the model: adds the pooled tokens' ``token_embeddings`` (float32), and an ``attention_mask`` for them."""
         del kwargs  # the instruction is in the token ids
         states = batches.in_groups(features, self._run, self.model.dtype)
         mask = batches.pooled_mask(features["echo_pooled"]).to(states.device)
@@ -159,7 +168,7 @@ class EchoModule(InputModule):
         return states
 
     def _beside(self, states: Tensor, features: Mapping[str, Tensor], lexical: Lexical) -> Tensor:
-        """Tokens scaled so that what is pooled has length 1, and the words of their text beside each."""
+        """Scale a text's token vectors so that their pooled vector has length 1; join each with the lexical part."""
         mask = batches.pooled_mask(features["echo_pooled"]).to(states.device).bool()
         lengths = POOLINGS[self.echo_config.pooling](states, mask).norm(dim=1).clamp(min=torch.finfo(states.dtype).tiny)
         wanted = features[batches.WORDS]
@@ -170,10 +179,10 @@ class EchoModule(InputModule):
         return torch.cat(lexical.beside(states / lengths[:, None, None].to(states), spread), dim=2)
 
     def save(self, output_path: str, *args: Any, safe_serialization: bool = True, **kwargs: Any) -> None:
-        """Weights, tokenizer and ``echo_config.json``: the folder is one for ``EchoEncoder`` too.
+        """Write weights, tokenizer and ``echo_config.json``. ``EchoEncoder`` loads the folder too.
 
-        Of a model with adapters these alone are written, and the name of its base: as always with transformers. A
-        packaged adapter is in the weights, so the saved config names it only where they are not written.
+        If the model has adapters, only they and the name of the base model are written, as transformers does. The
+        saved config names a packaged adapter only in that case; else it is already in the weights that are written.
         """
         del args, safe_serialization, kwargs
         self.model.save_pretrained(output_path)
@@ -196,8 +205,8 @@ class EchoModule(InputModule):
     ) -> EchoModule:
         """Load what ``save`` wrote, or any causal model (then with the config ``"echo"``).
 
-        ``model_kwargs["dtype"]`` is ``"auto"`` as in ``EchoEncoder``, or a torch dtype. The model is loaded on the CPU
-        (``SentenceTransformer`` moves it), unless ``model_kwargs`` has a ``device_map``.
+        ``model_kwargs["dtype"]`` is ``"auto"`` (the default), as in ``EchoEncoder``, or a torch dtype. The model is
+        loaded on the CPU, and ``SentenceTransformer`` moves it, unless ``model_kwargs`` has a ``device_map``.
 
         Raises:
             ValueError: a ``backend`` other than ``"torch"``.
@@ -214,20 +223,20 @@ class EchoModule(InputModule):
             model_name_or_path, adapter, options, hub | {"subfolder": subfolder, "cache_dir": cache_folder}
         )
         module = cls(loaded.body, loaded.tokenizer, config, loaded.merged)
-        if adapter is not None:  # behind the cut, because there are none for layers above the exit
+        if adapter is not None:  # after the layers above the exit are dropped: the adapter has no weights for them
             module.model.load_adapter(str(Path(adapter).parent))
         return module
 
     def on_model_ready(self, model: BaseModel) -> None:
-        """Make generated model cards say how to load this model."""
+        """Let generated model cards say how to load this model."""
         card.adopt(model)
 
     def _count(self, texts: list[str], contents: list[Content], limit: int) -> None:
-        """Count what was cut, and say so the first time."""
-        cuts = TruncationCount("ignore" if self.truncated.texts else "warn", self.echo_config.max_length)
-        cuts.add(texts, contents, limit)
-        self.truncated = cuts.total(self.truncated)
-        cuts.warn()
+        """Count truncated texts; warn the first time."""
+        truncation = TruncationCount("ignore" if self.truncated.texts else "warn", self.echo_config.max_length)
+        truncation.add(texts, contents, limit)
+        self.truncated = truncation.total(self.truncated)
+        truncation.warn()
 
     def __getstate__(self) -> dict[str, Any]:
         state = {name: value for name, value in vars(self).items() if name not in ("_runtime", "_lock")}

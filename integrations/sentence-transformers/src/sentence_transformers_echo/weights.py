@@ -1,4 +1,4 @@
-"""Weights, tokenizer and config as the core loads them, and a config for what is kept of the weights."""
+"""Load weights, tokenizer and config with the core library, and write a config's layers as numbers."""
 
 from __future__ import annotations
 
@@ -21,15 +21,16 @@ __all__ = ["in_numbers", "load"]
 def load(
     path: str, adapter: str | None, options: dict[str, Any], hub: dict[str, Any]
 ) -> tuple[LoadedModel, EchoConfig]:
-    """Load on the CPU, unless ``options`` has a ``device_map``.
+    """Load a model and its config, on the CPU unless ``options`` has a ``device_map``.
 
-    A packaged adapter that the config was trained with is merged; ``adapter`` is not, it goes on top.
+    If the config was trained with a packaged adapter, that one is merged. ``adapter`` is not; the caller adds it.
 
     Args:
         path: folder or hub id.
-        adapter: its ``adapter_config.json``, which names the model that the weights are taken from.
+        adapter: path of the folder's ``adapter_config.json``, which names the model with the weights; ``None`` if the
+            folder has none.
         options: for ``from_pretrained``; ``dtype`` as in ``EchoEncoder``.
-        hub: where on the hub ``path`` is found.
+        hub: further arguments that say where on the hub ``path`` is, such as ``revision``.
     """
     options = dict(options)
     dtype = options.pop("dtype", None) or options.pop("torch_dtype", None) or "auto"
@@ -37,7 +38,7 @@ def load(
     config = config_for(spec)
     if adapter is not None:
         base = json.loads(Path(adapter).read_text(encoding="utf-8"))["base_model_name_or_path"]
-        # Under a packaged adapter lies the built-in model, wherever its folder was when this one was trained.
+        # A packaged adapter belongs to the built-in model, wherever that was stored when ``adapter`` was trained.
         is_builtin = config.packaged_adapter is not None or base == builtin.NAME
         spec = ModelSpec(None if is_builtin else base, device="cpu", dtype=dtype, model_kwargs=options)
     loaded = load_model(spec.for_config(config))
@@ -46,5 +47,5 @@ def load(
 
 
 def in_numbers(config: EchoConfig, layers: Layers) -> EchoConfig:
-    """``config`` for the model without the layers above the exit, where fractions would mean something else."""
+    """A copy of ``config`` with layers as numbers: fractions would mean other layers once those above the exit go."""
     return config.replace(start_layer=layers.start, exit_layer=layers.exit, final_norm=layers.final_norm)

@@ -1,6 +1,6 @@
-"""The commands ``echo-embeddings train`` and ``echo-embeddings mine``, which the command line finds by entry point.
+"""The commands ``echo-embeddings train`` and ``echo-embeddings mine``. The command line finds them by entry point.
 
-Only this folder needs typer; training is a library without it.
+Only this folder needs typer; the rest of the package does not.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ __all__ = ["importing_training"]
 
 @contextmanager
 def importing_training(purpose: str) -> Iterator[None]:
-    """Say what to install if a package is missing that training needs; for the imports of a command.
+    """Wrap the imports of a command, to say what to install if a package for training is missing.
 
     Args:
-        purpose: what needs it, as the start of a sentence: ``"mining"``.
+        purpose: what needs the package, as the start of a sentence, such as ``"mining"``.
 
     Raises:
         ImportError: a package is missing.

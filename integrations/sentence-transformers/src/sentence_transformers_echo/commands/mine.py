@@ -1,4 +1,4 @@
-"""``mine``: pairs in, the same pairs with hard negatives out."""
+"""The command ``mine``: add hard negatives to a file of pairs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["mine"]
 
 @dataclass(frozen=True)
 class _Mined:
-    """What was done."""
+    """The facts that the command reports."""
 
     output: str
     pairs: int
@@ -57,7 +57,7 @@ def mine(  # noqa: PLR0913 - typer wants a parameter for each option
     restart: Annotated[bool, typer.Option("--restart", help="Overwrite OUTPUT.")] = False,
     json: options.Json = False,
 ) -> None:
-    """Find for each question passages that look right and are not, to train on."""
+    """Find passages for each question that look right but are not, to train on."""
     started = time.perf_counter()
     with importing_training("mining"):
         from sentence_transformers_echo.training import Data
@@ -67,7 +67,7 @@ def mine(  # noqa: PLR0913 - typer wants a parameter for each option
     if negatives > candidates:
         raise InputError(f"--negatives {negatives} cannot be found among --candidates {candidates}; look at more")
     data = Data(str(source), columns=tuple(column) if column else None, limit=limit)
-    pairs = len(read(data, Path(), seed))  # a bad row is said before the model is loaded
+    pairs = len(read(data, Path(), seed))  # a bad row raises its error before the model is loaded
     encoder = options.open_encoder(model, config, device=device, dtype=dtype, max_length=max_length)
     triples = run(
         data, target, encoder, negatives=negatives, margin=margin, skip=skip, candidates=candidates, seed=seed
@@ -81,7 +81,7 @@ def _report(mined: _Mined, *, json: bool) -> None:
     if json:
         output.print_json(asdict(mined))
         return
-    # A recipe finds a column "negative" by itself, but not these.
+    # Without ``columns`` a recipe uses a column "negative", but not "negative_1" and so on.
     columns = ", ".join(["anchor", "positive", *(f"negative_{i + 1}" for i in range(mined.negatives))])
     output.out.print(
         f"{mined.output}: {mined.triples} of {mined.pairs} pairs with {mined.negatives} hard negative(s) each in "

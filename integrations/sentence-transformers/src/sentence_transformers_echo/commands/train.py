@@ -1,4 +1,4 @@
-"""``train``: a recipe in, a fine-tuned model out."""
+"""The command ``train``: fine-tune a model as a recipe says."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The model card of a trained folder: data and their terms, settings, scores. It quotes no training text."""
+"""The model card of a trained folder: data and their licences, settings, scores. It quotes no training text."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["write_card"]
 
 
 def write_card(folder: Path, recipe: Recipe, done: Trained) -> None:
-    """Write ``README.md``."""
+    """Write the card as ``README.md`` into ``folder``."""
     (folder / "README.md").write_text(_card(folder.name, recipe, done), encoding="utf-8")
 
 
@@ -47,7 +47,7 @@ def _card(name: str, recipe: Recipe, done: Trained) -> str:
         "## Training",
         "",
         (
-            f"- Reads `{config.templates[0].text!r}`; copy made at layer {config.start_layer}, pooled after "
+            f"- Template `{config.templates[0].text!r}`; copy made at layer {config.start_layer}, pooled after "
             f"{config.exit_layer or 'the last'}, {config.pooling} pooling; {recipe.max_length} content tokens."
         ),
         f"- {recipe.steps} steps of {recipe.batch_size} rows of one data set each; temperature {recipe.temperature:g}.",

@@ -1,4 +1,4 @@
-"""Files of training rows, read and checked before anything is computed. Data knows no model."""
+"""Read and check files of training rows before anything is computed. Data knows no model."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LOSSES = {
     "rank": "single texts, as for distill; batches of like texts, which shall rank each other as the teacher says",
     "simcse": "single texts; each is its own positive, seen through another dropout (arXiv 2104.08821)",
 }
-#: Losses that a teacher's vectors are needed for.
+#: Losses that need a teacher's vectors.
 TAUGHT = ("distill", "rank")
 _COLUMNS = {"contrastive": ("anchor", "positive"), "distill": ("text",), "rank": ("text",), "simcse": ("text",)}
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"'”’]?\s+(?=[A-Z\"“])")  # noqa: RUF001 - quotation marks as they are printed
@@ -32,19 +32,20 @@ _SENTENCE = range(20, 300)
 
 @dataclass(frozen=True)
 class Data:
-    """One file to train on. Each batch comes from one file.
+    """One file to train on. All rows of a batch come from the same file.
 
     Args:
         path: a ``.jsonl``, ``.csv``, ``.parquet`` or ``.txt`` file; the first two also with ``.gz``.
-        loss: ``"contrastive"``, ``"distill"``, ``"rank"`` or ``"simcse"``.
-        columns: the columns, in order. Contrastive: anchor (the query), positive (its document), then hard negatives;
-            by default ``anchor`` and ``positive``, and ``negative`` if the first row has it. The others take every
-            column as texts of their own; by default ``text``.
+        loss: ``"contrastive"`` (the default), ``"distill"``, ``"rank"`` or ``"simcse"``.
+        columns: the columns to use, in order. With ``"contrastive"``: anchor (the query), positive (its document), then
+            hard negatives; the default is ``anchor`` and ``positive``, and ``negative`` if the first row has it. With
+            any other loss every column is a column of single texts; the default is ``text``.
         ratio: how much of the file is used, drawn at random: 0.1 is a tenth of the rows, 2 is each of them twice.
-        limit: rows at most, after ``ratio``.
-        sentences: split the texts into sentences of 20 to 299 characters (not for ``"contrastive"``): cheap and varied.
+        limit: the most rows that are used, after ``ratio``; ``None`` for no limit.
+        sentences: split the texts into sentences, keep those of 20 to 299 characters, and train on them: they are
+            cheap and varied. Not for ``"contrastive"``.
         name: for logs and the model card; ``None`` takes the file's name.
-        licence: its terms, for the model card.
+        licence: the data's licence, for the model card.
 
     Raises:
         ConfigError: a value cannot work.
@@ -80,20 +81,21 @@ class Data:
 
     @property
     def title(self) -> str:
-        """The name, or what the file is called."""
+        """The name, or the file's name up to the first dot."""
         return self.name or Path(self.path).name.split(".")[0]
 
 
 def read(data: Data, folder: Path, seed: int) -> Dataset:
-    """Rows of one file, drawn as ``ratio`` and ``limit`` say, in random order.
+    """Read the rows of one file, drawn as ``ratio`` and ``limit`` say, in random order.
 
     Args:
         data: the file.
-        folder: what its path is relative to.
-        seed: for the draw.
+        folder: the folder that a relative path starts from.
+        seed: for the random draw.
 
     Returns:
-        Columns ``anchor``, ``positive``, ``negative_1`` ... for pairs; ``text`` for texts, each once.
+        The columns ``anchor``, ``positive``, ``negative_1`` ... for pairs; for single texts the column ``text``,
+        without duplicates in the file.
 
     Raises:
         InputError: a row cannot be used; the message names file and line.

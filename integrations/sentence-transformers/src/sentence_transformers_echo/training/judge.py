@@ -1,4 +1,4 @@
-"""Development sets as an evaluator of sentence-transformers: the numbers of ``echo-embeddings compare``."""
+"""Score a model on development sets during training, with the same numbers as ``echo-embeddings compare``."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ __all__ = ["Judge"]
 
 
 class Judge(SentenceEvaluator):
-    """Scores a model on every set: Spearman or nDCG@10, times 100; ``average`` is their mean.
+    """An evaluator that scores a model on every set: Spearman or nDCG@10, times 100; ``average`` is their mean.
 
     Args:
-        sets: by name.
-        max_length: content tokens of a text that are read, also while a training reads fewer: all scores compare.
+        sets: data sets by name.
+        max_length: the most content tokens of a text that are embedded. It also holds while training uses shorter
+            texts, so that scores before, during and after training are comparable.
     """
 
     def __init__(self, sets: Mapping[str, Dataset], max_length: int) -> None:
@@ -31,11 +32,20 @@ class Judge(SentenceEvaluator):
 
     @classmethod
     def open(cls, paths: tuple[str, ...], folder: Path, limit: int | None, max_length: int) -> Judge | None:
-        """Read files of pairs and BEIR folders; ``None`` if there are none.
+        """Open files of pairs and BEIR folders.
+
+        Args:
+            paths: the files and folders.
+            folder: the folder that relative paths start from.
+            limit: the most queries or pairs of each set; ``None`` for all.
+            max_length: as for the class.
+
+        Returns:
+            The judge, or ``None`` if ``paths`` is empty.
 
         Raises:
-            InputError: one cannot be read.
-            ConfigError: two have the same name.
+            InputError: a set cannot be read.
+            ConfigError: two sets have the same name.
         """
         found = [folder / Path(path).expanduser() for path in paths]
         sets = {path.stem: open_dataset(path, limit) for path in found}
@@ -46,7 +56,7 @@ class Judge(SentenceEvaluator):
     def __call__(  # type: ignore[override]  # narrower than any BaseModel: roles are SentenceTransformer's
         self, model: SentenceTransformer, output_path: str | None = None, epoch: int = -1, steps: int = -1
     ) -> dict[str, float]:
-        """The scores; nothing is written."""
+        """The scores by name of the set. Nothing is written to ``output_path``."""
         del output_path, epoch, steps
         with _reading(model, self.max_length):
             scores = {name: dataset.score(*self._vectors(model, dataset)) for name, dataset in self.sets.items()}
@@ -66,7 +76,7 @@ class Judge(SentenceEvaluator):
 
 @contextmanager
 def _reading(model: SentenceTransformer, tokens: int) -> Iterator[None]:
-    """The model reads so many tokens of a text meanwhile."""
+    """Set the model's ``max_seq_length`` to ``tokens`` for the ``with`` block."""
     usual, model.max_seq_length = model.max_seq_length, tokens
     try:
         yield

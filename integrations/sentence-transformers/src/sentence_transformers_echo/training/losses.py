@@ -1,4 +1,4 @@
-"""The loss that sentence-transformers lacks: single texts whose vectors shall rank each other as a teacher's do."""
+"""A loss that sentence-transformers lacks: texts of a batch shall rank each other as their teacher's vectors do."""
 
 from __future__ import annotations
 
@@ -16,25 +16,30 @@ from .student import computing_in_half
 
 __all__ = ["RankDistillLoss"]
 
-#: Of the softmax over cosines to the other texts of a batch: lower than for the map (:mod:`.ranking`), since a batch
-#: holds near texts.
+#: Temperature of the softmax over cosines to the other texts of a batch. It is lower than for the map in
+#: :mod:`.ranking`, because the texts of a batch are more alike.
 _TEMPERATURE = 0.05
-#: How much the direction of each vector counts beside its neighbours.
+#: Weight of the term ``1 - cosine``, beside the divergence.
 _DIRECTION = 2.0
 
 
 class RankDistillLoss(nn.Module):
-    """Kullback-Leibler divergence from the teacher's softmax over the other texts of the batch, and ``1 - cosine``.
+    """The sum of two terms: how differently texts of a batch rank each other, and ``1 - cosine`` to the teacher.
 
-    What is ranked are the states behind ``project``, as they will be at the end of the run (``student.folded``); it
-    stays as it is, the adapters learn. The head learns the teacher's own vectors beside it, which keeps texts in
-    their places that never meet in a batch. Every text of a batch is ranked against all others of it, so there is no
-    gradient caching: the batch must fit the memory.
+    The first term is the Kullback-Leibler divergence between the teacher's and the student's softmax over cosines to
+    the other texts of the batch. The student's vectors for it are the pooled states mapped by ``project``, as at the
+    end of the run (``student.folded``). ``project`` is fixed; the adapters learn.
+
+    The second term trains the head towards the teacher's own vectors. It keeps texts apart or together that never
+    meet in a batch.
+
+    Every text of a batch is ranked against all others, so there is no gradient caching: the whole batch must fit in
+    memory.
 
     Args:
-        model: with a linear head (``student.has_head``).
-        project: from pooled states to the vectors that are ranked.
-        lengths: prefixes of them that are ranked, each for itself; the divergences are averaged.
+        model: a model with a linear head (``student.has_head``).
+        project: maps pooled states to the vectors that are ranked.
+        lengths: how many first dimensions are ranked, such as ``(256, 128, 64)``; the divergences are averaged.
     """
 
     def __init__(self, model: SentenceTransformer, project: Project, lengths: Sequence[int]) -> None:
@@ -48,12 +53,12 @@ class RankDistillLoss(nn.Module):
         """The loss of one batch.
 
         Args:
-            sentence_features: of one column of texts.
+            sentence_features: the features of one column of texts.
             labels: the teacher's unit vectors, ``[batch, dim]``.
         """
         (features,) = sentence_features
         module, pooling, head = self.model[0], self.model[1], self.model[2]
-        with computing_in_half(self.model):  # the trainer's own autocast is around the whole model's forward alone
+        with computing_in_half(self.model):  # the trainer's autocast covers calls of the whole model only
             tokens = module(features)
         pooled = pooling(tokens)
         states = pooled["sentence_embedding"].float()

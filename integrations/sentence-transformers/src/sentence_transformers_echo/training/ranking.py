@@ -1,8 +1,8 @@
-"""The map behind the pooling, taught to rank: what is near for the teacher shall be near for the student.
+"""Train the map behind the pooling to rank: texts that are near for the teacher shall be near for the student.
 
-The head through which a student learned is a regression, which shrinks whatever it is unsure of; its whitened states
-rank better, and better still after some steps on one matrix behind the whitening (research/log.md, 2026-11-20). States
-are computed once before, so a step costs a few products of matrices.
+The head with which a student is trained is a regression, and makes dimensions small that it cannot predict well. The
+student's whitened states rank better than the head's vectors, and better still after some steps of training one matrix
+behind the whitening (research/log.md, 2026-11-20). States are computed once, so a step costs a few matrix products.
 """
 
 from __future__ import annotations
@@ -21,29 +21,31 @@ from echo_embeddings.vectors.transforms import Project
 
 __all__ = ["descend", "divergence", "ranked"]
 
-#: Of the softmax over cosines to the other texts of a step, the teacher's and the student's.
+#: Temperature of the softmax over cosines to the other texts of a step, for the teacher and the student.
 _TEMPERATURE = 0.1
-#: Texts of a step: each is ranked against all the others.
+#: How many texts a step has; each is ranked against all the others.
 _TEXTS = 1024
 _LEARNING_RATE = 1e-3
+#: With fewer texts than this the matrix is not trained.
 _ENOUGH = 2000
 
 
 def ranked(
     start: Project, states: Vectors, targets: Vectors, lengths: Sequence[int], steps: int, seed: int = 0
 ) -> Project:
-    """A map whose vectors, and their first ``lengths`` dimensions, have the neighbours that the teacher's have.
+    """Train a map after which texts have the same neighbours as with the teacher's vectors.
 
-    The loss is the Kullback-Leibler divergence between the two softmaxes over the cosines to the other texts, added up
-    over the lengths. Below 2,000 texts only the axes are turned: of 700 the map learned the texts by heart.
+    The loss is the Kullback-Leibler divergence between the teacher's and the student's softmax over the cosines to the
+    other texts, added up over ``lengths``. With fewer than 2,000 texts the vectors are only rotated: with 700, the map
+    learned the texts by heart.
 
     Args:
-        start: the map to go on from, onto as many axes as it takes dimensions (``Project.whiten``).
-        states: ``[n, hidden]``, what ``start`` is given.
+        start: the map to continue from, with as many outputs as inputs (``Project.whiten``).
+        states: ``[n, hidden]``, the input of ``start``.
         targets: ``[n, dim]``, the teacher's vectors.
-        lengths: of the vectors; the longest is the result's own.
-        steps: of Adam, its learning rate falling to 0; 0 only orders the axes.
-        seed: for the draw of each step's texts.
+        lengths: how many first dimensions are ranked, such as ``(256, 128, 64)``; the largest is that of the result.
+        steps: steps of Adam, with a learning rate that falls to 0; with 0 steps the vectors are only rotated.
+        seed: for the random draw of each step's texts.
 
     Returns:
         A map to ``max(lengths)`` dimensions.
@@ -67,7 +69,7 @@ def ranked(
 
 
 def descend(parameters: Sequence[Tensor], loss: Callable[[], Tensor], steps: int) -> None:
-    """So many steps of Adam on ``loss``, whose learning rate falls to 0."""
+    """Take ``steps`` steps of Adam on ``loss``, with a learning rate that falls linearly to 0."""
     optimizer = torch.optim.Adam(parameters, _LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, max(steps, 1))
     with torch.enable_grad():
@@ -79,14 +81,20 @@ def descend(parameters: Sequence[Tensor], loss: Callable[[], Tensor], steps: int
 
 
 def _shared_axes(vectors: Vectors, targets: Vectors) -> NDArray[np.float64]:
-    """A rotation of unit ``vectors``: first the axes that say most of the teacher's unit vectors."""
+    """A rotation of unit ``vectors``: the first dimensions after it have most in common with the teacher's vectors."""
     ours, theirs = vectors.astype(np.float64), targets.astype(np.float64)
     axes: NDArray[np.float64] = np.linalg.svd(ours.T @ (theirs - theirs.mean(axis=0)))[0]
     return axes
 
 
 def divergence(vectors: Tensor, likeness: Tensor, temperature: float) -> Tensor:
-    """How far the student's neighbours are from the teacher's, whose cosines are ``likeness``."""
+    """The mean Kullback-Leibler divergence between the teacher's and the student's neighbours.
+
+    Args:
+        vectors: the student's, ``[n, dim]``.
+        likeness: the teacher's cosines, ``[n, n]``.
+        temperature: cosines are divided by it before the softmax.
+    """
     directions = functional.normalize(vectors, dim=-1)
     itself = torch.eye(len(directions), dtype=torch.bool, device=vectors.device)
     ours, theirs = (

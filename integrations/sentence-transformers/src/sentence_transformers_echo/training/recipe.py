@@ -1,4 +1,4 @@
-"""Everything that defines a training run, in one frozen object or YAML file. A recipe knows no tensors."""
+"""Describe a training run completely, in one frozen object or YAML file. A recipe knows no tensors."""
 
 from __future__ import annotations
 
@@ -20,13 +20,15 @@ class Lora:
     """Low-rank adapters (arXiv 2106.09685) on the layers that run.
 
     Args:
-        rank: of each pair of matrices.
-        alpha: their product is scaled by ``alpha / rank``.
-        dropout: on their input; 0 for none. SimCSE needs some where the model has none of its own.
-        first_layer: layers below are left as they are and run without gradient, which is faster.
-        modules: names of the linear layers; ``None`` takes all of each decoder layer.
-        start: folder of a trained adapter to go on from (as ``output``, from the working directory), which has the same
-            rank and modules; layers that it lacks start anew, as all do with ``None``.
+        rank: the rank of each pair of matrices.
+        alpha: the product of a pair is scaled by ``alpha / rank``.
+        dropout: dropout on the input of the adapters, 0 for none. ``"simcse"`` needs some, such as 0.1.
+        first_layer: the first decoder layer with adapters, counted from 0. Layers below it are not trained and run
+            without gradient, which is faster.
+        modules: names of the linear layers with adapters, such as ``("q_proj", "v_proj")``; ``None`` takes all of each
+            decoder layer.
+        start: folder of a trained adapter to continue from, with the same rank and modules; layers that it lacks start
+            anew. A relative path starts from the working directory, like ``output``. ``None``: all layers start anew.
     """
 
     rank: int = 16
@@ -42,39 +44,44 @@ class Recipe:
     """A training run. The same recipe on the same machine gives the same weights.
 
     Args:
-        data: what to train on.
-        output: folder of the trained model and of the checkpoints on the way.
-        model: hub id or folder; ``None`` is the built-in model.
-        config: what the model reads and which layers run, in training as afterwards; an ``EchoConfig``, a preset's
-            name, or a mapping of an ``EchoConfig``'s fields (with ``preset``: what else is taken from there).
+        data: the files to train on.
+        output: folder for the trained model and the checkpoints.
+        model: hub id or folder; ``None`` for the built-in model.
+        config: the templates, layers and pooling, in training and afterwards: an ``EchoConfig``, a preset's name, or a
+            mapping of an ``EchoConfig``'s fields. A mapping may have a ``preset`` for the fields that it does not set.
         teacher: for ``"distill"`` and ``"rank"``: a SentenceTransformer, by hub id, folder, or ``package:module/path``
             of an installed package.
-        dimension: length of the trained vectors: a linear head follows the pooling. Needed with a teacher; its
-            principal axes come first, so that shorter prefixes work too. ``None``: no head, the model's own length.
-        whiten: what takes the head's place after training: the trained states themselves on their own ``dimension``
-            principal axes, each shrunk by its deviation to this power (``Project.whiten``), which scored better than
-            the head (research/log.md). ``"start"`` keeps the map of the adapter in ``lora.start``, which texts are
-            ranked behind, too. ``None`` keeps the head, whose vectors are comparable with the teacher's.
-        ranking_steps: in which that map is then taught to rank texts as the teacher does, at ``dimension``, its half
-            and its quarter: seconds, on states of 16,000 texts that are computed once. 0 leaves it whitened.
+        dimension: number of dimensions of the trained vectors; a linear head follows the pooling. Needed with a
+            teacher, whose principal axes come first, so that the first dimensions alone are good vectors too. ``None``:
+            no head, and the model's own dimension.
+        whiten: a power from 0 to 1 (default 0.4), ``"start"`` or ``None``: what takes the head's place after training.
+            With a power: the trained states on their own ``dimension`` principal axes, each divided by its standard
+            deviation to this power (``Project.whiten``), which scored better than the head (research/log.md).
+            ``"start"`` keeps the map of the adapter in ``lora.start``, also for ``"rank"``. ``None`` keeps the head,
+            whose vectors can be compared with the teacher's.
+        ranking_steps: steps in which the whitened map is then trained to rank texts as the teacher does, with
+            ``dimension``, half and a quarter of it. They take seconds, because the states of 16,000 texts are computed
+            once. 0 leaves the map whitened.
         steps: optimiser steps.
-        batch_size: rows a step; what contrastive learning draws its negatives from.
-        mini_batch_tokens: tokens computed together (GradCache, arXiv 2101.06983): memory depends on it, not the result.
-        learning_rate: at its highest: after ``warmup`` it falls linearly to 0.
-        warmup: part of the steps in which it rises.
-        temperature: of the contrastive softmax over cosines.
-        matryoshka: lengths that contrastive learning trains too (arXiv 2205.13147).
+        batch_size: rows a step. In contrastive learning the other rows are the negatives.
+        mini_batch_tokens: tokens computed together (GradCache, arXiv 2101.06983). It changes the memory that is needed,
+            not the result.
+        learning_rate: the highest learning rate; after ``warmup`` it falls linearly to 0.
+        warmup: the part of the steps in which the learning rate rises, from 0 to below 1.
+        temperature: temperature of the contrastive softmax over cosines.
+        matryoshka: shorter dimensions that contrastive learning trains too (arXiv 2205.13147).
         lora: the adapters.
-        max_length: content tokens of a text in training; afterwards the config's own counts.
-        seed: for draws, order, initial weights and dropout.
-        evaluate: files and folders as ``echo-embeddings compare`` takes them, judged during training.
-        evaluate_limit: queries (or pairs) of each that are used; see ``compare --limit``.
+        max_length: the most content tokens of a text in training; afterwards the config's own ``max_length`` holds.
+        seed: for random draws, order, initial weights and dropout.
+        evaluate: files and folders that the model is scored on during training, as ``echo-embeddings compare`` takes.
+        evaluate_limit: the most queries (or pairs) of each that are used; ``None`` for all. See ``compare --limit``.
         evaluate_every: steps between two evaluations.
         save_every: steps between two checkpoints.
-        data_folder: what relative paths start from.
-        compiled: have ``torch.compile`` fuse the decoder layers: half a minute to two at the start, then up to twice as
-            fast on a processor (docs/guides/fine-tune.md). Needs a C++ compiler; without one a warning says so.
-        dtype: of the frozen weights; ``"auto"`` as in ``EchoEncoder``. Adapters and head are kept in float32.
+        data_folder: the folder that relative paths in ``data`` and ``evaluate`` start from.
+        compiled: let ``torch.compile`` fuse the decoder layers. It takes half a minute to two minutes at the start;
+            then training is up to twice as fast on a CPU (docs/guides/fine-tune.md). It needs a C++ compiler; without
+            one there is a warning.
+        dtype: dtype of the frozen weights; ``"auto"`` as in ``EchoEncoder``. Adapters and head are in float32.
 
     Raises:
         ConfigError: a value cannot work; the message names it.
@@ -155,24 +162,29 @@ class Recipe:
 
     @property
     def lengths(self) -> tuple[int, ...]:
-        """Of the vectors that a teacher's ranks are taught to: all dimensions, half and a quarter."""
+        """How many first dimensions are trained to rank as the teacher does: all, half and a quarter."""
         return tuple(self.dimension // part for part in (1, 2, 4) if self.dimension >= part) if self.dimension else ()
 
     @property
     def echo_config(self) -> EchoConfig:
-        """``config``, resolved."""
+        """``config`` as an ``EchoConfig``."""
         assert isinstance(self.config, EchoConfig)  # noqa: S101 - __post_init__ made it one
         return self.config
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> Recipe:
-        """A named recipe with some fields changed; ``data`` and ``output`` must be among them.
+        """Make a recipe from a named one, with some fields changed; ``data`` and ``output`` must be among them.
 
         ``"paper"`` is the echo paper's fine-tuning (section 4.4): LoRA of rank 16 and alpha 16, learning rate 8e-4,
-        2,048 rows a step of one dataset each, temperature 1/50, 720 steps, last token of ``echo-finetuned``'s
-        templates, all layers. *Not published*, and so our choice: which modules have adapters (all linear ones), the
-        schedule (5 % warm-up, linear decay), the length (256), dropout (none), negatives a query (those in the data).
-        The paper also trains the end-of-sequence token's embedding; this does not.
+        2,048 rows a step from one dataset at a time, temperature 1/50, 720 steps, last-token pooling with the templates
+        of ``echo-finetuned``, all layers. These settings are *not published* and so our choice: which modules have
+        adapters (all linear ones), the schedule (5 % warm-up, linear decay), the length (256), dropout (none), and the
+        negatives of a query (those in the data). The paper also trains the end-of-sequence token's embedding; this
+        recipe does not.
+
+        Args:
+            name: ``"paper"``.
+            changes: fields of the recipe.
 
         Raises:
             ConfigError: no recipe has that name.
@@ -183,10 +195,14 @@ class Recipe:
 
     @classmethod
     def load(cls, path: str | Path, **changes: Any) -> Recipe:
-        """Read a YAML file. Its relative paths start from its own folder, unless it sets ``data_folder``.
+        """Read a recipe from a YAML file. ``data_folder`` is the file's own folder, or starts from it if it is set.
+
+        Args:
+            path: the file.
+            changes: fields to set instead of the file's; ``None`` keeps the file's.
 
         Raises:
-            ConfigError: it is no YAML, or has a field that a recipe lacks.
+            ConfigError: the file is not YAML, or has a field that a recipe does not have.
             FileNotFoundError: there is no such file.
         """
         import yaml
@@ -214,12 +230,13 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Trained:
-    """What became of a recipe.
+    """The result of a training run.
 
     Attributes:
-        folder: for ``EchoEncoder(folder)`` and ``SentenceTransformer(folder, trust_remote_code=True)``.
-        before: scores on ``recipe.evaluate`` before the first step; with a head, after it was fitted.
-        after: scores of what was saved.
+        folder: the saved model, for ``EchoEncoder(folder)`` and
+            ``SentenceTransformer(folder, trust_remote_code=True)``.
+        before: scores on ``recipe.evaluate`` before the first step; if there is a head, after it was fitted.
+        after: scores of the saved model.
         rows: how many rows each data set had.
     """
 
@@ -230,7 +247,7 @@ class Trained:
 
 
 def _made(content: dict[str, Any]) -> dict[str, Any]:
-    """Plain values from YAML as the fields of a recipe."""
+    """Turn plain values from YAML into the fields of a recipe."""
     made = _known(content, Recipe, "recipe")
     for required in ("data", "output"):
         if not made.get(required):

@@ -1,6 +1,7 @@
-"""Which rows make a batch. Where rows do not meet each other in the loss, those of one length do.
+"""Choose which rows make a batch.
 
-Where they shall be told apart, each comes with its neighbours.
+If the loss looks at each row alone, a batch has rows of the same length; if it ranks them, each row comes with its
+neighbours.
 """
 
 from __future__ import annotations
@@ -16,15 +17,25 @@ from sentence_transformers.base.sampler import DefaultBatchSampler, NoDuplicates
 __all__ = ["RANKED", "LengthBatchSampler", "NeighbourBatchSampler", "pick"]
 
 CountTokens = Callable[[list[str]], list[int]]
-#: The column of texts that are ranked among their neighbours.
+#: The name of a column of texts that are ranked among their neighbours.
 RANKED = "ranked"
+#: Texts of a group, the nearest texts that its others are drawn from, and how many rows one matrix product is made for.
 _TOGETHER = 8
 _DRAWN_FROM = 14
 _AT_ONCE = 256
 
 
 def pick(dataset: Dataset, count_tokens: CountTokens, batch_size: int, **options: Any) -> DefaultBatchSampler:
-    """The sampler for a dataset: pairs never meet a text twice in a batch, where it would be its own wrong negative."""
+    """Choose the sampler for a dataset, by its columns.
+
+    A batch of pairs never holds a text twice, because the second one would be a wrong negative for the first.
+
+    Args:
+        dataset: columns ``anchor`` and ``positive`` for pairs, ``RANKED`` for texts that are ranked, else ``text``.
+        count_tokens: counts the tokens of texts.
+        batch_size: rows in a batch.
+        options: as for ``DefaultBatchSampler``.
+    """
     if "positive" in dataset.column_names:
         return NoDuplicatesBatchSampler(dataset, batch_size, **options)
     if RANKED in dataset.column_names:
@@ -33,14 +44,14 @@ def pick(dataset: Dataset, count_tokens: CountTokens, batch_size: int, **options
 
 
 class LengthBatchSampler(DefaultBatchSampler):
-    """Batches of texts of one length, in random order: no padding, on a processor twice the speed (research/log.md).
+    """Batches of texts of the same length, in random order. Without padding a CPU is twice as fast (research/log.md).
 
-    Texts are ordered by length, those of one length anew at random in each epoch, and cut into batches; so a batch
-    holds two lengths only where one ends.
+    Texts are sorted by length, and texts of the same length are shuffled in each epoch; then every ``batch_size`` texts
+    make a batch. So a batch has several lengths only where the texts of one length end.
 
     Args:
         dataset: has a column ``text``.
-        count_tokens: what is the same in a batch.
+        count_tokens: counts the tokens of texts.
         batch_size: texts in a batch.
         options: as for ``DefaultBatchSampler``.
     """
@@ -64,11 +75,11 @@ class LengthBatchSampler(DefaultBatchSampler):
 
 
 class NeighbourBatchSampler(DefaultBatchSampler):
-    """Batches of groups of texts that are alike, so that there is something to tell apart: each text once an epoch.
+    """Batches made of groups of similar texts, which are hard to tell apart. Each text comes once in an epoch.
 
-    A group is a text drawn at random and 7 others, drawn from the 14 that the teacher finds nearest and that are in no
-    group yet (after topic-aware sampling, arXiv 2104.06967). Its neighbours are a question and its passage, a
-    title and its abstract, or two abstracts of one field. What is left at the end makes smaller groups.
+    A group is a text drawn at random and 7 others. These are drawn from its 14 nearest texts by the teacher's vectors,
+    without those that are in a group already (after topic-aware sampling, arXiv 2104.06967). Typical neighbours are a
+    question and its passage, a title and its abstract, or two abstracts of one field. The last groups are smaller.
 
     Args:
         dataset: has a column ``label``: the teacher's unit vectors.
@@ -94,7 +105,7 @@ class NeighbourBatchSampler(DefaultBatchSampler):
         waiting = rng.permutation(len(free))
         while len(waiting := waiting[free[waiting]]):
             rows, waiting = waiting[:_AT_ONCE], waiting[_AT_ONCE:]
-            # One product for many: alone, each would read all vectors from memory.
+            # One matrix product for many rows: one product for each would read all vectors from memory every time.
             for row, cosines in zip(rows.tolist(), self._vectors[rows] @ self._vectors.T, strict=True):
                 if not free[row]:
                     continue

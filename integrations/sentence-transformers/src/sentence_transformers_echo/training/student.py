@@ -1,6 +1,6 @@
-"""The model in training: an echo encoder with adapters, and where a teacher has its own space, a linear head.
+"""The model in training: an echo encoder with adapters, and with a linear head if there is a teacher.
 
-Adapters and head are float32 whatever the frozen weights are, so that small steps are not rounded away.
+Adapters and head are float32, whatever the dtype of the frozen weights, so that small steps are not rounded away.
 """
 
 from __future__ import annotations
@@ -49,12 +49,17 @@ _FILE = "echo_trained.safetensors"
 
 
 def make(recipe: Recipe) -> SentenceTransformer:
-    """The model before its first step: what is trained is marked by ``requires_grad``."""
+    """Make the model before its first step. Parameters that are trained have ``requires_grad``.
+
+    Raises:
+        ConfigError: ``dimension`` is more than the model has, or ``lora`` does not fit the model.
+        ImportError: peft is not installed.
+    """
     config = recipe.echo_config.replace(max_length=recipe.max_length)
     if recipe.dimension is not None:
-        config = config.replace(lexical=None)  # a head learns from the echo alone; words come back beside the result
+        config = config.replace(lexical=None)  # a head learns without the lexical part; ``folded`` adds it again
     device = pick_device(None)
-    # Backwards, torch's fused attention takes longer on a processor than the plain one (research/log.md, 2026-11-20).
+    # On a CPU torch's fused attention has a slower backward pass than "eager" (research/log.md, 2026-11-20).
     options = {"attn_implementation": "eager"} if device == "cpu" else {}
     encoder = EchoEncoder(recipe.model, config, device, dtype=recipe.dtype, on_truncate="ignore", model_kwargs=options)
     model = from_encoder(encoder)
@@ -66,7 +71,7 @@ def make(recipe: Recipe) -> SentenceTransformer:
     if recipe.compiled:
         with computing_in_half(model):
             compile_layers(module.model, backwards=True)
-        module.change()  # it runs views of the layers, from before they were compiled
+        module.change()  # makes a new runtime: the old one runs the layers as they were before they were compiled
     if recipe.dimension is not None:
         if recipe.dimension > module.get_embedding_dimension():
             raise ConfigError(
@@ -83,7 +88,7 @@ def make(recipe: Recipe) -> SentenceTransformer:
 
 
 def add_adapters(module: EchoModule, lora: Lora) -> None:
-    """Put LoRA matrices beside the linear layers of ``lora.first_layer`` and above.
+    """Add LoRA matrices to the linear layers of ``lora.first_layer`` and above.
 
     Raises:
         ImportError: peft is not installed.
@@ -119,9 +124,9 @@ def add_adapters(module: EchoModule, lora: Lora) -> None:
 
 @contextmanager
 def computing_in_half(model: SentenceTransformer) -> Iterator[None]:
-    """Where the frozen weights are bfloat16, compute with the adapters in it too; they are kept in float32.
+    """Compute with the adapters in bfloat16 if the frozen weights are bfloat16; the adapters are stored in float32.
 
-    That is autocast, and none of the states that peft would turn into float32 for it.
+    This is torch's autocast, and it keeps peft from converting states to float32 for its adapters.
     """
     from peft.helpers import disable_input_dtype_casting
 
@@ -132,14 +137,14 @@ def computing_in_half(model: SentenceTransformer) -> Iterator[None]:
 
 @torch.no_grad()
 def _go_on_from(folder: Path, module: EchoModule, *, keeps_map: bool) -> None:
-    """Give fresh adapters the weights of trained ones. Layers that those did not have stay fresh."""
+    """Load the weights of trained adapters into new ones. Layers that the trained ones lack start anew."""
     path = folder / presets.ADAPTER_WEIGHTS
     if not path.is_file():
         raise ConfigError(
             f"lora: start={str(folder)!r} has no {presets.ADAPTER_WEIGHTS}; give a trained adapter's folder"
         )
     saved: dict[str, Any] = load_file(path)
-    # A saved name has the adapter's name taken out and peft's own in front.
+    # In a saved file the name of a parameter lacks the adapter's name and starts with peft's prefix.
     ours = {
         "base_model.model." + name.replace(".default.", "."): parameter
         for name, parameter in module.model.named_parameters()
@@ -167,17 +172,17 @@ def _module(model: SentenceTransformer) -> EchoModule:
 
 
 def trained(model: SentenceTransformer) -> dict[str, nn.Parameter]:
-    """What is trained: adapters, and the head if there is one. A head that is yet to be fitted counts too."""
+    """The parameters that are trained, by name: adapters, and the head if there is one, fitted or not."""
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
 def has_head(model: SentenceTransformer) -> bool:
-    """Whether a linear head stands behind the pooling."""
+    """Whether the model has a linear head after the pooling."""
     return isinstance(model[2], Dense)
 
 
 def head(model: SentenceTransformer) -> Dense:
-    """The linear head behind the pooling.
+    """The linear head after the pooling.
 
     Raises:
         TypeError: the model has none.
@@ -192,18 +197,19 @@ def head(model: SentenceTransformer) -> Dense:
 def fit_head(
     model: SentenceTransformer, texts: list[str], targets: NDArray[np.float32], ridge: float = 0.1
 ) -> NDArray[np.float32]:
-    """Start the head at the ridge regression of ``targets`` on what the untrained model says of ``texts``.
+    """Set the head to the ridge regression of ``targets`` on the untrained model's vectors of ``texts``.
 
-    If the config has no transforms yet, it gets the ``Standardize`` of these texts: then all dimensions learn alike.
+    If the config has no transforms yet, it gets a ``Standardize`` fitted on these texts, so that all dimensions learn
+    equally fast.
 
     Args:
-        model: with a head.
-        texts: a few thousand; fewer than the model has dimensions are too few to be worth it.
+        model: a model with a head.
+        texts: a few thousand texts; fewer than the model has dimensions are too few.
         targets: the teacher's unit vectors, ``[n, dimension]``.
         ridge: weight of the penalty for each text.
 
     Returns:
-        What the head is given for these texts, ``[n, hidden]``.
+        The head's inputs for these texts, ``[n, hidden]``.
     """
     dense, module = head(model), _module(model)
     vectors = _pooled(model, texts)
@@ -223,9 +229,19 @@ def fit_head(
 def behind_pooling(
     model: SentenceTransformer, recipe: Recipe, states: NDArray[np.float32], targets: NDArray[np.float32]
 ) -> Project:
-    """From what the pooling gives now, ``states``, to the vectors of the result.
+    """The map from pooled states to the vectors of the result.
 
-    They are whitened, and taught to rank as the teacher does; or mapped as the adapter was that training goes on from.
+    By default it whitens the states and is trained to rank as the teacher does. With ``whiten="start"`` it is the map
+    of the adapter in ``lora.start``.
+
+    Args:
+        model: the model in training.
+        recipe: with ``dimension`` and ``whiten``.
+        states: what the pooling gives now, ``[n, hidden]``.
+        targets: the teacher's vectors, ``[n, dimension]``.
+
+    Raises:
+        ConfigError: the recipe has no ``dimension`` or no ``whiten``, or the adapter's map does not fit.
     """
     if recipe.dimension is None or recipe.whiten is None:
         raise ConfigError("a map behind the pooling needs a dimension and a power to whiten with")
@@ -250,14 +266,14 @@ def _map_of(folder: Path, dimension: int) -> Project:
 def folded(
     model: SentenceTransformer, recipe: Recipe, texts: list[str], targets: NDArray[np.float32]
 ) -> SentenceTransformer:
-    """The trained model in the form that is saved: what follows the pooling becomes a transform of its config.
+    """The trained model in the form that is saved: the map after the pooling becomes a transform of its config.
 
-    Adapters take the dtype of the weights that they will be merged into: what is beyond it would be lost there anyway.
+    Adapters get the dtype of the weights that they will be merged into; merging would round them to it anyway.
 
     Args:
         model: the trained model.
-        recipe: says what becomes of the head, and how long texts may be from now on.
-        texts: to whiten on, and to rank.
+        recipe: says what takes the place of the head, and how long texts may be from now on.
+        texts: the texts to fit the map on.
         targets: the teacher's vectors for them.
     """
     module = _module(model)
@@ -283,13 +299,13 @@ def folded(
 
 
 def _pooled(model: SentenceTransformer, texts: list[str]) -> NDArray[np.float32]:
-    """What the pooling gives, before any head."""
+    """The pooled vectors of texts, before any head: ``[n, hidden]``."""
     pooled = SentenceTransformer(modules=[model[0], model[1]], device=str(model.device))
     return np.asarray(pooled.encode(texts, batch_size=256, show_progress_bar=False), np.float32)
 
 
 def _joined(transforms: tuple[Transform, ...]) -> tuple[Transform, ...]:
-    """``Standardize`` and ``Project`` in one matrix."""
+    """A ``Standardize`` and the ``Project`` after it as one ``Project``; other transforms unchanged."""
     match transforms:
         case (Standardize(arrays=scales), Project(arrays=map_)):
             weight = map_["weight"] / scales["std"][:, None]
@@ -298,7 +314,7 @@ def _joined(transforms: tuple[Transform, ...]) -> tuple[Transform, ...]:
 
 
 def _undone(transforms: tuple[Transform, ...], project: Project) -> Project:
-    """``project``, which maps pooled states, for states that ``transforms`` have already changed."""
+    """Change ``project``, which maps pooled states, so that it maps states that went through ``transforms`` before."""
     match transforms:
         case ():
             return project
@@ -313,7 +329,7 @@ def _undone(transforms: tuple[Transform, ...], project: Project) -> Project:
 
 
 def name_base(folder: Path, model: str | None) -> None:
-    """Write into an adapter's config what it was trained on: a name, not a folder of this machine's cache."""
+    """Write the base model's name into an adapter's config, instead of a cache folder of this machine."""
     path = folder / "adapter_config.json"
     content = json.loads(path.read_text(encoding="utf-8"))
     content["base_model_name_or_path"] = builtin.NAME if model is None else model
@@ -321,15 +337,15 @@ def name_base(folder: Path, model: str | None) -> None:
 
 
 def store(model: SentenceTransformer, folder: Path) -> None:
-    """Write what is trained, bit for bit: a checkpoint that resumes at the same weights."""
+    """Write the trained parameters without rounding, so that a checkpoint resumes at the same weights."""
     save_file({name: value.detach().cpu().contiguous() for name, value in trained(model).items()}, folder / _FILE)
 
 
 def restore(model: SentenceTransformer, folder: Path) -> None:
-    """Read what ``store`` wrote.
+    """Load the parameters that ``store`` wrote.
 
     Raises:
-        ConfigError: it was written by another recipe.
+        ConfigError: they were written by another recipe.
     """
     saved: dict[str, Any] = load_file(folder / _FILE)
     parameters = trained(model)

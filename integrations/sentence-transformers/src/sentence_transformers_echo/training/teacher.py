@@ -1,7 +1,7 @@
-"""Distillation: what another embedder says of the texts, as targets for a student's vectors.
+"""Distillation: another embedder's vectors of the texts, as targets for a student's vectors.
 
-The teacher's vectors are turned onto their principal axes (about the origin), which keeps every cosine; the first
-``dimension`` axes are kept. Prefixes of such vectors are good shorter vectors, so the student's are too.
+The teacher's vectors are rotated onto their principal axes (about the origin), which keeps every cosine; then the first
+``dimension`` axes are kept. The first dimensions of such vectors are good shorter vectors, and so are the student's.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from echo_embeddings.vectors.normalize import unit
 __all__ = ["Vectors", "load", "targets"]
 
 Vectors = NDArray[np.float32]
-#: Of the teacher's tokens: more than a student reads in training, in whatever tokens it has.
+#: The most tokens of a text that the teacher embeds: more than a student gets in training, though its tokens differ.
 _LONGEST = 192
 
 
 def targets(teacher: str, texts: list[str], dimension: int, cache: Path, *, show_progress: bool) -> Vectors:
-    """Unit vectors ``[n, dimension]``, float32, on the teacher's principal axes.
+    """Embed texts with the teacher, as unit vectors on its principal axes: float32 ``[n, dimension]``.
 
     Args:
         teacher: hub id, folder, or ``package:module/path``.
-        texts: what it shall embed; each up to 192 of its tokens.
+        texts: the texts; of each, the first 192 tokens of the teacher are embedded.
         dimension: how many axes are kept.
-        cache: folder in which the teacher's vectors are kept for the next run.
-        show_progress: of embedding.
+        cache: folder in which the teacher's vectors are stored for the next run.
+        show_progress: show a progress bar.
 
     Raises:
         ConfigError: the teacher cannot be loaded, or has fewer dimensions.
@@ -63,7 +63,7 @@ def _embedded(teacher: str, texts: list[str], cache: Path, *, show_progress: boo
 
 
 def load(teacher: str) -> SentenceTransformer:
-    """Any SentenceTransformer.
+    """Load any SentenceTransformer.
 
     Args:
         teacher: hub id, folder, or ``package:module/path`` of an installed package.

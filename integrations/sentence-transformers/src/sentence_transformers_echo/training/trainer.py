@@ -1,4 +1,4 @@
-"""``train``: from a recipe to a folder that ``EchoEncoder`` loads. The work is sentence-transformers' own trainer's."""
+"""Train a model as a recipe says, with sentence-transformers' own trainer, and save what ``EchoEncoder`` loads."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ from .teacher import Vectors, targets
 
 __all__ = ["Trained", "train"]
 
-#: Texts whose vectors start the head; more cost time and change little.
+#: How many texts the head is fitted on at the start; more take time and change little.
 _FIT_HEAD_ON = 3000
-#: Texts on which the map is fitted that takes the head's place.
+#: How many texts the map is fitted on that takes the head's place.
 _FIT_MAP_ON = 16000
 
 
@@ -51,13 +51,13 @@ def train(recipe: Recipe, *, resume: bool = False, show_progress: bool = True) -
     """Fine-tune a model.
 
     Args:
-        recipe: what to do.
-        resume: go on from the last checkpoint in the output folder, if there is one. The result has the weights of an
-            uninterrupted run.
-        show_progress: a progress bar.
+        recipe: the training run.
+        resume: continue from the last checkpoint in the output folder, if there is one. The result has the same weights
+            as an uninterrupted run. Default: no.
+        show_progress: show progress bars (default: yes).
 
     Returns:
-        Where the model is, and its scores.
+        The folder of the model, its scores, and the rows of each data set.
 
     Raises:
         InputError: a file or row cannot be used; names file and line.
@@ -65,7 +65,7 @@ def train(recipe: Recipe, *, resume: bool = False, show_progress: bool = True) -
         ImportError: peft or accelerate is missing.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", TruncationWarning)  # the recipe says how much of a text is read
+        warnings.simplefilter("ignore", TruncationWarning)  # the recipe says how many tokens of a text are used
         return _train(recipe, Path(recipe.output), resume=resume, show_progress=show_progress)
 
 
@@ -79,7 +79,7 @@ def _train(recipe: Recipe, output: Path, *, resume: bool, show_progress: bool) -
     model = student.make(recipe)
     taught = _teach(recipe, model, data, output / "teacher", show_progress=show_progress)
     data = {entry.title: _columns(entry, data[entry.title], taught) for entry in recipe.data}
-    model.model_card_data.generate_widget_examples = False  # a card shall not quote the data
+    model.model_card_data.generate_widget_examples = False  # so that the card does not quote the data
     before = judge(model) if judge else {}
     trainer = _Trainer(
         model=model,
@@ -89,7 +89,7 @@ def _train(recipe: Recipe, output: Path, *, resume: bool, show_progress: bool) -
         evaluator=judge,
     )
     if not show_progress:
-        trainer.remove_callback(PrinterCallback)  # it would print every loss instead of a bar
+        trainer.remove_callback(PrinterCallback)  # without a progress bar it would print every loss
     trainer.train(resume_from_checkpoint=_last(checkpoints) if resume else None)
     final = student.folded(model.eval(), recipe, taught.sample, taught.wanted)
     after = judge(final) if judge else {}
@@ -102,7 +102,7 @@ def _train(recipe: Recipe, output: Path, *, resume: bool, show_progress: bool) -
 
 
 class _Trainer(SentenceTransformerTrainer):
-    """With our samplers, and checkpoints that hold what is trained bit for bit: the base class's may be in bfloat16."""
+    """The trainer with our samplers, and with unrounded parameters in checkpoints: the base class may save bfloat16."""
 
     def get_batch_sampler(
         self,
@@ -113,7 +113,7 @@ class _Trainer(SentenceTransformerTrainer):
         generator: torch.Generator | None = None,
         seed: int = 0,
     ) -> DefaultBatchSampler:
-        del valid_label_columns  # ours looks for none
+        del valid_label_columns  # our samplers do not use labels as classes
         return pick(dataset, self._count_tokens, batch_size, drop_last=drop_last, generator=generator, seed=seed)
 
     def _count_tokens(self, texts: list[str]) -> list[int]:
@@ -129,13 +129,13 @@ class _Trainer(SentenceTransformerTrainer):
 
 @dataclass(frozen=True)
 class _Taught:
-    """What a teacher says of the texts it is asked about.
+    """The teacher's vectors, and what is fitted to them.
 
     Attributes:
-        targets: of each data set with such a loss, unit vectors ``[rows, dimension]``.
-        sample: some of their texts, for fitting.
+        targets: unit vectors ``[rows, dimension]`` for each data set whose loss needs them.
+        sample: some of the data sets' texts, to fit the map on at the end.
         wanted: the teacher's vectors for the sample.
-        project: what texts are ranked behind, where they are (``loss: rank``).
+        project: with ``loss: rank``, the map from pooled states to the vectors that are ranked; else ``None``.
     """
 
     targets: dict[str, Vectors] = field(default_factory=dict)
@@ -147,7 +147,7 @@ class _Taught:
 def _teach(
     recipe: Recipe, model: SentenceTransformer, data: dict[str, Dataset], cache: Path, *, show_progress: bool
 ) -> _Taught:
-    """Ask the teacher, and fit to what it says: the head, and the map that texts are ranked behind."""
+    """Embed the texts with the teacher; fit the head to its vectors, and with ``loss: rank`` the map to rank with."""
     names = [entry.title for entry in recipe.data if entry.loss in TAUGHT]
     if recipe.teacher is None or recipe.dimension is None or not names:
         return _Taught()
@@ -163,7 +163,7 @@ def _teach(
 
 
 def _columns(entry: Data, rows: Dataset, taught: _Taught) -> Dataset:
-    """The columns that a loss wants."""
+    """The columns that the loss of this entry needs."""
     if entry.loss == "simcse":
         return Dataset.from_dict({"anchor": rows["text"], "positive": rows["text"]})
     if entry.loss in TAUGHT:
