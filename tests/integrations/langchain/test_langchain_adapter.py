@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from echo_embeddings import ConfigError, EchoConfig, EchoEncoder, ModelError
+from echo_embeddings import ConfigError, EchoConfig, EchoEncoder, EncoderOptions, ModelError, TruncationWarning
 from langchain_echo_embeddings import EchoEmbeddings
 from tests.conftest import cosines
 
@@ -304,3 +304,13 @@ def test_a_loaded_model_is_not_pickled_in_silence(builtin_encoder, builtin_folde
     encoder = EchoEncoder(model, tokenizer=AutoTokenizer.from_pretrained(builtin_folder))
     with pytest.raises(pickle.PicklingError, match="use save_pretrained"):
         pickle.dumps(EchoEmbeddings(encoder=encoder))
+
+
+def test_every_option_of_an_encoder_is_a_field():
+    assert EncoderOptions.names() - {"model"} <= set(EchoEmbeddings.model_fields)
+
+
+def test_max_length_is_passed_on(builtin_folder):
+    with pytest.warns(TruncationWarning, match=r"truncated to max_length=4 tokens"):
+        short = EchoEmbeddings(max_length=4).embed_documents(["one two three four five six"])[0]
+    assert cosines(np.array(short), EchoEncoder().encode_documents("one two three four")) > 0.9999

@@ -15,7 +15,7 @@ from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.storage.kvstore import SimpleKVStore
 from pydantic import ValidationError
 
-from echo_embeddings import ConfigError, EchoConfig, EchoEncoder, ModelError
+from echo_embeddings import ConfigError, EchoConfig, EchoEncoder, EncoderOptions, ModelError
 from llama_index.embeddings.echo import EchoEmbedding
 from tests.conftest import cosines
 
@@ -285,3 +285,7 @@ def test_missing_package(builtin_folder, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(ImportError, match=r"pip install 'echo-embeddings\[peft\]'"):
         EchoEmbedding(adapter=str(tmp_path)).get_query_embedding("x")
+
+
+def test_every_option_of_an_encoder_is_a_field():
+    assert EncoderOptions.names() - {"model"} <= set(EchoEmbedding.model_fields)

@@ -34,7 +34,8 @@ class EchoEmbeddings(BaseModel, Embeddings):
     Args:
         model_name: a hub id, a folder, or a ``.gguf`` file; also accepted as ``model``. Default: the built-in model.
         encoder: an ``EchoEncoder``, or any object with the methods of ``Embedder``, instead of a model.
-        config, adapter, device, dtype, on_truncate, model_kwargs: as in ``EchoEncoder``.
+        config, adapter, device, dtype, on_truncate, max_length, devices, compiled, batch_tokens, speed, model_kwargs: as in
+            ``EchoEncoder``.
         dimensions: keep only the first dimensions of each vector, such as 256; the default config is made for 512 and
             256. ``None`` for all.
         query_instruction: the task, for a query template with ``{instruction}``.
@@ -51,7 +52,7 @@ class EchoEmbeddings(BaseModel, Embeddings):
         arbitrary_types_allowed=True, extra="forbid", frozen=True, populate_by_name=True, protected_namespaces=()
     )
 
-    model_name: str = Field(builtin.NAME, alias="model")
+    model_name: str = Field(default=builtin.NAME, alias="model")
     encoder: SkipValidation[Embedder] | None = None
     config: InstanceOf[EchoConfig] | str | None = None
     adapter: str | None = None
@@ -59,7 +60,12 @@ class EchoEmbeddings(BaseModel, Embeddings):
     dtype: str = "auto"
     on_truncate: str = "warn"
     model_kwargs: dict[str, Any] = Field(default_factory=dict)
-    dimensions: int | None = Field(None, gt=0, strict=True)
+    dimensions: int | None = Field(default=None, gt=0, strict=True)
+    max_length: int | None = Field(default=None, gt=0, strict=True)
+    devices: list[str] | None = None
+    compiled: bool = False
+    batch_tokens: int | None = Field(default=None, gt=0, strict=True)
+    speed: dict[str, bool] | bool | None = None
     query_instruction: str | None = None
     cache_folder: str | None = None
     encode_kwargs: dict[str, Any] = Field(default_factory=dict)

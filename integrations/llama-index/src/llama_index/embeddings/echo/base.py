@@ -27,7 +27,8 @@ class EchoEmbedding(BaseEmbedding):
     Args:
         model_name: a hub id, a folder, or a ``.gguf`` file. Default: the built-in model.
         encoder: an ``EchoEncoder``, or any object with the methods of ``Embedder``, instead of a model.
-        config, adapter, device, dtype, on_truncate, model_kwargs: as in ``EchoEncoder``.
+        config, adapter, device, dtype, on_truncate, max_length, devices, compiled, batch_tokens, speed, model_kwargs: as in
+            ``EchoEncoder``.
         dimensions: keep only the first dimensions of each vector, such as 256; the default config is made for 512 and
             256. ``None`` for all.
         query_instruction: the task, for a query template with ``{instruction}``.
@@ -44,19 +45,24 @@ class EchoEmbedding(BaseEmbedding):
 
     model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, protected_namespaces=())
 
-    model_name: str = Field(builtin.NAME, frozen=True)
-    encoder: SkipValidation[Embedder] | None = Field(None, exclude=True, frozen=True)
-    config: InstanceOf[EchoConfig] | str | None = Field(None, frozen=True)
-    adapter: str | None = Field(None, frozen=True)
-    device: str | None = Field(None, frozen=True)
-    dtype: str = Field("auto", frozen=True)
-    on_truncate: str = Field("warn", frozen=True)
+    model_name: str = Field(default=builtin.NAME, frozen=True)
+    encoder: SkipValidation[Embedder] | None = Field(default=None, exclude=True, frozen=True)
+    config: InstanceOf[EchoConfig] | str | None = Field(default=None, frozen=True)
+    adapter: str | None = Field(default=None, frozen=True)
+    device: str | None = Field(default=None, frozen=True)
+    dtype: str = Field(default="auto", frozen=True)
+    on_truncate: str = Field(default="warn", frozen=True)
     model_kwargs: dict[str, Any] = Field(default_factory=dict, frozen=True)
-    dimensions: int | None = Field(None, gt=0, strict=True, frozen=True)
-    query_instruction: str | None = Field(None, frozen=True)
-    cache_folder: str | None = Field(None, frozen=True)
-    embed_batch_size: int = Field(1024, gt=0, le=2048)
-    embeddings_cache: Any = Field(None, frozen=True)
+    dimensions: int | None = Field(default=None, gt=0, strict=True, frozen=True)
+    max_length: int | None = Field(default=None, gt=0, strict=True, frozen=True)
+    devices: list[str] | None = Field(default=None, frozen=True)
+    compiled: bool = Field(default=False, frozen=True)
+    batch_tokens: int | None = Field(default=None, gt=0, strict=True, frozen=True)
+    speed: dict[str, bool] | bool | None = Field(default=None, frozen=True)
+    query_instruction: str | None = Field(default=None, frozen=True)
+    cache_folder: str | None = Field(default=None, frozen=True)
+    embed_batch_size: int = Field(default=1024, gt=0, le=2048)
+    embeddings_cache: Any = Field(default=None, frozen=True)
 
     _handle: Handle = PrivateAttr()
 
