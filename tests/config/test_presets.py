@@ -15,6 +15,7 @@ from transformers import AutoTokenizer
 from echo_embeddings import ConfigError, EchoConfig, EchoEncoder, Template
 from echo_embeddings.config import presets
 from echo_embeddings.engine.runtime import Runtime
+from echo_embeddings.model.loading import LoadedModel
 from tests.architectures import tiny
 from tests.conftest import cosines
 
@@ -214,7 +215,7 @@ def test_another_model_is_refused_at_once(packaged_adapter, builtin_folder):
     with pytest.raises(ConfigError, match="does not fit 'LlamaModel:'"):
         EchoEncoder(tiny("llama"), "default", tokenizer=tokenizer)
     with pytest.raises(ConfigError, match="'default', which is not merged into this model; load the model with Echo"):
-        Runtime(tiny("llama"), tokenizer, EchoConfig.preset("default"))
+        Runtime(LoadedModel(tiny("llama"), tokenizer), EchoConfig.preset("default"))
 
 
 def test_a_saved_config_that_names_it_beside_other_weights_is_refused(packaged_adapter, tmp_path):

@@ -25,7 +25,6 @@ from .files import ARRAYS_FILE, CONFIG_FILE, Stored, read_object, without_format
 from .files import read as read_folder
 
 __all__ = [
-    "MARK",
     "PRESETS_FOLDER",
     "Preset",
     "adapter_folder",
@@ -39,8 +38,6 @@ __all__ = [
 
 PRESETS_FOLDER = Path(__file__).parent / "presets"
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-#: The attribute by which a model's body says which packaged adapter is merged into it.
-MARK = "_echo_packaged_adapter"
 
 
 @dataclass(frozen=True)
