@@ -29,6 +29,7 @@ __all__ = ["Laid", "Student", "states_of"]
 
 #: Content tokens of a text in training.
 LONGEST = 160
+#: What the model computes in on a GPU, and what the adapter is saved in.
 HALF = torch.bfloat16
 #: Padded tokens that a pass costs beside its own, for choosing batches: a GPU waits for the host to start kernels.
 OVERHEAD = {"cuda": 12000, "cpu": 300}
@@ -75,7 +76,10 @@ class Student:
         preset = EchoConfig.load(start)
         self.config = _plain(preset).replace(transforms=(), max_length=LONGEST)
         options = {"attn_implementation": "sdpa"}
-        encoder = EchoEncoder(config=self.config, device=device, dtype=HALF, on_truncate="ignore", model_kwargs=options)
+        dtype = HALF if device == "cuda" else "auto"  # many processors are slow in bfloat16
+        encoder = EchoEncoder(
+            config=self.config, device=device, dtype=dtype, on_truncate="ignore", model_kwargs=options
+        )
         self.runtime, self.device = encoder.runtime, device
         self.layout = self.runtime.layout(self.config.templates[0], None)
         body = self.runtime.backbone.model.requires_grad_(requires_grad=False)

@@ -11,6 +11,7 @@ import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from echo_embeddings.model import builtin
+from echo_embeddings.model.device import pick_dtype
 
 __all__ = ["Kind", "Prompts", "Writer", "question_in"]
 
@@ -54,7 +55,7 @@ class Prompts:
 
 
 class Writer:
-    """The built-in model in bfloat16, on a GPU if there is one.
+    """The built-in model on a GPU if there is one; in bfloat16, or float32 where that is faster.
 
     Args:
         sampling: how the next token is drawn: ``temperature``, ``top_p`` and other options of ``generate``.
@@ -69,7 +70,7 @@ class Writer:
         self._sampling = sampling
         self._tokenizer: Any = AutoTokenizer.from_pretrained(builtin.folder(), padding_side="left")
         self._tokenizer.pad_token = self._tokenizer.eos_token
-        model = AutoModelForCausalLM.from_pretrained(builtin.folder(), dtype=torch.bfloat16)
+        model = AutoModelForCausalLM.from_pretrained(builtin.folder(), dtype=pick_dtype("auto", self.device))
         self._model: Any = model.eval().to(self.device)
 
     @torch.inference_mode()
