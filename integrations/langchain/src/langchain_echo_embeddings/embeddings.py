@@ -34,8 +34,9 @@ class EchoEmbeddings(BaseModel, Embeddings):
     Args:
         model_name: a hub id, a folder, or a ``.gguf`` file; also accepted as ``model``. Default: the built-in model.
         encoder: an ``EchoEncoder``, or any object with the methods of ``Embedder``, instead of a model.
-        config, adapter, device, dtype, on_truncate, max_length, devices, compiled, batch_tokens, speed, model_kwargs: as
-            in ``EchoEncoder``.
+        config, adapter, device, devices, dtype, compiled, max_length, batch_tokens, speed, on_truncate: as in
+            ``EchoEncoder``.
+        model_kwargs: for transformers' ``from_pretrained``.
         dimensions: keep only the first dimensions of each vector, such as 256; the default config is made for 512 and
             256. ``None`` for all.
         query_instruction: the task, for a query template with ``{instruction}``.
