@@ -333,6 +333,15 @@ def test_a_script_without_a_main_guard_is_told_to_have_one(folder, tmp_path):
     assert done.stderr.count("Traceback") == 1
 
 
+def test_so_it_is_with_a_config_that_is_larger_than_a_pipe(builtin_folder, tmp_path):
+    """As arguments of a process that ends before it reads them, the default's arrays would block the parent."""
+    assert len(pickle.dumps(EchoConfig.preset("default"))) > 2**17
+    code = "EchoEncoder(devices=['cpu', 'cpu']).encode_documents('a')\n"
+    done = run(tmp_path, f"from echo_embeddings import EchoEncoder\n{code}")
+    assert done.returncode == 1
+    assert "WorkerError: a worker process imports the script that is running, and this" in done.stderr
+
+
 def _embed_in_a_child(folder, answers):
     try:
         EchoEncoder(folder, CONFIG, devices=DEVICES).encode_documents("a")
