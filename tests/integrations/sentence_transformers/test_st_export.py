@@ -68,7 +68,7 @@ CONFIGS = {
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_last_token_config(tiny_encoder, tmp_path, texts, name):
     encoder = tiny_encoder(CONFIGS[name])
-    encoder._on_truncate = "ignore"
+    encoder._options = encoder.options.replace(on_truncate="ignore")
     export_stock(encoder, tmp_path)
     model = SentenceTransformer(str(tmp_path))
     texts = [*texts, LONG]
