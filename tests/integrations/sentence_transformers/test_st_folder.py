@@ -1,7 +1,6 @@
 """One folder, every loader: EchoEncoder, ours, and sentence-transformers with its flag."""
 
 import json
-import re
 import shutil
 import subprocess
 import sys
@@ -128,16 +127,6 @@ def test_the_model_cards_snippet_runs(folder):
     code = snippet.replace("sentence_transformers_model_id", str(folder))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("(3, 16)\n")
-
-
-def test_the_readme_runs(builtin_folder, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"^```python\n(.*?)^```", (PROJECT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
-    assert len(blocks) == 5
-    namespace = {}
-    for block in blocks:
-        exec(block, namespace)
-    assert namespace["vectors"].shape == (1, 576)
 
 
 def test_a_config_in_fractions_is_saved_in_numbers(tiny_encoder, tmp_path):
