@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -280,6 +281,7 @@ def test_progress(folder, capsys):
     assert "10row" in capsys.readouterr().err
 
 
+ROOT = Path(__file__).parents[2]
 SCRIPT = """
 import sys
 from echo_embeddings import embed_table
@@ -292,7 +294,8 @@ embed_table(source, target, FakeEncoder(seconds=0.02), checkpoint_rows=4)
 def start(folder, source, output):
     command = [sys.executable, "-c", SCRIPT, source, output]
     with (folder / "in.jsonl").open("rb") as stdin:
-        return subprocess.Popen(command, cwd=folder, stdin=stdin, stderr=subprocess.PIPE, text=True)
+        env = os.environ | {"PYTHONPATH": os.fspath(ROOT)}  # where `tests` is found
+        return subprocess.Popen(command, cwd=folder, env=env, stdin=stdin, stderr=subprocess.PIPE, text=True)
 
 
 @pytest.mark.parametrize("source", ["in.jsonl", "-"])

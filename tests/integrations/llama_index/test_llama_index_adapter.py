@@ -220,7 +220,7 @@ def test_to_dict_of_an_unknown_embedder():
 
 def test_shared_cache_only_if_roles_share_vectors(builtin_encoder, asymmetric_encoder):
     store = SimpleKVStore()
-    same = builtin_encoder.with_config(builtin_encoder.config.replace(query_template=None))
+    same = builtin_encoder.with_config(builtin_encoder.config.replace(query_template=None, lexical=None))
     cached = EchoEmbedding(encoder=same, embeddings_cache=store)
     assert cached.get_text_embedding_batch([QUERY])[0] == cached.get_query_embedding(QUERY)
     assert list(store.get_all("embeddings")) == [QUERY]
