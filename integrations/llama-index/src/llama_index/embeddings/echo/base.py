@@ -81,8 +81,8 @@ class EchoEmbedding(BaseEmbedding):
         if self.embeddings_cache is not None and self._handle.keeps_roles_apart():
             raise ValueError(
                 "embeddings_cache would give queries the vectors of documents, because LlamaIndex looks up both by the "
-                "text alone; use the cache of IngestionPipeline, or a config whose query_template is None and whose words "
-                "weigh the same in both roles"
+                "text alone; use the cache of IngestionPipeline, or a config whose query_template is None, and whose "
+                "lexical part, if it has one, weighs the same in both roles"
             )
 
     def to_dict(self, **kwargs: Any) -> dict[str, Any]:
