@@ -12,10 +12,10 @@ from .errors import ConfigError
 if TYPE_CHECKING:
     from echo_embeddings.engine.runtime import Runtime
 
-__all__ = ["folder_at", "save", "write_modules"]
+__all__ = ["POOLING_MODES", "folder_at", "save", "write_modules"]
 
 #: The poolings of an ``EchoConfig``, and their names in sentence-transformers.
-_POOLING_MODES = {"last": "lasttoken", "mean": "mean", "weighted_mean": "weightedmean"}
+POOLING_MODES = {"last": "lasttoken", "mean": "mean", "weighted_mean": "weightedmean"}
 
 
 def folder_at(path: str | os.PathLike[str]) -> Path:
@@ -79,7 +79,7 @@ def write_modules(folder: Path, dimension: int, pooling: str) -> None:
         },
         "1_Pooling/config.json": {
             "embedding_dimension": dimension,
-            "pooling_mode": _POOLING_MODES[pooling],
+            "pooling_mode": POOLING_MODES[pooling],
             "include_prompt": True,
         },
         "2_Normalize/config.json": keys,

@@ -13,14 +13,12 @@ from sentence_transformers.sentence_transformer.modules import Normalize, Poolin
 from sentence_transformers.util import import_from_string
 
 from echo_embeddings import EchoEncoder, ModelError
+from echo_embeddings.saving import POOLING_MODES
 
 from .module import EchoModule
 from .weights import in_numbers
 
 __all__ = ["POOLING_MODES", "from_encoder", "load", "save"]
-
-#: The poolings of an ``EchoConfig``, and their names in stock ``Pooling``.
-POOLING_MODES = {"last": "lasttoken", "mean": "mean", "weighted_mean": "weightedmean"}
 
 
 def from_encoder(encoder: EchoEncoder) -> SentenceTransformer:
