@@ -12,7 +12,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ from .config.config import EchoConfig
 from .defaults import config_for
 from .engine.awaited import Awaited
 from .engine.progress import Progress, progress
+from .errors import ModelError
 from .model.device import checked_devices, precision
 from .model.spec import ModelSpec
 from .options import EncoderOptions
@@ -84,6 +85,7 @@ class EchoEncoder:
 
     _engine: Engine | None
     _copy: Runtime | None
+    _weights: str | None
     _awaited: Awaited[Vectors]
 
     def __init__(  # noqa: PLR0913 - all but the first four by name
@@ -255,7 +257,7 @@ class EchoEncoder:
     def config(self) -> EchoConfig:
         """The config: everything besides the weights that defines a vector."""
         if self._config is None:
-            self._config = self._options.applied_to(config_for(self._spec))
+            self._config = self._options.applied_to(config_for(self._pinned()))
         return self._config
 
     @property
@@ -274,14 +276,36 @@ class EchoEncoder:
         return precision(self._spec.device, self._spec.dtype)
 
     def fingerprint(self) -> str:
-        """SHA-256 (hex) of model name, adapter, dtype, ``model_kwargs`` and config: a namespace for caches of vectors.
+        """SHA-256 (hex) of all that its vectors depend on: a namespace for caches of vectors.
 
-        Weights count by name and path only (a packaged adapter by its content), so a model that you train further in
-        the same folder keeps its fingerprint.
+        That is :meth:`weights_fingerprint`, the names of model and adapter, ``dtype``, ``model_kwargs`` and the config.
+
+        Raises:
+            ModelError: the model's files cannot be read.
         """
-        spec = self._spec
-        parts = (spec.name, spec.adapter, str(spec.dtype), sorted(spec.model_kwargs.items(), key=str))
-        return hashlib.sha256(repr((parts, self.config.fingerprint())).encode()).hexdigest()
+        spec, kwargs = self._spec, self._options.model_kwargs
+        parts = (spec.name, spec.adapter, str(spec.dtype), sorted(kwargs.items(), key=str))
+        content = (parts, self.weights_fingerprint(), self.config.fingerprint())
+        return hashlib.sha256(repr(content).encode()).hexdigest()
+
+    def weights_fingerprint(self) -> str:
+        """SHA-256 (hex) of the weights, whatever they are called: for manifests that stand beside vectors.
+
+        It changes when other weights are put under the same path, or when a hub id means another commit, and is the
+        same for a copy elsewhere. Tokenizer, architecture and ``adapter`` count, the config does not. Nothing is
+        loaded: of each tensor in the files only a sample is read, in some hundredths of a second.
+
+        Raises:
+            ModelError: the model's files cannot be read.
+        """
+        from .model.fingerprint import weights_fingerprint
+
+        with self._lock:
+            with suppress(ModelError):  # no such model; a fingerprint is asked for before anything is loaded
+                self._pinned()
+            found = self._weights or weights_fingerprint(self._spec)
+            self._weights = None if self._spec.is_loaded else found  # a loaded model may be trained further
+            return found
 
     @property
     def dimension(self) -> int:
@@ -305,8 +329,26 @@ class EchoEncoder:
             if self._engine is None:
                 from .engine.engine import open_engine
 
-                self._engine = open_engine(self._spec, self.config, self._options)
+                known, self._weights = self._weights, None
+                engine = open_engine(self._pinned(), self.config, self._options)
+                loaded = None if self._spec.is_loaded else self.weights_fingerprint()
+                if known not in (None, loaded):
+                    engine.close()
+                    raise ModelError(
+                        f"the weights of {self.model_name!r} were replaced while they were loaded, or since this "
+                        "encoder's fingerprint was asked for; make a new EchoEncoder"
+                    )
+                self._engine = engine
             return self._engine
+
+    def _pinned(self) -> ModelSpec:
+        """The model, bound to the commit that a hub id means at the first use."""
+        if isinstance(self._spec.model, str):
+            from .model.hub import pinned
+
+            with self._lock:
+                self._spec = pinned(self._spec)
+        return self._spec
 
     @property
     def runtime(self) -> Runtime:
@@ -420,6 +462,7 @@ class EchoEncoder:
         self._lock = threading.RLock()
         self._engine = None
         self._copy = None
+        self._weights = None
         self._awaited = Awaited()
 
     def __repr__(self) -> str:

@@ -20,7 +20,7 @@ from transformers import AutoModel, AutoModelForCausalLM, PreTrainedModel
 from echo_embeddings.config import presets
 from echo_embeddings.errors import ModelError
 
-from .hub import find_file
+from .hub import find_file, pinned
 from .spec import ModelSpec
 
 __all__ = ["is_plain", "load_adapted", "merge"]
@@ -135,8 +135,12 @@ def _plain_lora(adapter: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]] 
     """Load config and tensors of an adapter that needs no peft; ``None`` for any other."""
     from safetensors.torch import load_file
 
-    spec = ModelSpec(adapter)
-    if (found := find_file(spec, presets.ADAPTER_CONFIG)) is None:
+    try:
+        spec = pinned(ModelSpec(adapter))
+        found = find_file(spec, presets.ADAPTER_CONFIG)
+    except ModelError as error:
+        raise ModelError(f"adapter {adapter!r} could not be loaded: {error}") from error
+    if found is None:
         raise ModelError(
             f"adapter {adapter!r} could not be loaded: there is no {presets.ADAPTER_CONFIG}; give the folder or hub "
             "id of an adapter that peft saved"

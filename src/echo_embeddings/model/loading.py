@@ -23,7 +23,7 @@ from .adapters import load_adapted
 from .architecture import require_causal, require_decoder
 from .device import pick_device, pick_dtype
 from .gguf import split_gguf
-from .hub import find_file, hub_arguments
+from .hub import find_file, hub_arguments, pinned
 from .spec import ModelSpec
 
 __all__ = ["LoadedModel", "load", "prepare", "unembedding"]
@@ -58,12 +58,10 @@ def load(spec: ModelSpec) -> LoadedModel:
     if spec.is_loaded:
         return LoadedModel(prepare(spec.model), spec.tokenizer)
     device = pick_device(spec.device)
-    spec = _with_base(spec)
+    spec = _with_base(pinned(spec))
     adapters = [os.fspath(presets.adapter_folder(spec.packaged))] if spec.packaged else []
     adapters += [spec.adapter] if spec.adapter else []
     name, gguf = split_gguf(spec.location())
-    if name.startswith(("/", "./", "../", "~")) and not Path(name).exists():
-        raise ModelError(f"there is no folder {name!r}; give the path of a saved model, a .gguf file, or a hub id")
     where = hub_arguments(spec) | gguf
     try:
         config = AutoConfig.from_pretrained(name, **where)

@@ -22,7 +22,8 @@ class ModelSpec:
     """A model, loaded or not, and how to load it.
 
     Args:
-        model: ``None`` for the built-in model; or a hub id, a folder, a ``.gguf`` file, or a loaded model.
+        model: ``None`` for the built-in model; or a hub id, a folder, a ``.gguf`` file, or a loaded model. In a path,
+            here and in ``adapter``, ``~`` stands for the home folder.
         tokenizer: the tokenizer of a loaded model, which needs one; else ``None``.
         adapter: hub id or folder of a PEFT adapter; ``None`` for none.
         device: device name; ``None`` takes the best one.
@@ -45,6 +46,10 @@ class ModelSpec:
     def __post_init__(self) -> None:
         if isinstance(self.model, os.PathLike):
             object.__setattr__(self, "model", os.fspath(self.model))
+        for name in ("model", "adapter"):
+            value = getattr(self, name)
+            if isinstance(value, str) and value.startswith("~"):
+                object.__setattr__(self, name, os.fspath(Path(value).expanduser()))
         if self.is_loaded and self.tokenizer is None:
             raise TypeError("a loaded model needs its tokenizer: EchoEncoder(model, tokenizer=tokenizer)")
         if self.is_loaded and self.adapter is not None:
