@@ -61,7 +61,8 @@ def pinned(spec: ModelSpec) -> ModelSpec:
         return spec
     if not reason:
         try:
-            _, commit = _asked(spec, "config.json")
+            is_there, commit = _asked(spec, "config.json")
+            _downloaded(spec, "config.json", is_there=is_there)  # so the cache knows which commit a branch means
             return spec if commit is None else _with(spec, revision=commit)
         except _UnknownError as error:
             reason = str(error)
@@ -121,7 +122,7 @@ def _require_possible(name: str) -> None:
     Raises:
         ModelError: it can only be a path, and nothing is there.
     """
-    if Path(name).is_dir():
+    if _is_folder(name):
         return
     if Path(name).is_file() and not name.endswith(".gguf"):
         raise ModelError(
@@ -160,8 +161,12 @@ def _near(name: str) -> str:
     return f". There is no {missing!r} in {path.parent.resolve()}" if path != Path(name) else ""
 
 
+def _is_folder(name: str) -> bool:
+    return bool(name) and Path(name).is_dir()
+
+
 def _is_here(name: str) -> bool:
-    return Path(name).is_dir() or name.endswith(".gguf")
+    return _is_folder(name) or name.endswith(".gguf")
 
 
 def _local_file(path: Path) -> str | None:

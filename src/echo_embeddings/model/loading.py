@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -160,6 +160,8 @@ def _quantisation(spec: ModelSpec, config: Any) -> Any:
 def _wanted_dtype(spec: ModelSpec, config: Any) -> Any:
     """The dtype to load. An encoder saved in float32 is loaded in float32, so its vectors do not change."""
     open_choice = spec.dtype == "auto" or spec.is_int8
-    if open_choice and config.dtype == torch.float32 and find_file(spec, CONFIG_FILE) is not None:
-        return torch.float32
+    if open_choice and config.dtype == torch.float32:
+        with suppress(ModelError):  # nobody knows; then the user gave a config
+            if find_file(spec, CONFIG_FILE) is not None:
+                return torch.float32
     return spec.dtype
