@@ -24,7 +24,7 @@ def folder_at(path: str | os.PathLike[str]) -> Path:
     Raises:
         ConfigError: ``path`` is a file.
     """
-    folder = Path(path)
+    folder = Path(path).expanduser()
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{os.fspath(path)!r} is a file; save_pretrained wants a folder to write to")
     return folder

@@ -1,4 +1,4 @@
-"""A model hub on this machine: it serves folders as models, and answers for a file with any status that a test wants."""
+"""A model hub on this machine: it serves folders as models, and answers with any status that a test wants."""
 
 import hashlib
 import json
@@ -32,63 +32,61 @@ class Hub:
 @contextmanager
 def running() -> Iterator[Hub]:
     """Run a hub; :func:`use` lets this process use it."""
-    hub = Hub()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_HEAD(self) -> None:  # noqa: N802
-            self._answer(with_body=False)
-
-        def do_GET(self) -> None:  # noqa: N802
-            self._answer(with_body=True)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-        def _answer(self, *, with_body: bool) -> None:
-            if self.path.startswith("/api/models/"):
-                self._send(*self._listing(), with_body=with_body)
-                return
-            model, _, rest = self.path.lstrip("/").partition("/resolve/")
-            name = rest.partition("/")[2].partition("?")[0]
-            hub.asked.append(name)
-            status, error, body = hub.statuses.get(name, 200), "", b""
-            if model not in hub.models:
-                status, error = 404, "RepoNotFound"
-            elif status == 200 and not (hub.models[model] / name).is_file():
-                status, error = 404, "EntryNotFound"
-            elif status == 200:
-                body = (hub.models[model] / name).read_bytes()
-            self._send(status, error, body, with_body=with_body)
-
-        def _listing(self) -> tuple[int, str, bytes]:
-            model, _, rest = self.path.removeprefix("/api/models/").partition("?")[0].partition("/tree/")
-            if model not in hub.models:
-                return 404, "RepoNotFound", b""
-            if "/" in rest:  # a folder of the model
-                return 404, "EntryNotFound", b""
-            files = [path for path in hub.models[model].iterdir() if path.is_file()]
-            listed = [{"type": "file", "path": path.name, "size": path.stat().st_size, "oid": "0"} for path in files]
-            return 200, "", json.dumps(listed).encode()
-
-        def _send(self, status: int, error: str, body: bytes, *, with_body: bool) -> None:
-            self.send_response(status)
-            self.send_header("X-Repo-Commit", COMMIT)
-            self.send_header("ETag", f'"{hashlib.sha1(body).hexdigest()}"')  # noqa: S324
-            self.send_header("Content-Length", str(len(body)))
-            if error:
-                self.send_header("X-Error-Code", error)
-            self.end_headers()
-            if with_body:
-                self.wfile.write(body)
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    server.hub = Hub()
+    server.hub.endpoint = f"http://127.0.0.1:{server.server_port}"
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    hub.endpoint = f"http://127.0.0.1:{server.server_port}"
     try:
-        yield hub
+        yield server.hub
     finally:
         server.shutdown()
         server.server_close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    def do_HEAD(self) -> None:
+        self._send(*self._answer(), with_body=False)
+
+    def do_GET(self) -> None:
+        self._send(*self._answer(), with_body=True)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def _answer(self) -> tuple[int, str, bytes]:
+        hub, path = self.server.hub, self.path.partition("?")[0]
+        if path.startswith("/api/models/"):
+            return self._listing(path.removeprefix("/api/models/"))
+        model, _, rest = path.lstrip("/").partition("/resolve/")
+        name = rest.partition("/")[2]
+        hub.asked.append(name)
+        if model not in hub.models:
+            return 404, "RepoNotFound", b""
+        if name in hub.statuses:
+            return hub.statuses[name], "", b""
+        if not (hub.models[model] / name).is_file():
+            return 404, "EntryNotFound", b""
+        return 200, "", (hub.models[model] / name).read_bytes()
+
+    def _listing(self, path: str) -> tuple[int, str, bytes]:
+        model, _, rest = path.partition("/tree/")
+        folder = self.server.hub.models.get(model)
+        if folder is None or "/" in rest:  # no model, or a folder in it
+            return 404, "RepoNotFound" if folder is None else "EntryNotFound", b""
+        files = [path for path in folder.iterdir() if path.is_file()]
+        listed = [{"type": "file", "path": path.name, "size": path.stat().st_size, "oid": "0"} for path in files]
+        return 200, "", json.dumps(listed).encode()
+
+    def _send(self, status: int, error: str, body: bytes, *, with_body: bool) -> None:
+        self.send_response(status)
+        self.send_header("X-Repo-Commit", COMMIT)
+        self.send_header("ETag", f'"{hashlib.sha1(body).hexdigest()}"')
+        self.send_header("Content-Length", str(len(body)))
+        if error:
+            self.send_header("X-Error-Code", error)
+        self.end_headers()
+        if with_body:
+            self.wfile.write(body)
 
 
 def use(monkeypatch, endpoint: str, cache: Path) -> None:

@@ -247,7 +247,7 @@ class EchoConfig:
         fitted: dict[str, Fitted] = {str(number): transform for number, transform in enumerate(self.transforms)}
         if self.lexical is not None:
             fitted[Lexical.name] = self.lexical
-        files.write(Path(folder), self.to_dict(), fitted)
+        files.write(Path(folder).expanduser(), self.to_dict(), fitted)
 
     @classmethod
     def load(cls, folder: str | Path) -> EchoConfig:
@@ -257,7 +257,8 @@ class EchoConfig:
             ConfigError: a file is missing or damaged, has another format, or has a field that is unknown or wrong; the
                 message names the file and the field.
         """
-        return cls.from_files(Path(folder) / files.CONFIG_FILE, Path(folder) / files.ARRAYS_FILE)
+        folder = Path(folder).expanduser()
+        return cls.from_files(folder / files.CONFIG_FILE, folder / files.ARRAYS_FILE)
 
     @classmethod
     def from_files(cls, config: Path, arrays: Path | None) -> EchoConfig:

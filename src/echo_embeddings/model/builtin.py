@@ -58,6 +58,7 @@ def pull(gguf: Path | None = None) -> Path:
     Raises:
         ModelUnavailableError: no file can be found or downloaded, or it is not the right one.
     """
+    gguf = None if gguf is None else gguf.expanduser()
     target = cache_folder()
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".converting-") as work:

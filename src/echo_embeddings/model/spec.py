@@ -50,6 +50,8 @@ class ModelSpec:
             value = getattr(self, name)
             if isinstance(value, str) and value.startswith("~"):
                 object.__setattr__(self, name, os.fspath(Path(value).expanduser()))
+        if (cache := self.model_kwargs.get("cache_dir")) is not None:
+            object.__setattr__(self, "model_kwargs", self.model_kwargs | {"cache_dir": str(Path(cache).expanduser())})
         if self.is_loaded and self.tokenizer is None:
             raise TypeError("a loaded model needs its tokenizer: EchoEncoder(model, tokenizer=tokenizer)")
         if self.is_loaded and self.adapter is not None:

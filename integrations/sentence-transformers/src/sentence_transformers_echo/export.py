@@ -61,7 +61,7 @@ def export_stock(
     template = runtime.config.templates[role == "query"]
     layout = runtime.layout(template, instruction)
     _require_stock(runtime, layout)
-    folder = Path(path)
+    folder = Path(path).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
     runtime.backbone.model.save_pretrained(folder)
     _tokenizer(runtime, template, instruction).save_pretrained(folder)

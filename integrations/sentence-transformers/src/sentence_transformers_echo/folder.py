@@ -54,7 +54,7 @@ def save(model: EchoEncoder | SentenceTransformer, path: str | os.PathLike[str])
         raise ModelError(
             f"the first module is a {type(model[0]).__name__}, not an EchoModule; save it with model.save_pretrained"
         )
-    model.save_pretrained(os.fspath(path))
+    model.save_pretrained(os.fspath(Path(path).expanduser()))
 
 
 def load(
@@ -82,7 +82,7 @@ def load(
         ModelError: it is no saved sentence-transformers model, or needs a module of another package.
         ConfigError: it was written by a newer version.
     """
-    path = os.fspath(path)
+    path = os.fspath(Path(path).expanduser()) if os.fspath(path).startswith("~") else os.fspath(path)
     hub: dict[str, Any] = {"revision": revision, "token": token, "cache_folder": cache_folder}
     hub["local_files_only"] = local_files_only
     listed = _read(path, "modules.json", hub)

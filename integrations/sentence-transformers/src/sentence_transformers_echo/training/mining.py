@@ -51,7 +51,7 @@ def mine(
     Raises:
         ConfigError: an argument cannot work, or nothing was found.
     """
-    target = Path(output)
+    target = Path(output).expanduser()
     if not target.name.endswith((".jsonl", ".jsonl.gz")):
         raise ConfigError(f"output={str(output)!r}: give a .jsonl or .jsonl.gz file")
     if data.loss != "contrastive":

@@ -207,7 +207,7 @@ class Recipe:
         """
         import yaml
 
-        path = Path(path)
+        path = Path(path).expanduser()
         try:
             content = yaml.safe_load(path.read_text(encoding="utf-8"))
         except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -215,7 +215,7 @@ class Recipe:
         if not isinstance(content, dict):
             raise ConfigError(f"{path} must hold fields such as 'data:' and 'output:'")
         content |= {name: value for name, value in changes.items() if value is not None}
-        content["data_folder"] = str(path.parent / content.get("data_folder", "."))
+        content["data_folder"] = str(path.parent / Path(content.get("data_folder", ".")).expanduser())
         name = content.pop("preset", None)
         try:
             made = _made(content)

@@ -67,7 +67,7 @@ def make(recipe: Recipe) -> SentenceTransformer:
     module = _module(model)
     add_adapters(module, recipe.lora)
     if recipe.lora.start is not None:
-        _go_on_from(Path(recipe.lora.start), module, keeps_map=recipe.whiten == "start")
+        _go_on_from(Path(recipe.lora.start).expanduser(), module, keeps_map=recipe.whiten == "start")
     if recipe.compiled:
         with computing_in_half(model):
             compile_layers(module.model, backwards=True)
@@ -248,7 +248,7 @@ def behind_pooling(
     if recipe.whiten != "start":
         whitened = Project.whiten(states, power=recipe.whiten)
         return ranked(whitened, states, targets, recipe.lengths, recipe.ranking_steps, recipe.seed)
-    kept = _map_of(Path(str(recipe.lora.start)), recipe.dimension)
+    kept = _map_of(Path(str(recipe.lora.start)).expanduser(), recipe.dimension)
     return _undone(_module(model).echo_config.transforms, kept)
 
 

@@ -66,13 +66,13 @@ def train(recipe: Recipe, *, resume: bool = False, show_progress: bool = True) -
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", TruncationWarning)  # the recipe says how many tokens of a text are used
-        return _train(recipe, Path(recipe.output), resume=resume, show_progress=show_progress)
+        return _train(recipe, Path(recipe.output).expanduser(), resume=resume, show_progress=show_progress)
 
 
 def _train(recipe: Recipe, output: Path, *, resume: bool, show_progress: bool) -> Trained:
     checkpoints = output / "checkpoints"
     _require_output(output, resume=resume)
-    folder = Path(recipe.data_folder)
+    folder = Path(recipe.data_folder).expanduser()
     data = {entry.title: read(entry, folder, recipe.seed) for entry in recipe.data}
     judge = Judge.open(recipe.evaluate, folder, recipe.evaluate_limit, recipe.echo_config.max_length)
     set_seed(recipe.seed)
