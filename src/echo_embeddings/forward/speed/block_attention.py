@@ -16,12 +16,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import AttentionInterface, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import AttentionMaskInterface, causal_mask_function, sdpa_mask
+from transformers.masking_utils import causal_mask_function, sdpa_mask
 
 from echo_embeddings.forward.running import current
 from echo_embeddings.model.architecture import is_windowed
+
+from .registration import register
 
 __all__ = ["NAME", "causal_attention", "has_tiles", "is_used_on", "use_on"]
 
@@ -43,9 +45,7 @@ def use_on(model: PreTrainedModel) -> None:
     """
     config = model.config
     if model.device.type == "cpu" and config._attn_implementation == "sdpa":
-        AttentionInterface.register(NAME, _forward)
-        AttentionMaskInterface.register(NAME, _mask_for)
-        model.set_attn_implementation(NAME)
+        model.set_attn_implementation(register(NAME, _forward, _mask_for))
 
 
 def is_used_on(model: PreTrainedModel) -> bool:

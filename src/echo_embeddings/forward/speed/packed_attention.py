@@ -22,14 +22,16 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from transformers import AttentionInterface, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+from transformers.masking_utils import sdpa_mask
 
 from echo_embeddings.forward.batch import spans
 from echo_embeddings.forward.running import current
 from echo_embeddings.forward.transfer import sent
 from echo_embeddings.model.architecture import is_windowed
+
+from . import registration
 
 __all__ = ["NAME", "agrees", "arguments", "is_used_on", "register", "use_on"]
 
@@ -50,9 +52,7 @@ def use_on(model: PreTrainedModel) -> None:
 
 def register(model: PreTrainedModel) -> None:
     """Let a model use the attention ``NAME``. A batch that is not packed goes to torch's attention as before."""
-    AttentionInterface.register(NAME, _forward)
-    AttentionMaskInterface.register(NAME, _mask_for)
-    model.set_attn_implementation(NAME)
+    model.set_attn_implementation(registration.register(NAME, _forward, _mask_for))
 
 
 def is_used_on(model: PreTrainedModel) -> bool:

@@ -1,0 +1,46 @@
+"""The module in other processes: sentence-transformers' own pools, and plain pickle."""
+
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from echo_embeddings import EchoEncoder
+from sentence_transformers_echo import from_encoder
+from tests.architectures import tiny
+from tests.conftest import cosines
+
+TEXTS = ["The ferry leaves the island at dawn.", "Bread rises faster in a warm room.", "a"]
+ARRIVES = """
+import pickle, sys
+import numpy as np
+with open(sys.argv[1], "rb") as file:
+    np.save(sys.argv[2], pickle.load(file).encode(sys.argv[3:]))
+"""
+
+
+@pytest.fixture(scope="module")
+def model(tokenizer, tmp_path_factory):
+    """Loaded by its name, so that it has all faster ways, block attention among them."""
+    folder = tmp_path_factory.mktemp("model")
+    tiny("llama", vocab_size=len(tokenizer)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    model = from_encoder(EchoEncoder(folder, "late-echo", dtype="bfloat16", device="cpu"))
+    assert model[0].auto_model.config._attn_implementation == "echo_causal"
+    return model
+
+
+def test_a_pool_of_processes_gives_the_same_vectors(model):
+    """``encode`` with several devices starts a pool and stops it, as ``start_multi_process_pool`` does."""
+    vectors = model.encode(TEXTS * 4, device=["cpu", "cpu"], chunk_size=4)
+    assert cosines(vectors, model.encode(TEXTS * 4)).min() > 0.999
+
+
+def test_a_pickled_model_works_in_a_fresh_process(model, tmp_path):
+    (tmp_path / "model").write_bytes(pickle.dumps(model))
+    command = [sys.executable, "-c", ARRIVES, tmp_path / "model", tmp_path / "vectors.npy", *TEXTS]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert cosines(np.load(tmp_path / "vectors.npy"), model.encode(TEXTS)).min() > 0.999
