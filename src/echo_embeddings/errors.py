@@ -5,6 +5,7 @@
     ├── ModelError          a model or tokenizer that cannot be used for echo                     (ValueError)
     │   └── ModelUnavailableError   the built-in model is not available on this machine           (OSError)
     ├── InputError          a file, a row or an option of the command line that cannot be used    (ValueError)
+    ├── OutputError         a file cannot be written, as on a full disk                           (OSError)
     ├── TruncationError     a text is longer than ``max_length`` and ``on_truncate="error"``      (ValueError)
     ├── NumericalError      the model produced NaN or infinity                                    (ArithmeticError)
     └── WorkerError         a worker process of ``devices`` could not do its work                 (RuntimeError)
@@ -30,6 +31,7 @@ __all__ = [
     "ModelError",
     "ModelUnavailableError",
     "NumericalError",
+    "OutputError",
     "TruncationError",
     "TruncationWarning",
     "WindowWarning",
@@ -60,6 +62,10 @@ class ModelUnavailableError(ModelError, OSError):
 
 class NumericalError(EchoError, ArithmeticError):
     """The model produced NaN or infinity for at least one text."""
+
+
+class OutputError(EchoError, OSError):
+    """A file cannot be written, as on a full disk. ``filename`` says which; the message says what is kept."""
 
 
 class WorkerError(EchoError, RuntimeError):

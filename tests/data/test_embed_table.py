@@ -1,8 +1,10 @@
 """A job that is stopped and goes on, on an encoder that needs no model; in processes that are killed, too."""
 
+import hashlib
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +19,8 @@ import pytest
 
 from echo_embeddings import TruncationWarning, embed_table
 from echo_embeddings.data.embed_table import RowsDone, rows_saved
-from echo_embeddings.errors import InputError
+from echo_embeddings.errors import InputError, NumericalError
+from tests import killing
 from tests.data.fake import FakeEncoder
 
 ROWS = [{"id": i, "text": f"number {i} of many", "tags": ["x"] * (i % 3)} for i in range(10)]
@@ -39,10 +42,19 @@ def run(folder, output="out.parquet", source="in.jsonl", encoder=None, **options
     return embed_table(source, folder / output, encoder, checkpoint_rows=4, **options)
 
 
-def stop(folder, after=2, **options):
+def stop(folder, after=2, encoder_config="c", **options):
     """A run that is stopped after so many checkpoints."""
     with pytest.raises(KeyboardInterrupt):
-        run(folder, encoder=FakeEncoder(stop_after=after), **options)
+        run(folder, encoder=FakeEncoder(encoder_config, stop_after=after), **options)
+
+
+def refused(folder, output, **options):
+    """What a run says when it is refused; empty if it comes to its end."""
+    try:
+        run(folder, output, **options)
+    except InputError as error:
+        return str(error)
+    return ""
 
 
 def vectors(rows, role=1):
@@ -282,6 +294,7 @@ def test_progress(folder, capsys):
 
 
 ROOT = Path(__file__).parents[2]
+PYTHONPATH = os.pathsep.join([os.fspath(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])  # where `tests` is found
 SCRIPT = """
 import sys
 from echo_embeddings import embed_table
@@ -294,7 +307,7 @@ embed_table(source, target, FakeEncoder(seconds=0.02), checkpoint_rows=4)
 def start(folder, source, output):
     command = [sys.executable, "-c", SCRIPT, source, output]
     with (folder / "in.jsonl").open("rb") as stdin:
-        env = os.environ | {"PYTHONPATH": os.fspath(ROOT)}  # where `tests` is found
+        env = os.environ | {"PYTHONPATH": PYTHONPATH}
         return subprocess.Popen(command, cwd=folder, env=env, stdin=stdin, stderr=subprocess.PIPE, text=True)
 
 
@@ -320,3 +333,217 @@ def test_killed_again_and_again_it_gives_the_same_bytes(tmp_path, source, output
     assert not parts.exists()
     run(tmp_path, f"whole-{output}")
     assert (tmp_path / output).read_bytes() == (tmp_path / f"whole-{output}").read_bytes()
+
+
+JOB = """
+from pathlib import Path
+from echo_embeddings import embed_table
+from tests.data.fake import FakeEncoder
+try:
+    folder = Path({folder!r})
+    embed_table(folder / "in.jsonl", folder / {output!r}, FakeEncoder("new"), checkpoint_rows=4, restart={restart})
+except KeyboardInterrupt:
+    raise SystemExit(130)
+"""
+
+
+@pytest.mark.parametrize(
+    ("output", "kill", "restart"),
+    [
+        ("out.npy", signal.SIGKILL, False),
+        pytest.param("out.npy", signal.SIGINT, True, marks=pytest.mark.slow),
+        pytest.param("out.parquet", signal.SIGKILL, True, marks=pytest.mark.slow),
+        pytest.param("out.parquet", signal.SIGINT, False, marks=pytest.mark.slow),
+    ],
+)
+def test_killed_between_any_two_file_operations_the_output_is_whole_or_the_old_one(tmp_path, output, kill, restart):
+    root = tmp_path / "root"
+    rows = ROWS[:6] if restart else ROWS[:3]
+    script = JOB.format(folder=str(root), output=output, restart=restart)
+    (tmp_path / "in.jsonl").write_text(lines(rows))
+    run(tmp_path, f"whole-{output}", encoder=FakeEncoder("new"))
+    whole, old = (tmp_path / f"whole-{output}").read_bytes(), b"old"
+
+    def begin():
+        shutil.rmtree(root, ignore_errors=True)
+        root.mkdir()
+        (root / "in.jsonl").write_text(lines(rows))
+        if restart:  # over an output, and over an unfinished run of something else
+            (root / output).write_bytes(old)
+            stop(root, after=1, output=output, restart=True)
+
+    begin()
+    found = set()
+    for _ in killing.at_each(script, root, kill):
+        before = (root / output).read_bytes() if (root / output).exists() else b""
+        assert before in (whole, old if restart else b"")
+        found.add(before == whole)
+        if said := refused(root, output, encoder=FakeEncoder("new")):
+            assert ("exists; add --restart" in said) if before == whole else (restart and before == old)
+            if before != whole:  # killed before the run of something else was removed
+                run(root, output, encoder=FakeEncoder("new"), restart=True)
+        assert (root / output).read_bytes() == whole
+        assert sorted(path.name for path in root.iterdir()) == ["in.jsonl", output]
+        begin()
+    assert found == {False, True}
+
+
+def test_a_second_run_on_one_output_is_refused_and_says_who_writes(folder):
+    class Slow(FakeEncoder):
+        def _encode(self, texts, role, advance):
+            for restart in (False, True):
+                with pytest.raises(
+                    InputError, match=rf"out\.npy is being written by process {os.getpid()} on .*; wait"
+                ):
+                    run(folder, "out.npy", encoder=FakeEncoder("other"), restart=restart)
+            with pytest.raises(InputError, match="is being written by process"):
+                run(folder, "link.npy", encoder=FakeEncoder("other"))
+            return super()._encode(texts, role, advance)
+
+    (folder / "link.npy").symlink_to(folder / "out.npy")
+    assert run(folder, "out.npy", encoder=Slow()).rows == 10
+    np.testing.assert_array_equal(np.load(folder / "out.npy"), vectors(ROWS))
+
+
+def test_a_checkpoint_that_is_damaged_or_of_another_job_is_computed_again(folder):
+    run(folder, "whole.npy")
+    stop(folder, output="out.npy", encoder_config="other", after=2)
+    (folder / "out.npy.parts" / "000001.npz").rename(folder / "of-another.npz")
+    shutil.rmtree(folder / "out.npy.parts")
+    for damage in (
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(path.read_bytes()[:-100]),
+        lambda path: shutil.copy(folder / "of-another.npz", path),
+        lambda path: path.unlink(),
+    ):
+        stop(folder, output="out.npy")
+        damage(folder / "out.npy.parts" / "000001.npz")
+        assert rows_saved(folder / "out.npy") == 4
+        encoder = FakeEncoder()
+        assert run(folder, "out.npy", encoder=encoder).resumed_from == 4
+        assert encoder.embedded == [4, 2]
+        assert (folder / "out.npy").read_bytes() == (folder / "whole.npy").read_bytes()
+        (folder / "out.npy").unlink()
+
+
+def damages(folder, other):
+    """Functions that damage one file of a folder each, with their names: 60 cases."""
+    random = np.random.default_rng(0)
+
+    def flip(path):
+        content = bytearray(path.read_bytes())
+        at = int(random.integers(len(content) * 8))
+        content[at // 8] ^= 1 << at % 8
+        path.write_bytes(bytes(content))
+
+    kinds = {
+        "removed": lambda path: path.unlink(),
+        "emptied": lambda path: path.write_bytes(b""),
+        "halved": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+        "swapped": lambda path: path.write_bytes((other / path.name).read_bytes()),
+        "of another place": lambda path: path.write_bytes((folder / "000000.npz").read_bytes()),
+    } | {f"bit {number}": flip for number in range(15)}
+    for path in sorted(folder.iterdir()):
+        for kind, damage in kinds.items():
+            yield f"{path.name} {kind}", path, damage
+
+
+@pytest.mark.parametrize("output", ["out.npy", "out.parquet"])
+def test_a_damaged_folder_gives_the_right_vectors_or_one_error_that_names_it(folder, output):
+    run(folder, f"whole-{output}")
+    stop(folder, output=f"other-{output}", encoder_config="other")
+    stop(folder, output=output)
+    parts = folder / f"{output}.parts"
+    shutil.copytree(parts, folder / "good")
+    cases = list(damages(parts, folder / f"other-{output}.parts"))
+    assert len(cases) == 60
+    for name, path, damage in cases:
+        damage(path)
+        if said := refused(folder, output):
+            assert f"{output}.parts" in said, name
+        else:
+            assert (folder / output).read_bytes() == (folder / f"whole-{output}").read_bytes(), name
+        shutil.rmtree(parts, ignore_errors=True)
+        (folder / output).unlink(missing_ok=True)
+        shutil.copytree(folder / "good", parts)
+
+
+def test_restart_removes_what_embed_made_and_nothing_else(folder):
+    parts = folder / "out.npy.parts"
+    parts.mkdir()
+    (parts / "thesis.tex").touch()
+    for restart in (False, True):
+        with pytest.raises(
+            InputError, match=r"out\.npy\.parts is in the way and was not made by embed; move it away or"
+        ):
+            run(folder, "out.npy", restart=restart)
+    assert [path.name for path in parts.iterdir()] == ["thesis.tex"]
+    (parts / "thesis.tex").unlink()
+    stop(folder, output="out.npy")
+    assert run(folder, "out.npy", restart=True).resumed_from == 0
+    assert sorted(path.name for path in folder.iterdir()) == ["in.jsonl", "out.npy"]
+
+
+def test_a_link_as_output_is_written_through(folder):
+    (folder / "disk").mkdir()
+    for name in ("old.npy", "new.npy"):
+        (folder / name).symlink_to(folder / "disk" / name)
+    (folder / "disk" / "old.npy").touch()
+    stop(folder, output="old.npy", restart=True)
+    assert rows_saved(folder / "old.npy") == 8
+    assert run(folder, "old.npy").resumed_from == 8
+    assert run(folder, "new.npy").target == folder / "new.npy"
+    for name in ("old.npy", "new.npy"):
+        assert (folder / name).is_symlink()
+        np.testing.assert_array_equal(np.load(folder / "disk" / name), vectors(ROWS))
+    assert sorted(path.name for path in (folder / "disk").iterdir()) == ["new.npy", "old.npy"]
+
+
+def test_an_output_that_is_no_file_is_refused(folder):
+    os.mkfifo(folder / "pipe.npy")
+    (folder / "loop.npy").symlink_to(folder / "loop.npy")
+    for name, message in {"pipe.npy": "is no regular file", "loop.npy": "is a link that leads nowhere"}.items():
+        for restart in (False, True):
+            with pytest.raises(InputError, match=rf"{name} {message}.*; choose another output"):
+                run(folder, name, restart=restart)
+
+
+LIMITED = """
+import resource, sys
+from echo_embeddings import embed_table
+from tests.data.fake import FakeEncoder
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
+try:
+    embed_table("in.jsonl", sys.argv[2], FakeEncoder(), checkpoint_rows=4)
+except OSError as error:
+    print(type(error).__name__, error)
+"""
+
+
+@pytest.mark.parametrize(("output", "size"), [("out.npy", 1400), ("out.parquet", 4000)])
+def test_a_disk_that_is_full_at_the_end_does_not_cost_the_vectors(tmp_path, output, size):
+    rows = [{"text": hashlib.sha256(bytes([i % 256, i // 256])).hexdigest()} for i in range(400)]
+    (tmp_path / "in.jsonl").write_text(lines(rows))
+    command, env = [sys.executable, "-c", LIMITED, str(size), output], os.environ | {"PYTHONPATH": PYTHONPATH}
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert done.stdout.startswith("OutputError"), done
+    assert f"400 rows are saved in {output}.parts: make room and run the same again to go on: '{output}'" in done.stdout
+    assert run(tmp_path, output).resumed_from == 400
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", output]
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        (lambda made: made * [[1], [np.nan], [1], [1]], r"in\.jsonl, row 2: the encoder gave NaN or infinity"),
+        (lambda made: made[:3], r"vectors of shape \(3, 3\) for 4 texts, not \(4, 3\)"),
+    ],
+)
+def test_vectors_that_are_none_are_not_saved(folder, broken, message):
+    class Broken(FakeEncoder):
+        def _encode(self, texts, role, advance):
+            return broken(super()._encode(texts, role, advance))
+
+    with pytest.raises(NumericalError, match=message):
+        run(folder, "out.npy", encoder=Broken())
+    assert rows_saved(folder / "out.npy") == 0

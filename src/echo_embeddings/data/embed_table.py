@@ -17,7 +17,7 @@ from echo_embeddings.errors import InputError
 from echo_embeddings.extras import require
 
 from .checkpoints import Checkpoints
-from .files import require_target, whole_file
+from .files import locked, require_target, whole_file
 from .job import Job, RowsDone, TableEncoder
 from .tables import Source, open_table, path_of
 
@@ -84,36 +84,40 @@ def embed_table(
         show_progress: show a progress bar, or a function that is called with a :class:`RowsDone` after each batch.
 
     Raises:
-        InputError: the input or the output cannot be used, a row has no text or a value that parquet cannot hold, or an
-            unfinished run in ``TARGET.parts`` was of something else.
+        InputError: the input or the output cannot be used, a row has no text or a value that parquet cannot hold, an
+            unfinished run in ``TARGET.parts`` was of something else, or another process is writing the output.
+        OutputError: a file cannot be written, as on a full disk; what is saved is kept.
         ImportError: pyarrow is missing, and one of the files is parquet.
     """
-    started, target = time.perf_counter(), Path(target).expanduser()
+    started, shown = time.perf_counter(), Path(target).expanduser()
+    target = _written_through(shown)
     if role not in ("document", "query"):
         raise InputError(f"role={role!r} is unknown; choose document or query")
     if checkpoint_rows < 1:
         raise InputError(f"checkpoint_rows={checkpoint_rows}: give at least 1 row")
-    parts = _parts(target)
-    require_target(path_of(source), target, _SUFFIXES, overwrite=restart or parts.exists())
+    require_target(path_of(source), target, _SUFFIXES, overwrite=True)
     if is_parquet := target.suffix.lower() == ".parquet":
         require("pyarrow", "parquet", "writing parquet")
-    table = open_table(source, column, format=format)
-    job = Job(table, encoder, role, checkpoint_rows, _columns(table.name) if is_parquet else None)
-    chunks = job.begin()
-    checkpoints = Checkpoints.open(parts, job.manifest(), restart=restart)
-    with _showing(show_progress, table.total) as show:
-        job.run(chunks, checkpoints, show)
-    with whole_file(target, work=parts) as path:
-        job.write(path, checkpoints)
-    checkpoints.remove()
-    return EmbeddedTable(
-        target, job.rows, job.resumed, encoder.dimension, *job.truncated, time.perf_counter() - started
-    )
+    parts = _parts(target)
+    with locked(target):
+        Checkpoints(parts).sweep()
+        Checkpoints.require_ours(parts)
+        require_target(path_of(source), target, _SUFFIXES, overwrite=restart or parts.exists())
+        table = open_table(source, column, format=format)
+        job = Job(table, encoder, role, checkpoint_rows, _columns(table.name) if is_parquet else None)
+        rows = job.begin()
+        checkpoints = Checkpoints.open(parts, job.manifest(), restart=restart)
+        with _showing(show_progress, table.total) as show:
+            job.run(rows, checkpoints, show)
+        with checkpoints.writing(target), whole_file(target, work=parts) as path:
+            job.write(path, checkpoints)
+        checkpoints.remove()
+    return EmbeddedTable(shown, job.rows, job.resumed, encoder.dimension, *job.truncated, time.perf_counter() - started)
 
 
 def rows_saved(target: str | os.PathLike[str]) -> int:
     """Rows that an unfinished :func:`embed_table` has saved for an output, so that the next run need not embed them."""
-    return Checkpoints(_parts(Path(target).expanduser())).rows
+    return Checkpoints.found(_parts(_written_through(Path(target).expanduser()))).rows
 
 
 @contextmanager
@@ -138,6 +142,16 @@ def _columns(name: str) -> Columns:
     from .columns import Columns
 
     return Columns(name)
+
+
+def _written_through(target: Path) -> Path:
+    """The file that is written: what a link points to. Checkpoints and lock stand beside it."""
+    if not target.is_symlink():
+        return target
+    try:
+        return target.resolve()
+    except (OSError, RuntimeError) as error:
+        raise InputError(f"{target} is a link that leads nowhere ({error}); choose another output") from error
 
 
 def _parts(target: Path) -> Path:

@@ -113,8 +113,9 @@ def locked(path: Path, *, wait: bool = False) -> Iterator[None]:
         time.sleep(_PAUSE)
     try:
         since = time.strftime("%Y-%m-%d %H:%M:%S")
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}, since {since}".encode())
+        with suppress(OSError):  # on a full disk the lock holds all the same
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}, since {since}".encode())
         yield
     finally:
         with suppress(OSError):
@@ -137,13 +138,16 @@ def require_target(source: Path | None, target: Path, suffixes: tuple[str, ...],
         overwrite: whether it may exist already.
 
     Raises:
-        InputError: it has another suffix, its folder does not exist, it is the input, or it exists already.
+        InputError: it has another suffix, its folder does not exist, it is a folder or a device, it is the input, or it
+            exists already.
     """
     known = " or ".join(suffixes)
     if not target.name.lower().endswith(suffixes):
         raise InputError(f"{target}: the suffix {target.suffix.lower()!r} is unknown; write to {known}")
     if target.is_dir():
         raise InputError(f"{target} is a folder; give a {known} file")
+    if target.exists() and not target.is_file():
+        raise InputError(f"{target} is no regular file; choose another output")
     if not target.parent.is_dir():
         raise InputError(f"{target}: there is no folder {target.parent}; make it first")
     if source is not None and target.exists() and source.exists() and target.samefile(source):

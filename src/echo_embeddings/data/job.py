@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from echo_embeddings.errors import InputError, TruncationWarning
+from echo_embeddings.errors import InputError, NumericalError, TruncationWarning
 from echo_embeddings.types import Vectors
 
-from .checkpoints import Checkpoint, Checkpoints
+from .checkpoints import Checkpoint, Checkpoints, require_size
 from .tables import Chunk, Table
 
 if TYPE_CHECKING:
@@ -139,11 +139,11 @@ class Job:
         number = 0
         for number, (chunk, columns) in enumerate(self._read(chunks, checkpoints)):
             checkpoint = checkpoints.get(number)
-            if checkpoint is not None:
-                self._require_same(checkpoint, chunk, columns, checkpoints)
+            if checkpoint is not None and self._is_same(checkpoint, chunk, columns, checkpoints):
                 self.resumed += checkpoint.rows
             else:
                 vectors, truncated = self._embed(chunk.texts, show)
+                self._check(vectors, len(chunk.texts))
                 checkpoint = Checkpoint(len(chunk.texts), _digest(chunk.texts), columns, truncated)
                 checkpoints.save(number, checkpoint, vectors, self._saved(chunk))
             self.rows += checkpoint.rows
@@ -199,15 +199,30 @@ class Job:
         after = encoder.truncated
         return vectors, (after.texts - before.texts, after.tokens - before.tokens)
 
-    def _require_same(self, saved: Checkpoint, chunk: Chunk, columns: str | None, checkpoints: Checkpoints) -> None:
+    def _check(self, vectors: Vectors, rows: int) -> None:
+        wanted = (rows, self._encoder.dimension)
+        if vectors.shape != wanted:
+            raise NumericalError(f"the encoder gave vectors of shape {vectors.shape} for {rows} texts, not {wanted}")
+        if not np.isfinite(vectors).all():
+            row = self.rows + int(np.flatnonzero(~np.isfinite(vectors).all(axis=1))[0]) + 1
+            raise NumericalError(f"{self._table.name}, row {row}: the encoder gave NaN or infinity for this text")
+
+    def _is_same(self, saved: Checkpoint, chunk: Chunk, columns: str | None, checkpoints: Checkpoints) -> bool:
+        """Whether a checkpoint is of these rows; false if rows were added to the input since it ended there.
+
+        Raises:
+            InputError: it is of others.
+        """
         if self._columns is not None and saved.columns is None:
             raise InputError(
                 f"{checkpoints.folder} holds vectors without the other columns, as for a .npy file; write to .npy, or "
                 "add --restart to begin anew"
             )
-        same = saved.texts == _digest(chunk.texts) and (columns is None or saved.columns == columns)
-        if not same:
-            raise self._changed(f"rows {self.rows + 1} to {self.rows + len(chunk.texts)} are others", checkpoints)
+        if saved.texts == _digest(chunk.texts) and (columns is None or saved.columns == columns):
+            return True
+        if saved.rows < len(chunk.texts) and saved.texts == _digest(chunk.texts[: saved.rows]):
+            return False
+        raise self._changed(f"rows {self.rows + 1} to {self.rows + len(chunk.texts)} are others", checkpoints)
 
     def _changed(self, how: str, checkpoints: Checkpoints) -> InputError:
         return InputError(
@@ -254,3 +269,5 @@ def _write_npy(path: Path, shape: tuple[int, int], pieces: Iterator[Vectors]) ->
         np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
         for vectors in pieces:
             file.write(np.ascontiguousarray(vectors, dtype="<f4").tobytes())
+        size = file.tell()
+    require_size(path, size)
