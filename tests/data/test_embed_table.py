@@ -547,3 +547,73 @@ def test_vectors_that_are_none_are_not_saved(folder, broken, message):
     with pytest.raises(NumericalError, match=message):
         run(folder, "out.npy", encoder=Broken())
     assert rows_saved(folder / "out.npy") == 0
+
+
+def changes(content):
+    """The input as it stands while it is embedded: edited, shortened, lengthened, replaced, removed."""
+    edited = content.replace(b"number 9", b"Number 9")
+    return {
+        "edited": lambda path: path.write_bytes(edited),
+        "edited where it was read": lambda path: path.write_bytes(content.replace(b"number 0", b"Number 0")),
+        "shortened": lambda path: path.write_bytes(content[: len(content) // 2]),
+        "emptied": lambda path: path.write_bytes(b""),
+        "lengthened": lambda path: path.write_bytes(content + content[: content.index(b"\n") + 1]),
+        "replaced": lambda path: (path.with_name("other").write_bytes(edited), path.with_name("other").replace(path)),
+        "removed": lambda path: path.unlink(),
+    }
+
+
+@pytest.mark.parametrize("how", changes(b"\n"))
+@pytest.mark.parametrize("output", ["out.npy", "out.parquet"])
+def test_an_input_that_changes_while_it_is_embedded_is_an_error_and_nothing_is_lost(folder, output, how):
+    path = folder / "in.jsonl"
+    content, when = path.read_bytes(), path.stat()
+
+    class Meanwhile(FakeEncoder):
+        def _encode(self, texts, role, advance):
+            if len(texts) == 2:  # the last rows
+                changes(content)[how](path)
+                if path.exists():
+                    os.utime(path, ns=(when.st_atime_ns, when.st_mtime_ns))
+            return super()._encode(texts, role, advance)
+
+    message = r"in\.jsonl: the input changed while it was embedded.* 10 rows are saved in .*parts: run the same again"
+    with pytest.raises(InputError, match=message):
+        run(folder, output, encoder=Meanwhile())
+    assert not (folder / output).exists()
+    if how == "lengthened":
+        assert (done := run(folder, output)).rows == 11
+        assert done.resumed_from == 8
+    else:
+        path.write_bytes(content)
+        assert run(folder, output).resumed_from == 10
+
+
+def test_a_parquet_file_or_a_redirected_file_that_changes_is_an_error_too(folder):
+    table = pa.table({"text": [row["text"] for row in ROWS]})
+
+    def meanwhile(change):
+        class Meanwhile(FakeEncoder):
+            def _encode(self, texts, role, advance):
+                if len(texts) == 2:
+                    change()
+                return super()._encode(texts, role, advance)
+
+        return Meanwhile()
+
+    pq.write_table(table, folder / "in.parquet")
+    with pytest.raises(InputError, match=r"in\.parquet: the input changed while it was embedded"):
+        run(
+            folder,
+            source="in.parquet",
+            encoder=meanwhile(lambda: pq.write_table(table.slice(1), folder / "in.parquet")),
+        )
+    changed = pytest.raises(InputError, match=r"in\.jsonl: the input changed while it was embedded")
+    with (folder / "in.jsonl").open("rb") as stream, changed:
+        run(folder, "b.npy", stream, encoder=meanwhile(lambda: (folder / "in.jsonl").write_text(lines(ROWS[1:]))))
+
+
+def test_bounds_are_raised_by_options(folder):
+    with pytest.raises(InputError, match=r"in\.jsonl:1: this line is longer than 20 bytes"):
+        run(folder, max_row_bytes=20)
+    assert run(folder, max_row_bytes=1000).rows == 10

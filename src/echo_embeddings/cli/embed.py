@@ -53,6 +53,11 @@ def embed(  # noqa: PLR0913 - typer wants a parameter for each option
     max_length: options.MaxLength = None,
     dimensions: options.Dimensions = None,
     checkpoint_rows: Annotated[int, typer.Option(help="Rows computed, and saved, together.", min=1)] = 1024,
+    max_row_mb: Annotated[float, typer.Option(help="The most MiB of a row of INPUT, a line for example.")] = 64,
+    max_decompressed_mb: Annotated[
+        float | None,
+        typer.Option(help="The most MiB that a compressed INPUT may become; without it 250 times its size."),
+    ] = None,
     restart: Annotated[bool, typer.Option("--restart", help="Begin anew, and overwrite OUTPUT.")] = False,
     json: options.Json = False,
 ) -> None:
@@ -74,6 +79,8 @@ def embed(  # noqa: PLR0913 - typer wants a parameter for each option
             format=None if format is None else format.value,
             role=role.value,
             checkpoint_rows=checkpoint_rows,
+            max_row_bytes=int(max_row_mb * 2**20),
+            max_decompressed_bytes=None if max_decompressed_mb is None else int(max_decompressed_mb * 2**20),
             restart=restart,
             show_progress=lambda now: _show(bar, now),
         )

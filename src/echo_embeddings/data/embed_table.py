@@ -19,6 +19,7 @@ from echo_embeddings.extras import require
 from .checkpoints import Checkpoints
 from .files import locked, require_target, whole_file
 from .job import Job, RowsDone, TableEncoder
+from .reading import Bounds
 from .tables import Source, open_table, path_of
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class EmbeddedTable:
     seconds: float
 
 
-def embed_table(
+def embed_table(  # noqa: PLR0913 - a table, an encoder, and how a job runs
     source: Source,
     target: str | os.PathLike[str],
     encoder: TableEncoder,
@@ -61,6 +62,8 @@ def embed_table(
     format: str | None = None,  # noqa: A002 - the word that users look for
     role: str = "document",
     checkpoint_rows: int = 1024,
+    max_row_bytes: int = Bounds.row_bytes,
+    max_decompressed_bytes: int | None = None,
     restart: bool = False,
     show_progress: bool | Callable[[RowsDone], object] = False,
 ) -> EmbeddedTable:
@@ -80,12 +83,16 @@ def embed_table(
         format: ``"txt"``, ``"jsonl"`` or ``"csv"``. ``None`` goes by the suffix of a path, and is jsonl for a stream.
         role: ``"document"`` for what is searched in, ``"query"`` for what is searched for.
         checkpoint_rows: rows that are embedded, and saved, together.
+        max_row_bytes: the most bytes of a row of the input, a line for example.
+        max_decompressed_bytes: the most bytes that a compressed input may become; ``None`` is 250 times its size, or
+            1 MiB if that is more.
         restart: begin anew, and overwrite the output.
         show_progress: show a progress bar, or a function that is called with a :class:`RowsDone` after each batch.
 
     Raises:
-        InputError: the input or the output cannot be used, a row has no text or a value that parquet cannot hold, an
-            unfinished run in ``TARGET.parts`` was of something else, or another process is writing the output.
+        InputError: the input or the output cannot be used, the input changed while it was embedded, a row has no text,
+            is too long or has a value that parquet cannot hold, an unfinished run in ``TARGET.parts`` was of something
+            else, or another process is writing the output.
         OutputError: a file cannot be written, as on a full disk; what is saved is kept.
         ImportError: pyarrow is missing, and one of the files is parquet.
     """
@@ -95,6 +102,7 @@ def embed_table(
         raise InputError(f"role={role!r} is unknown; choose document or query")
     if checkpoint_rows < 1:
         raise InputError(f"checkpoint_rows={checkpoint_rows}: give at least 1 row")
+    bounds = Bounds(max_row_bytes, max_decompressed_bytes)
     require_target(path_of(source), target, _SUFFIXES, overwrite=True)
     if is_parquet := target.suffix.lower() == ".parquet":
         require("pyarrow", "parquet", "writing parquet")
@@ -103,7 +111,7 @@ def embed_table(
         Checkpoints(parts).sweep()
         Checkpoints.require_ours(parts)
         require_target(path_of(source), target, _SUFFIXES, overwrite=restart or parts.exists())
-        table = open_table(source, column, format=format)
+        table = open_table(source, column, format=format, bounds=bounds)
         job = Job(table, encoder, role, checkpoint_rows, _columns(table.name) if is_parquet else None)
         rows = job.begin()
         checkpoints = Checkpoints.open(parts, job.manifest(), restart=restart)

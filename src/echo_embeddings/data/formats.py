@@ -6,14 +6,14 @@ Each format is a function from numbered lines to rows with their places, so a fi
 from __future__ import annotations
 
 import csv
-import gzip
 import json
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from echo_embeddings.errors import InputError
+
+from .reading import Bounds, Input, Lines, decoded
 
 __all__ = ["FORMATS", "SUFFIXES", "Lines", "Placed", "Row", "decoded", "lines", "no_column"]
 
@@ -22,43 +22,17 @@ Row = dict[str, Any]
 #: A row with its place for messages, such as ``texts.jsonl:17``.
 Placed = tuple[str, Row]
 
-#: Lines with their ends and their numbers, counted from 1.
-Lines = Iterator[tuple[int, str]]
-
 
 def lines(path: Path) -> Lines:
     """Numbered lines of a file, which is decompressed if its name ends in ``.gz``.
 
     Raises:
-        InputError: a line is not UTF-8, or the gzip data is damaged.
+        InputError: a line is not UTF-8 or is too long, or the gzip data is damaged or becomes too large.
     """
-    opened = gzip.open if path.suffix.lower() == ".gz" else open
-    with opened(path, "rb") as file:
-        yield from decoded(file, str(path))
+    return Input(path, str(path)).lines()
 
 
-def decoded(file: Iterable[bytes], name: str) -> Lines:
-    """Numbered lines of a binary file, split at newlines only. Each is decoded by itself, so a bad one can be named.
-
-    Args:
-        file: a file or stream, opened in binary mode.
-        name: what it is called in messages.
-
-    Raises:
-        InputError: a line is not UTF-8, or the gzip data is damaged.
-    """
-    number = 0
-    try:
-        for line in file:
-            number += 1
-            yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{name}:{number}: this line is not UTF-8 ({error.reason}); convert the file") from error
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise InputError(f"{name}:{number + 1}: the gzip data is damaged ({error}); compress the file again") from error
-
-
-def text_rows(numbered: Lines, name: str, column: str) -> Iterator[Placed]:
+def text_rows(numbered: Lines, name: str, column: str, _: Bounds | None = None) -> Iterator[Placed]:
     """Each line is a text in the column ``text``; an empty line is an empty text.
 
     Raises:
@@ -69,7 +43,7 @@ def text_rows(numbered: Lines, name: str, column: str) -> Iterator[Placed]:
     return ((f"{name}:{number}", {"text": line.rstrip("\r\n")}) for number, line in numbered)
 
 
-def json_rows(numbered: Lines, name: str, column: str) -> Iterator[Placed]:
+def json_rows(numbered: Lines, name: str, column: str, _: Bounds | None = None) -> Iterator[Placed]:
     """Each line is an object; blank lines are skipped.
 
     Raises:
@@ -90,22 +64,36 @@ def json_rows(numbered: Lines, name: str, column: str) -> Iterator[Placed]:
         yield place, row
 
 
-def csv_rows(numbered: Lines, name: str, column: str) -> Iterator[Placed]:
+def csv_rows(numbered: Lines, name: str, column: str, bounds: Bounds | None = None) -> Iterator[Placed]:
     """Each record is a row, and may go over several lines. The first line holds the columns' names.
 
     Every cell stays the string that it is: ``007`` does not become 7.
 
     Raises:
-        InputError: the header lacks the column or has a name twice, or a row is not CSV.
+        InputError: the header lacks the column or has a name twice, or a row is not CSV or is too long.
     """
-    csv.field_size_limit(1 << 30)
-    reader = csv.reader((line for _, line in numbered), strict=True)
+    bounds = bounds or Bounds()
+    csv.field_size_limit(max(bounds.row_bytes, 1 << 30))
+    first = size = 0
+
+    def bounded() -> Iterator[str]:
+        nonlocal first, size
+        for number, line in numbered:
+            first = first or number
+            size += len(line)
+            if size > bounds.row_bytes:
+                raise bounds.too_long(f"{name}:{first}", "the row that begins on this line (is a quote not closed?)")
+            yield line
+
+    reader = csv.reader(bounded(), strict=True)
     try:
         header = next(reader, None)
         if header is None:
             return
         _check_header(header, name, column)
+        first = size = 0
         for cells in reader:
+            first = size = 0
             if not cells:
                 continue  # a blank line
             place = f"{name}:{reader.line_num}"
@@ -117,7 +105,7 @@ def csv_rows(numbered: Lines, name: str, column: str) -> Iterator[Placed]:
 
 
 #: What can be read line by line, by the name of the format.
-FORMATS: dict[str, Callable[[Lines, str, str], Iterator[Placed]]] = {
+FORMATS: dict[str, Callable[..., Iterator[Placed]]] = {
     "txt": text_rows,
     "jsonl": json_rows,
     "csv": csv_rows,

@@ -152,6 +152,12 @@ class Job:
             show(RowsDone(self.rows, self.resumed, self._table.total))
         if checkpoints.end > number + 1:
             raise self._changed(f"it ends after row {self.rows}", checkpoints)
+        if not self._table.is_unchanged():
+            raise InputError(
+                f"{self._table.name}: the input changed while it was embedded, and its rows may be of one state and of "
+                f"another. {self.rows} rows are saved in {checkpoints.folder}: run the same again to go on with those "
+                "that are still the same"
+            )
 
     def write(self, path: Path, checkpoints: Checkpoints) -> None:
         """Write the output from the checkpoints."""

@@ -13,9 +13,13 @@ from echo_embeddings.errors import InputError
 from echo_embeddings.types import Vectors
 
 from .columns import EMBEDDING
-from .formats import no_column
+from .formats import Placed, no_column
+from .reading import Bounds, file_digest
 
 __all__ = ["ParquetFile", "write_parquet"]
+
+# What pyarrow raises at a file, or a value, that it cannot read.
+_UNREADABLE = (pa.ArrowException, OSError, ValueError, TypeError, OverflowError, MemoryError, LookupError)
 
 # Rows of an output row group: some 20 MB of vectors.
 _GROUP = 8192
@@ -27,26 +31,34 @@ class ParquetFile:
     Args:
         path: the file.
         column: the texts' column.
+        bounds: how large it may become when it is read, and how long a text may be.
 
     Raises:
-        InputError: it is no parquet file, has a name twice, or the column is not there or holds no texts.
+        InputError: it is no parquet file, has a name twice, becomes too large, or the column is not there or holds no
+            texts.
     """
 
-    def __init__(self, path: Path, column: str) -> None:
-        self._path, self._column = path, column
+    def __init__(self, path: Path, column: str, bounds: Bounds) -> None:
+        self._path, self._column, self._bounds = path, column, bounds
+        self._schema: Any = None
+        self._read: str | None = None
         try:
             with pq.ParquetFile(path) as file:
-                schema = file.schema_arrow
+                self._schema, names = file.schema_arrow, file.schema_arrow.names
                 #: Rows of the whole file.
                 self.rows = int(file.metadata.num_rows)
-        except pa.ArrowException as error:
+                groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
+                size = sum(group.total_byte_size for group in groups)
+        except _UNREADABLE as error:
             raise InputError(f"{path} is not a readable parquet file ({error})") from error
-        if len(set(schema.names)) < len(schema.names):
-            twice = next(name for name in schema.names if schema.names.count(name) > 1)
+        if size > (limit := bounds.decompressed(path.stat().st_size)):
+            raise bounds.too_large(str(path), limit)
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
             raise InputError(f"{path} has two columns {twice!r}; rename one")
-        if column not in schema.names:
-            raise no_column(str(path), column, schema.names)
-        kind = schema.field(column).type
+        if column not in names:
+            raise no_column(str(path), column, names)
+        kind = self._schema.field(column).type
         if not _is_text(kind.value_type if pa.types.is_dictionary(kind) else kind):
             raise InputError(f"{path}: column {column!r} holds {kind}, not texts; choose one with --column")
 
@@ -58,7 +70,9 @@ class ParquetFile:
         """
         waiting: list[Any] = []
         try:
+            self._read = file_digest(self._path)
             with pq.ParquetFile(self._path) as file:
+                self._require_schema(file)
                 # A batch may be shorter than asked for where a row group ends.
                 for batch in file.iter_batches(batch_size=rows, columns=None if every_column else [self._column]):
                     table = pa.Table.from_batches([*waiting, batch])
@@ -66,10 +80,23 @@ class ParquetFile:
                         yield table.slice(0, rows)
                         table = table.slice(rows)
                     waiting = table.to_batches()
-        except (pa.ArrowException, OSError) as error:
+        except InputError:
+            raise
+        except _UNREADABLE as error:
             raise InputError(f"{self._path} cannot be read to its end ({error}); it is damaged") from error
         if waiting:
             yield pa.Table.from_batches(waiting)
+
+    def _require_schema(self, file: Any) -> None:
+        if not file.schema_arrow.equals(self._schema):
+            raise InputError(f"{self._path}: the file was replaced by one with other columns; run the same again")
+
+    def is_unchanged(self) -> bool:
+        """Whether the file is the one that :meth:`tables` read."""
+        try:
+            return self._read is None or file_digest(self._path) == self._read
+        except OSError:
+            return False
 
     def cells(self, table: Any, first: int) -> list[tuple[str, Any]]:
         """The cells of the texts' column with their places.
@@ -79,14 +106,37 @@ class ParquetFile:
             first: the number of its first row, counted from 1.
 
         Raises:
-            InputError: a text is not UTF-8.
+            InputError: a text is not UTF-8, or is too long.
         """
         column = table.column(self._column)
         try:
             values = column.to_pylist()
         except UnicodeDecodeError:
-            raise InputError(f"{self._path}, row {first + _not_utf8(column)}: this text is not UTF-8") from None
-        return [(f"{self._path}, row {number}", value) for number, value in enumerate(values, start=first)]
+            raise InputError(f"{self._path}, row {first + _unreadable(column)}: this text is not UTF-8") from None
+        placed = [(f"{self._path}, row {number}", value) for number, value in enumerate(values, start=first)]
+        for place, value in placed:
+            if isinstance(value, str) and len(value) > self._bounds.row_bytes:
+                raise self._bounds.too_long(place, "this text")
+        return placed
+
+    def as_rows(self, table: Any, first: int) -> list[Placed]:
+        """All columns of one of :meth:`tables` as rows of Python's own types, with their places.
+
+        Raises:
+            InputError: Python cannot hold a value, such as a text that is not UTF-8 or a date after the year 9999.
+        """
+        values = {}
+        for name in table.column_names:
+            column = table.column(name)
+            try:
+                values[name] = column.to_pylist()
+            except _UNREADABLE as error:
+                place = f"{self._path}, row {first + _unreadable(column)}"
+                raise InputError(f"{place}: the value in column {name!r} cannot be read ({error})") from error
+        return [
+            (f"{self._path}, row {first + row}", {name: cells[row] for name, cells in values.items()})
+            for row in range(table.num_rows)
+        ]
 
 
 def write_parquet(path: Path, schema: Any, dimension: int, pieces: Iterator[tuple[Any, Vectors]]) -> None:
@@ -116,13 +166,13 @@ def _written(writer: Any, waiting: Sequence[Any]) -> list[Any]:
     return []
 
 
-def _not_utf8(column: Any) -> int:
+def _unreadable(column: Any) -> int:
     for row, cell in enumerate(column):
         try:
             cell.as_py()
-        except UnicodeDecodeError:  # noqa: PERF203 - each cell may be the bad one
+        except _UNREADABLE:  # noqa: PERF203 - each cell may be the bad one
             return row
-    raise AssertionError("every cell is UTF-8")
+    raise AssertionError("every cell can be read")
 
 
 def _is_text(kind: Any) -> bool:

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from echo_embeddings.errors import InputError
 from echo_embeddings.extras import require
 
-from .formats import FORMATS, SUFFIXES, Placed, Row, decoded, lines, no_column
+from .formats import FORMATS, SUFFIXES, Placed, Row, no_column
+from .reading import BINARY, Bounds, Input, is_pipe
 
 if TYPE_CHECKING:
     from .parquet import ParquetFile
@@ -70,6 +71,10 @@ class Table(ABC):
             InputError: a row has no text, or cannot be held by parquet; names its place.
         """
 
+    def is_unchanged(self) -> bool:
+        """Whether a file still holds what was read to its end; true for what cannot be read again."""
+        return True
+
     def texts(self) -> Iterator[str]:
         """The texts in order.
 
@@ -87,15 +92,22 @@ class RowTable(Table):
         name: what it is called in messages.
         column: the texts' column.
         opened: begins to read, and gives the rows.
+        content: what they are read from; ``None`` for rows in memory.
     """
 
-    def __init__(self, name: str, column: str, opened: Callable[[], Iterator[Placed]]) -> None:
+    def __init__(
+        self, name: str, column: str, opened: Callable[[], Iterator[Placed]], content: Input | None = None
+    ) -> None:
         super().__init__(name, column)
-        self._opened = opened
+        self._opened, self._content = opened, content
 
     def rows(self) -> Iterator[Placed]:
         """Each row with its place for messages."""
         return self._opened()
+
+    def is_unchanged(self) -> bool:
+        """As :meth:`Table.is_unchanged`."""
+        return self._content is None or self._content.is_unchanged()
 
     def chunks(self, size: int, *, columns: bool) -> Iterator[Chunk]:
         """As :meth:`Table.chunks`."""
@@ -124,11 +136,14 @@ class ParquetTable(Table):
 
     def rows(self) -> Iterator[Placed]:
         """Each row, of all columns, as Python's own types."""
-        number = 0
+        first = 1
         for table in self._file.tables(1024, every_column=True):
-            for row in table.to_pylist():
-                number += 1
-                yield f"{self.name}, row {number}", row
+            yield from self._file.as_rows(table, first)
+            first += table.num_rows
+
+    def is_unchanged(self) -> bool:
+        """As :meth:`Table.is_unchanged`."""
+        return self._file.is_unchanged()
 
     def chunks(self, size: int, *, columns: bool) -> Iterator[Chunk]:
         """As :meth:`Table.chunks`."""
@@ -144,7 +159,13 @@ class ParquetTable(Table):
             yield from chunk.texts
 
 
-def open_table(source: Source, column: str = "text", *, format: str | None = None) -> Table:  # noqa: A002 - its name
+def open_table(
+    source: Source,
+    column: str = "text",
+    *,
+    format: str | None = None,  # noqa: A002 - its name
+    bounds: Bounds | None = None,
+) -> Table:
     """A table, of which nothing but a parquet file's footer has been read yet.
 
     Args:
@@ -152,6 +173,7 @@ def open_table(source: Source, column: str = "text", *, format: str | None = Non
             are then the column of texts.
         column: the texts' column.
         format: ``"txt"``, ``"jsonl"`` or ``"csv"``. ``None`` goes by the suffix of a path, and is jsonl for a stream.
+        bounds: how long a row may be, and how large a compressed file may become; ``None`` takes the defaults.
 
     Raises:
         InputError: format or suffix is unknown, or the file cannot hold this column.
@@ -160,15 +182,16 @@ def open_table(source: Source, column: str = "text", *, format: str | None = Non
     """
     if format is not None and format not in FORMATS:
         raise InputError(f"format={format!r} is unknown; choose one of {', '.join(FORMATS)}")
+    bounds = bounds or Bounds()
     if isinstance(source, str) and source == "-":
-        return _of_stream(sys.stdin.buffer, "stdin", column, format)
+        return _of_stream(sys.stdin.buffer, "stdin", column, format, bounds)
     if isinstance(source, str | os.PathLike):
-        return _of_path(Path(source).expanduser(), column, format)
+        return _of_path(Path(source).expanduser(), column, format, bounds)
     if isinstance(source, io.TextIOBase):
-        raise TypeError("a stream is read in binary mode: open the file with 'rb', or give sys.stdin.buffer")
+        raise TypeError(BINARY)
     if hasattr(source, "read"):
         name = getattr(source, "name", None)
-        return _of_stream(source, name if isinstance(name, str) else "the stream", column, format)
+        return _of_stream(source, name if isinstance(name, str) else "the stream", column, format, bounds)
     if isinstance(source, Mapping | bytes | set | frozenset) or hasattr(source, "columns"):
         raise TypeError(
             f"{type(source).__name__} is no table of rows; give a path, or an iterable of dictionaries or strings (of "
@@ -198,7 +221,7 @@ def checked(value: object, place: str, column: str) -> str:
     raise InputError(f"{place}: {column!r} is {type(value).__name__} ({value!r:.40}), not a text")
 
 
-def _of_path(path: Path, column: str, format: str | None) -> Table:  # noqa: A002
+def _of_path(path: Path, column: str, format: str | None, bounds: Bounds) -> Table:  # noqa: A002
     suffix = (path.with_suffix("") if path.suffix.lower() == ".gz" else path).suffix.lower()
     is_parquet = format is None and path.suffix.lower() == ".parquet"
     format = format or SUFFIXES.get(suffix)  # noqa: A001
@@ -209,20 +232,24 @@ def _of_path(path: Path, column: str, format: str | None) -> Table:  # noqa: A00
         )
     if path.is_dir():
         raise InputError(f"{path} is a folder; give a .txt, .jsonl, .csv or .parquet file")
-    path.open("rb").close()  # the system's own message, before anything else is done
+    if not is_pipe(path):
+        path.open("rb").close()  # the system's own message, before anything else is done
+    elif format is None:
+        raise InputError(f"{path} is a pipe, and parquet cannot be read from one; give a file")
     if format is None:
         require("pyarrow", "parquet", "reading parquet")
         from .parquet import ParquetFile
 
-        return ParquetTable(path, column, ParquetFile(path, column))
-    rows = FORMATS[format]
+        return ParquetTable(path, column, ParquetFile(path, column, bounds))
+    rows, content = FORMATS[format], Input(path, str(path), bounds)
     rows(iter(()), str(path), column)  # a .txt file has one column, which is said now
-    return RowTable(str(path), column, lambda: rows(lines(path), str(path), column))
+    return RowTable(str(path), column, lambda: rows(content.lines(), str(path), column, bounds), content)
 
 
-def _of_stream(stream: Any, name: str, column: str, format: str | None) -> Table:  # noqa: A002
-    rows = FORMATS[format or "jsonl"](decoded(stream, name), name, column)
-    return RowTable(name, column, lambda: rows)
+def _of_stream(stream: Any, name: str, column: str, format: str | None, bounds: Bounds) -> Table:  # noqa: A002
+    content = Input(stream, name, bounds)
+    rows = FORMATS[format or "jsonl"](content.lines(), name, column, bounds)
+    return RowTable(name, column, lambda: rows, content)
 
 
 def _of_items(items: Any, column: str) -> Iterator[Placed]:
