@@ -1,12 +1,12 @@
 """Rows as columns that parquet can hold. No model."""
 
 import math
-from datetime import datetime
+from datetime import date, datetime
 
 import pyarrow as pa
 import pytest
 
-from echo_embeddings.data.columns import as_bytes, digest, fitted, from_bytes, from_rows, merged
+from echo_embeddings.data.columns import Columns, as_bytes, digest, fitted, from_bytes, from_rows, merged
 from echo_embeddings.errors import InputError
 
 
@@ -113,3 +113,54 @@ def test_a_digest_tells_values_apart_and_not_how_they_lie_in_memory():
 def test_a_digest_takes_text_that_is_not_utf8():
     bad = pa.StringArray.from_buffers(1, pa.array([0, 1], pa.int32()).buffers()[1], pa.py_buffer(b"\xff"))
     assert digest(pa.table({"t": bad})) != digest(pa.table({"t": [""]}))
+
+
+def nested(depth):
+    value = 1
+    for level in range(depth):
+        value = [value] if level % 2 else {"a": value}
+    return value
+
+
+@pytest.mark.parametrize("depth", [1, 63])
+def test_nested_values_are_kept(depth):
+    assert from_bytes(as_bytes(together([{"n": nested(depth)}]))).to_pylist() == [{"n": nested(depth)}]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (
+            [{"n": 1}, {"n": 2}, {"n": "x"}, {"n": "y"}],
+            r"'n' \(Unable to merge.*int64 vs string\).*first such row is place 3",
+        ),
+        ([{"n": 1}, {"n": 2}, {"n": None}, {"n": {}}], r"'n' \(.*The first such row is place 4"),
+        ([{"n": None}, {"n": None}, {}, {"n": {}}], r"'n' \(Cannot write struct type.*The first such row is place 4"),
+        ([{"n": None}, {"n": None}, {"n": nested(64)}], r"'n' \(it is nested more than 63 deep\).*row is place 3"),
+        ([{"n": None}, {"n": None}, {"n": nested(300)}], r"'n' \(it is nested more than 63 deep\).*row is place 3"),
+        ([{"n": date(2024, 1, 1)}, {}, {"n": "2024-01-01"}], r"'n' \(Unable to merge.*The first such row is place 3"),
+        ([{"n": [1]}, {}, {"n": [{"a": 1}]}], r"'n' \(Unable to merge.*The first such row is place 3"),
+    ],
+)
+def test_the_first_row_that_does_not_go_with_those_before_is_named(rows, message):
+    columns = Columns("a.jsonl")
+    columns.add(from_rows(placed(*rows[:2])), ["place 1", "place 2"])
+    with pytest.raises(InputError, match=r"a\.jsonl, rows 3 to \d: parquet cannot hold column " + message):
+        columns.add(from_rows(placed(*rows[2:])), ["place 3", "place 4"])
+
+
+def test_a_row_that_later_rows_make_impossible_is_named():
+    columns = Columns("a.jsonl")
+    tables = [from_rows(placed(*rows)) for rows in ([{"n": 1}, {"n": 2}], [{"n": 3}, {"n": 2**53 + 1}], [{"n": 0.5}])]
+    for table in tables:
+        columns.add(table, ["?"] * table.num_rows)
+    assert columns.fitted(as_bytes(tables[0])).column("n").to_pylist() == [1.0, 2.0]
+    with pytest.raises(InputError, match=r"a\.jsonl: parquet cannot hold column 'n' .* The first such row is row 4"):
+        columns.fitted(as_bytes(tables[1]))
+
+
+def test_a_long_reason_is_said_in_one_short_line():
+    with pytest.raises(InputError) as raised:
+        from_rows(placed({"n": 1}, {"n": {f"key {i}\n": i for i in range(1000)}}))
+    assert len(str(raised.value)) < 500
+    assert "\n" not in str(raised.value)

@@ -1,5 +1,7 @@
 """Parquet in, and parquet with vectors out. No model."""
 
+import contextlib
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -75,3 +77,59 @@ def test_pieces_become_row_groups_and_vectors_a_last_column(tmp_path):
     assert made.schema.field("embedding").type == pa.list_(pa.float32(), 3)
     np.testing.assert_array_equal(np.stack(made["embedding"].to_numpy()), vectors)
     assert pq.ParquetFile(tmp_path / "a.parquet").num_row_groups == 1
+
+
+def test_a_value_that_python_cannot_hold_is_named_by_row_and_column(tmp_path):
+    offsets = pa.array([0, 1, 2], pa.int32()).buffers()[1]
+    bad = {
+        "not UTF-8": pa.StringArray.from_buffers(2, offsets, pa.py_buffer(b"a\xff")),
+        "a late date": pa.array([0, 2**60], pa.timestamp("us")),
+    }
+    for name, values in bad.items():
+        pq.write_table(pa.table({"text": ["a", "b"], name: values}), tmp_path / "a.parquet")
+        table = open_table(tmp_path / "a.parquet")
+        assert list(table.texts()) == ["a", "b"]
+        with pytest.raises(InputError, match=rf"a\.parquet, row 2: the value in column '{name}' cannot be read \("):
+            list(table.rows())
+
+
+def test_two_fields_of_one_name_in_an_object(tmp_path):
+    twice = pa.StructArray.from_arrays([pa.array([1]), pa.array([2])], names=["a", "a"])
+    pq.write_table(pa.table({"text": ["a"], "o": twice}), tmp_path / "a.parquet")
+    assert texts(tmp_path / "a.parquet") == ["a"]
+    with pytest.raises(InputError, match=r"a\.parquet, row 1: the value in column 'o' cannot be read"):
+        list(open_table(tmp_path / "a.parquet").rows())
+
+
+def test_a_file_that_is_replaced_after_it_was_opened(tmp_path):
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": ["a"]}), path)
+    table = open_table(path)
+    pq.write_table(pa.table({"body": ["a"]}), path)
+    with pytest.raises(InputError, match=r"a\.parquet: the file was replaced by one with other columns"):
+        list(table.texts())
+
+
+def test_no_damage_of_a_file_is_a_library_error(tmp_path):
+    path = tmp_path / "a.parquet"
+    table = pa.table({"text": [f"text {i}" for i in range(20)], "o": [{"a": [i]} for i in range(20)], "n": range(20)})
+    pq.write_table(table, path, write_page_checksum=True)
+    content, random = path.read_bytes(), np.random.default_rng(0)
+    for case in range(300):
+        damaged = bytearray(content)
+        if case < 100:  # the footer is read first
+            damaged[-8 - int(random.integers(len(content) // 2))] ^= 1 << int(random.integers(8))
+        elif case < 200:
+            damaged[int(random.integers(len(content)))] = int(random.integers(256))
+        else:
+            del damaged[int(random.integers(len(content))) :]
+        path.write_bytes(bytes(damaged))
+        with contextlib.suppress(InputError):
+            list(open_table(path).rows())
+
+
+def test_a_value_that_its_type_holds_and_parquet_does_not_is_named(tmp_path):
+    table = pa.table({"text": ["a", "b", "c"], "at": pa.array([0, 1, 2**60], pa.timestamp("s"))})
+    pieces = ((table.slice(i, 1), np.ones((1, 3), np.float32)) for i in range(3))
+    with pytest.raises(InputError, match=r"row 3: parquet cannot hold column 'at' \(Integer overflow when casting"):
+        write_parquet(tmp_path / "a.parquet", table.schema, 3, pieces)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -19,13 +20,25 @@ from echo_embeddings.errors import InputError
 
 from .formats import Placed
 
-__all__ = ["EMBEDDING", "Columns", "as_bytes", "digest", "fitted", "from_bytes", "from_rows", "merged"]
+__all__ = [
+    "EMBEDDING",
+    "Columns",
+    "as_bytes",
+    "digest",
+    "first_unfit",
+    "fitted",
+    "from_bytes",
+    "from_rows",
+    "merged",
+    "unfit",
+]
 
 #: The column of vectors in the output.
 EMBEDDING = "embedding"
 
 _UNFIT = (pa.ArrowException, ValueError, TypeError, OverflowError, RecursionError)
 _ADVICE = "mend the row, leave the column out, or write to .npy, which keeps the vectors alone"
+_DEEPEST = 63
 _WHOLE = {8: pa.int8(), 16: pa.int16(), 32: pa.int32(), 64: pa.int64()}
 
 
@@ -38,32 +51,48 @@ class Columns:
 
     def __init__(self, name: str) -> None:
         self._name = name
+        self._added = self._fitted = 0
         #: Of all rows so far.
         self.schema: Any = None
 
-    def add(self, table: Any, first: int) -> str:
+    def add(self, table: Any, places: Sequence[str]) -> str:
         """Take the columns of the rows that follow.
 
         Args:
             table: the rows.
-            first: the number of the first of them, counted from 1.
+            places: the place of each for messages, such as ``texts.jsonl:17``.
 
         Returns:
             Their :func:`digest`.
 
         Raises:
-            InputError: they do not go with the rows before, or with parquet.
+            InputError: they do not go with the rows before, or with parquet; names the first row and the column.
         """
-        self.schema = merged(self.schema, table, f"{self._name}, rows {first} to {first + table.num_rows - 1}")
+        where = f"{self._name}, rows {self._added + 1} to {self._added + table.num_rows}"
+        try:
+            schema = merged(self.schema, table, where)
+        except InputError as error:
+            row = first_unfit(table.num_rows, lambda rows: merged(self.schema, _inferred(table.slice(0, rows)), where))
+            if row is None or EMBEDDING in table.schema.names:  # the column as a whole
+                raise
+            raise InputError(f"{error}. The first such row is {places[row]}") from error
+        self.schema, self._added = schema, self._added + table.num_rows
         return digest(table)
 
     def fitted(self, content: bytes) -> Any:
         """A checkpoint's columns, saved by :func:`as_bytes`, as a table of the schema of all rows.
 
         Raises:
-            InputError: a value cannot be held by the type that later rows gave its column.
+            InputError: a value cannot be held by the type that later rows gave its column; names row and column.
         """
-        return fitted(from_bytes(content), self.schema, self._name)
+        table = from_bytes(content)
+        try:
+            made = fitted(table, self.schema, self._name)
+        except InputError as error:
+            row = first_unfit(table.num_rows, lambda rows: fitted(table.slice(0, rows), self.schema, self._name)) or 0
+            raise InputError(f"{error}. The first such row is row {self._fitted + row + 1}") from error
+        self._fitted += table.num_rows
+        return made
 
 
 def from_rows(placed: Sequence[Placed]) -> Any:
@@ -79,8 +108,9 @@ def from_rows(placed: Sequence[Placed]) -> Any:
         try:
             columns[name] = pa.array(values)
         except _UNFIT as error:
-            place = placed[_first_unfit(values)][0]
-            raise InputError(f"{place}: parquet cannot hold column {name!r} ({error}); {_ADVICE}") from error
+            row = first_unfit(len(values), partial(_array, values)) or 0
+            place = placed[row][0]
+            raise InputError(f"{place}: {unfit(name, error)}") from error
     return pa.table(columns)
 
 
@@ -103,9 +133,10 @@ def merged(schema: Any, table: Any, where: str) -> Any:
         before = pa.schema([] if schema is None or field.name not in schema.names else [schema.field(field.name)])
         try:
             both = pa.unify_schemas([before, pa.schema([field])], promote_options="permissive")
+            _check_depth(field.type)
             pq.write_table(both.empty_table(), io.BytesIO())
-        except pa.ArrowException as error:
-            raise InputError(f"{where}: parquet cannot hold column {field.name!r} ({error}); {_ADVICE}") from error
+        except _UNFIT as error:
+            raise InputError(f"{where}: {unfit(field.name, error)}") from error
     return table.schema if schema is None else pa.unify_schemas([schema, table.schema], promote_options="permissive")
 
 
@@ -126,7 +157,7 @@ def fitted(table: Any, schema: Any, where: str) -> Any:
         try:
             columns.append(pa.array(values, type=field.type))
         except _UNFIT as error:
-            raise InputError(f"{where}: parquet cannot hold column {field.name!r} ({error}); {_ADVICE}") from error
+            raise InputError(f"{where}: {unfit(field.name, error)}") from error
     return pa.Table.from_arrays(columns, schema=schema)
 
 
@@ -171,18 +202,59 @@ def _check_name(name: Any, place: str) -> None:
         ) from error
 
 
-def _first_unfit(values: list[Any]) -> int:
-    """The first value that cannot stand in one column with those above it, found by halving."""
-    low, high = 0, len(values) - 1
+def _check_depth(kind: Any) -> None:
+    """Arrow's stream format, in which checkpoints hold columns, takes no deeper types."""
+    depth, level = 0, [kind]
+    while level := [one.field(number).type for one in level for number in range(one.num_fields)]:
+        depth += 1
+        if depth > _DEEPEST:
+            raise ValueError(f"it is nested more than {_DEEPEST} deep")
+
+
+def unfit(name: str, error: Exception) -> str:
+    """What is said about a column that parquet cannot hold, in one line."""
+    reason = " ".join(str(error).split())
+    reason = reason if len(reason) <= 200 else f"{reason[:200]} ..."
+    return f"parquet cannot hold column {name!r} ({reason}); {_ADVICE}"
+
+
+def _inferred(table: Any) -> Any:
+    """A table whose types are inferred anew, as those of its rows alone."""
+    return pa.table({name: pa.array(table.column(name).to_pylist()) for name in table.schema.names})
+
+
+def first_unfit(rows: int, build: Callable[[int], object]) -> int | None:
+    """The first row that cannot stand below those above it, found by halving.
+
+    Args:
+        rows: how many there are.
+        build: is called with a number of rows, and raises if so many cannot stand together.
+
+    Returns:
+        Its index; ``None`` if all of them can.
+    """
+
+    def fails(count: int) -> bool:
+        try:
+            build(count)
+        except _UNFIT:
+            return True
+        return False
+
+    low, high = 0, rows - 1
+    if not fails(rows):
+        return None
     while low < high:
         middle = (low + high) // 2
-        try:
-            pa.array(values[: middle + 1])
-        except _UNFIT:
+        if fails(middle + 1):
             high = middle
         else:
             low = middle + 1
     return low
+
+
+def _array(values: list[Any], rows: int) -> Any:
+    return pa.array(values[:rows])
 
 
 def _one_array(column: Any) -> Any:

@@ -117,7 +117,7 @@ SUFFIXES = {".txt": "txt", ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv"}
 
 def no_column(place: str, column: str, names: Iterable[str]) -> InputError:
     """The error for a row, or a file, that lacks the column of texts."""
-    listed = ", ".join(names) or "nothing"
+    listed = ", ".join(name if name.isprintable() else repr(name) for name in names) or "nothing"
     return InputError(f"{place}: there is no column {column!r}, only {listed}; choose one with --column")
 
 

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Job", "RowsDone", "TableEncoder"]
 
+# A chunk with the digest of its columns.
+_Read = tuple[Chunk, str | None]
+
 
 class _Fingerprinted(Protocol):
     def fingerprint(self) -> str: ...
@@ -110,13 +113,13 @@ class Job:
         #: Texts that were truncated, and tokens of them that were not read.
         self.truncated = (0, 0)
 
-    def begin(self) -> Iterator[Chunk]:
+    def begin(self) -> Iterator[_Read]:
         """Read the first rows, so that a wrong column or an empty file is said before the model is loaded."""
-        chunks = self._table.chunks(self._size, columns=self._columns is not None)
-        first = next(chunks, None)
+        read = self._read()
+        first = next(read, None)
         if first is None:
             raise InputError(f"{self._table.name} is empty: there is nothing to embed")
-        return chain([first], chunks)
+        return chain([first], read)
 
     def manifest(self) -> dict[str, Any]:
         """What the vectors are made with; loads the model, so that nothing is written for one that cannot be."""
@@ -134,10 +137,10 @@ class Job:
             "version": _version(),
         }
 
-    def run(self, chunks: Iterator[Chunk], checkpoints: Checkpoints, show: Callable[[RowsDone], object]) -> None:
+    def run(self, read: Iterator[_Read], checkpoints: Checkpoints, show: Callable[[RowsDone], object]) -> None:
         """Save a checkpoint of each chunk that an earlier run has not saved."""
         number = 0
-        for number, (chunk, columns) in enumerate(self._read(chunks, checkpoints)):
+        for number, (chunk, columns) in enumerate(_advised(read, checkpoints)):
             checkpoint = checkpoints.get(number)
             if checkpoint is not None and self._is_same(checkpoint, chunk, columns, checkpoints):
                 self.resumed += checkpoint.rows
@@ -171,15 +174,9 @@ class Job:
             tables = ((self._columns.fitted(columns), vectors) for vectors, columns in checkpoints.read())
             write_parquet(path, self._columns.schema, dimension, tables)
 
-    def _read(self, chunks: Iterator[Chunk], checkpoints: Checkpoints) -> Iterator[tuple[Chunk, str | None]]:
-        """Chunks with the digest of their columns."""
-        while True:
-            with _advice(checkpoints):
-                chunk = next(chunks, None)
-                if chunk is None:
-                    return
-                columns = None if self._columns is None else self._columns.add(chunk.columns, self.rows + 1)
-            yield chunk, columns
+    def _read(self) -> Iterator[_Read]:
+        for chunk in self._table.chunks(self._size, columns=self._columns is not None):
+            yield chunk, None if self._columns is None else self._columns.add(chunk.columns, chunk.places)
 
     def _saved(self, chunk: Chunk) -> bytes:
         if self._columns is None:
@@ -235,6 +232,15 @@ class Job:
             f"{self._table.name}: the input changed since {checkpoints.rows} of its rows were saved in "
             f"{checkpoints.folder}: {how}. Give the same input to go on, or add --restart to begin anew"
         )
+
+
+def _advised(read: Iterator[_Read], checkpoints: Checkpoints) -> Iterator[_Read]:
+    while True:
+        with _advice(checkpoints):
+            chunk = next(read, None)
+        if chunk is None:
+            return
+        yield chunk
 
 
 @contextmanager

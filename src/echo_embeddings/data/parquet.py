@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import pyarrow.parquet as pq
 from echo_embeddings.errors import InputError
 from echo_embeddings.types import Vectors
 
-from .columns import EMBEDDING
+from .columns import EMBEDDING, first_unfit, unfit
 from .formats import Placed, no_column
 from .reading import Bounds, file_digest
 
@@ -147,23 +149,42 @@ def write_parquet(path: Path, schema: Any, dimension: int, pieces: Iterator[tupl
         schema: of the columns beside the vectors.
         dimension: length of a vector.
         pieces: Arrow tables of that schema, each with the vectors ``[rows, dimension]`` of its rows.
+
+    Raises:
+        InputError: parquet cannot hold a value; names row and column.
     """
     vector = pa.list_(pa.float32(), dimension)
     whole = schema.append(pa.field(EMBEDDING, vector, nullable=False))
     waiting: list[Any] = []
+    written = 0
     with pq.ParquetWriter(path, whole) as writer:
         for table, vectors in pieces:
             embedding = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), type=vector)
             waiting.append(pa.Table.from_arrays([*table.columns, embedding], schema=whole))
             if sum(piece.num_rows for piece in waiting) >= _GROUP:
-                waiting = _written(writer, waiting)
-        _written(writer, waiting)
+                written += _write(writer, waiting, written)
+                waiting = []
+        _write(writer, waiting, written)
 
 
-def _written(writer: Any, waiting: Sequence[Any]) -> list[Any]:
-    if waiting:
-        writer.write_table(pa.concat_tables(waiting), row_group_size=_GROUP)
-    return []
+def _write(writer: Any, tables: Sequence[Any], written: int) -> int:
+    """Write tables as one row group, below so many rows; returns how many these are."""
+    if not tables:
+        return 0
+    table = pa.concat_tables(tables)
+    try:
+        writer.write_table(table, row_group_size=_GROUP)
+    except pa.ArrowException as error:  # a value that its type holds, and parquet does not, such as a date far away
+        for name in table.column_names:
+            row = first_unfit(len(table), partial(_try, table.select([name])))
+            if row is not None:
+                raise InputError(f"row {written + row + 1}: {unfit(name, error)}") from error
+        raise
+    return int(table.num_rows)
+
+
+def _try(table: Any, rows: int) -> None:
+    pq.write_table(table.slice(0, rows), io.BytesIO())
 
 
 def _unreadable(column: Any) -> int:

@@ -36,10 +36,12 @@ class Chunk:
 
     Attributes:
         texts: the cells of the texts' column.
+        places: where each row stands, for messages.
         columns: all columns as an Arrow table; ``None`` where they were not asked for.
     """
 
     texts: list[str]
+    places: list[str]
     columns: Any = None
 
 
@@ -114,12 +116,13 @@ class RowTable(Table):
         rows = self.rows()
         while placed := list(islice(rows, size)):
             texts = [self._text(place, row) for place, row in placed]
+            places = [place for place, _ in placed]
             if columns:
                 from .columns import from_rows
 
-                yield Chunk(texts, from_rows(placed))
+                yield Chunk(texts, places, from_rows(placed))
             else:
-                yield Chunk(texts)
+                yield Chunk(texts, places)
 
     def _text(self, place: str, row: Row) -> str:
         if self.column not in row:
@@ -149,8 +152,9 @@ class ParquetTable(Table):
         """As :meth:`Table.chunks`."""
         first = 1
         for table in self._file.tables(size, every_column=columns):
-            texts = [checked(value, place, self.column) for place, value in self._file.cells(table, first)]
-            yield Chunk(texts, table if columns else None)
+            cells = self._file.cells(table, first)
+            texts = [checked(value, place, self.column) for place, value in cells]
+            yield Chunk(texts, [place for place, _ in cells], table if columns else None)
             first += len(texts)
 
     def texts(self) -> Iterator[str]:
