@@ -1,8 +1,11 @@
 """Where files are split into passages. No model."""
 
+import os
+from pathlib import Path
+
 import pytest
 
-from echo_embeddings.data.passages import Passage, chunks, find_files, passages_of, read_passages
+from echo_embeddings.data.passages import Passage, chunks, find_files, listing, passages_of, read_passages
 from echo_embeddings.errors import InputError
 
 
@@ -132,12 +135,50 @@ def test_a_file_asked_for_by_name_is_not_skipped(tmp_path):
 
 
 def test_an_unknown_suffix_says_what_is_read(tmp_path):
-    path = tmp_path / "a.pdf"
-    path.write_bytes(b"%PDF")
+    path = tmp_path / "a.png"
+    path.write_bytes(b"PNG")
     with pytest.raises(
-        InputError, match=r"the suffix '\.pdf' is unknown; index reads \.txt, \.md, \.markdown, \.rst, \.py"
+        InputError, match=r"the suffix '\.png' is unknown; index reads \.txt, \.md, \.markdown, \.rst, \.py"
     ):
         read_passages(path)
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.md")
+    with pytest.raises(InputError, match=r"pipe\.md is no regular file; give a file or a folder"):
+        read_passages(tmp_path / "pipe.md")
+    (tmp_path / "a.txt").write_text("Text.")
+    (tmp_path / "gone.txt").symlink_to("nowhere")
+    assert [p.source for p in read_passages(tmp_path)[0]] == ["a.txt:1"]
+
+
+def test_folders_may_be_nested_deeper_than_calls(tmp_path):
+    before = Path.cwd()
+    try:
+        os.chdir(tmp_path)
+        for _ in range(1200):
+            Path("d").mkdir()
+            os.chdir("d")
+        Path("a.txt").write_text("Deep.")
+        os.chdir(tmp_path)
+        assert [p.text for p in read_passages(Path())[0]] == ["Deep."]
+    finally:
+        os.chdir(before)
+
+
+def test_files_that_are_not_read_are_counted_by_suffix(tmp_path):
+    for name in ("a.md", "b.png", "c.PNG", "LICENSE", ".hidden", "sub/d.docx", ".git/e.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("Text.")
+    found = listing(tmp_path)
+    assert list(found.files) == ["a.md"]
+    assert found.others == {".png": 2, "": 1, ".docx": 1}
+
+
+def test_many_headings_are_not_one_passage():
+    blocks = split("\n".join(f"# Heading {i}" for i in range(20_000)), markdown=True)
+    assert max(len(text.split()) for _, text in blocks) <= 120
+    assert sum(len(text.split()) for _, text in blocks) == 60_000
 
 
 def test_a_folder_with_nothing_to_read(tmp_path):

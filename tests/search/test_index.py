@@ -5,7 +5,7 @@ import pytest
 
 from echo_embeddings import EchoConfig
 from echo_embeddings.errors import InputError
-from echo_embeddings.search import Hit, Index
+from echo_embeddings.search import Hit, Index, Passage
 from tests.search.fake import PASSAGES, FakeEncoder
 
 
@@ -85,6 +85,53 @@ def test_an_encoder_of_something_else_is_refused(saved):
         Index.load(saved, FakeEncoder("other/model"))
     with pytest.raises(InputError, match="was made with another config than that of the encoder"):
         Index.load(saved, FakeEncoder(preset="classical"))
+
+
+class Trained(FakeEncoder):
+    """Has a fingerprint of its weights, as every encoder has."""
+
+    def __init__(self, weights, model_name="some/model", preset="echo"):
+        super().__init__(model_name, preset)
+        self.weights = weights
+
+    def weights_fingerprint(self):
+        return self.weights
+
+
+def test_other_weights_under_the_same_name_are_refused(tmp_path):
+    Index.build(PASSAGES, Trained("before")).save(tmp_path / "i")
+    assert Index.load(tmp_path / "i").manifest.weights == "before"
+    message = (
+        "was made with other weights than some/model has now: .* Bring back those weights, or make the index again"
+    )
+    with pytest.raises(InputError, match="i " + message):
+        Index.load(tmp_path / "i", Trained("after"))
+    index = Index.load(tmp_path / "i")
+    with pytest.raises(InputError, match="the index " + message):
+        index.encoder = Trained("after")
+    with pytest.raises(InputError, match="vectors of other/model cannot be compared"):
+        Index.load(tmp_path / "i", Trained("after", "other/model"))
+    with pytest.raises(InputError, match="made with another config"):
+        index.encoder = Trained("before", preset="classical")
+    index.encoder = Trained("before")
+    assert index.search("boats and the moon", k=2) == FOUND
+
+
+def test_a_model_may_be_moved(tmp_path):
+    Index.build(PASSAGES, Trained("same", "/old/place")).save(tmp_path / "i")
+    assert Index.load(tmp_path / "i", Trained("same", "/new/place")).search("Bread.", k=1)[0].passage == "Bread."
+
+
+def test_other_weights_are_refused_at_the_first_question_too(tmp_path, monkeypatch):
+    Index.build(PASSAGES, Trained("before")).save(tmp_path / "i")
+    monkeypatch.setattr("echo_embeddings.search.index.EchoEncoder", lambda model, config: Trained("after"))
+    with pytest.raises(InputError, match="was made with other weights than some/model has now"):
+        Index.load(tmp_path / "i").search("Bread.")
+
+
+def test_a_passage_without_a_source_is_refused_before_the_work():
+    with pytest.raises(TypeError, match=r"passages\[0\] is Passage\(source=5, text='a'\); source and text must be"):
+        Index.build([Passage(5, "a")], FakeEncoder())
 
 
 def test_a_model_that_was_in_memory_must_be_given_again(tmp_path):

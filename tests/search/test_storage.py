@@ -1,15 +1,18 @@
 """The index on disk: replaced whole, and checked when it is read. No model."""
 
 import dataclasses
+import errno
 import json
+import threading
 
 import numpy as np
 import pytest
 
 from echo_embeddings import EchoConfig
+from echo_embeddings.data.files import locked
 from echo_embeddings.errors import InputError
-from echo_embeddings.search import Index
-from echo_embeddings.search.storage import Manifest
+from echo_embeddings.search import Index, Passage, storage
+from echo_embeddings.search.storage import Manifest, _write_vectors
 from tests.search.fake import PASSAGES, FakeEncoder
 
 
@@ -30,6 +33,81 @@ def test_what_is_no_index_is_not_written_over(tmp_path):
     with pytest.raises(InputError, match="exists and is not an index; choose another place"):
         Index.build(PASSAGES, FakeEncoder()).save(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"manifest.json": '{"name": "a web page"}', "page.html": ""}, "exists and is not an index"),
+        ({"manifest.json": '{"name": "a web page"}'}, "exists and is not an index"),
+        ({"echo_config.json": "{}"}, "exists and is not an index"),
+        ({"index.faiss": "", "notes.txt": ""}, "holds 'notes.txt', which is no part of an index and would be lost"),
+    ],
+)
+def test_a_strangers_folder_is_not_written_over(tmp_path, files, message):
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+    with pytest.raises(InputError, match=message + "; choose another place" if "holds" in message else message):
+        Index.build(PASSAGES, FakeEncoder()).save(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(files)
+
+
+@pytest.mark.parametrize("lost", ["manifest.json", "index.faiss", "passages.jsonl"])
+def test_a_damaged_index_can_be_made_again(saved, lost):
+    (saved / lost).unlink()
+    (saved / ".DS_Store").touch()
+    Index.build(PASSAGES, FakeEncoder()).save(saved)
+    assert len(Index.load(saved)) == 3
+
+
+def test_a_full_disk_is_said_with_the_place_and_the_old_index_stays(saved, monkeypatch):
+    def full(vectors, file):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("echo_embeddings.search.storage._write_vectors", full)
+    with pytest.raises(OSError, match="No space left on device: '.*index'"):
+        Index.build(PASSAGES[:1], FakeEncoder()).save(saved)
+    assert len(Index.load(saved)) == 3
+    assert [path.name for path in saved.parent.iterdir()] == ["index"]
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full"), KeyboardInterrupt()], ids=type)
+def test_an_error_while_vectors_are_written_is_that_error(error):
+    class Disk:
+        def write(self, content):
+            raise error
+
+    with pytest.raises(type(error)):
+        _write_vectors(Index.build(PASSAGES, FakeEncoder())._faiss, Disk())
+
+
+def test_a_second_writer_waits(saved):
+    with locked(saved):
+        thread = threading.Thread(target=Index.build(PASSAGES[:1], FakeEncoder()).save, args=(saved,))
+        thread.start()
+        thread.join(timeout=1)
+        assert thread.is_alive()
+        assert len(Index.load(saved)) == 3
+    thread.join(timeout=30)
+    assert len(Index.load(saved)) == 1
+
+
+def test_an_index_that_is_replaced_while_it_is_read_is_read_again(saved, monkeypatch):
+    """The vectors that are read are those of another index, whose passages have the same number."""
+    read, other = storage._read_vectors, [Passage(p.source, p.text) for p in reversed(PASSAGES)]
+
+    def read_slowly(folder, manifest):
+        vectors = read(folder, manifest)
+        if other:
+            index = Index.build([*other], FakeEncoder())
+            other.clear()
+            index.save(saved)
+        return vectors
+
+    monkeypatch.setattr(storage, "_read_vectors", read_slowly)
+    index = Index.load(saved)
+    assert [passage.text for passage in index._passages] == ["Tides.", "Bread.", "Ferries."]
+    assert index.search(np.eye(3, dtype=np.float32)[0], k=1)[0].passage == "Ferries."
 
 
 def test_an_index_whose_config_was_changed(saved):

@@ -55,7 +55,7 @@ def whole_file(path: Path, work: Path | None = None) -> Iterator[Path]:
 
 
 @contextmanager
-def whole_folder(path: Path, keep: Callable[[Path], bool] | None = None) -> Iterator[Path]:
+def whole_folder(path: Path, keep: Callable[[Path], bool] | None = None, *, wait: bool = False) -> Iterator[Path]:
     """Give a folder to write to, which replaces ``path`` at the end of the block; after an error it is removed.
 
     Wherever the process is killed, ``path`` is the old folder or the new one, whole; what a killed process left beside
@@ -66,13 +66,14 @@ def whole_folder(path: Path, keep: Callable[[Path], bool] | None = None) -> Iter
         path: the folder to be. Its parents are made.
         keep: which files of the old folder, by their paths in it, go on living in the new one, unless the block writes
             a file of that path. ``None`` keeps none.
+        wait: wait until another process that is writing ``path`` has finished; else that is an error.
 
     Raises:
         InputError: another process is writing ``path``.
     """
     path = path.resolve() if path.is_symlink() else path
     path.parent.mkdir(parents=True, exist_ok=True)
-    with locked(path):
+    with locked(path, wait=wait):
         _settle(path)
         work = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
         unfinished = work / path.name

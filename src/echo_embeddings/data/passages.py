@@ -1,17 +1,36 @@
-"""Split files of prose and code into passages: paragraphs, and docstrings. Knows no vectors."""
+"""Split files into passages: paragraphs of prose, HTML and PDF, docstrings of code. Knows no vectors."""
 
 from __future__ import annotations
 
 import ast
 import re
+import stat
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from echo_embeddings.errors import InputError
 
-__all__ = ["SUFFIXES", "TARGET_WORDS", "Passage", "chunks", "docstrings", "find_files", "passages_of", "read_passages"]
+from .documents import html_paragraphs, pdf_pages, require_library
+
+__all__ = [
+    "SUFFIXES",
+    "TARGET_WORDS",
+    "Listing",
+    "Passage",
+    "chunks",
+    "docstrings",
+    "find_files",
+    "listing",
+    "no_passages",
+    "passages_in",
+    "passages_of",
+    "read_file",
+    "read_passages",
+    "reason",
+]
 
 #: Words of a passage, about: long enough to say something, short enough to be about one thing.
 TARGET_WORDS = 120
@@ -31,7 +50,8 @@ class Passage:
     """A piece of a file.
 
     Attributes:
-        source: where it stands: ``path:line``, or ``path:qualified.name`` for a docstring.
+        source: where it stands: ``path:line``, ``path:qualified.name`` for a docstring, ``path:page 3`` for a PDF.
+            Bytes of a path that are no UTF-8 are lone surrogates in it, as everywhere in Python (``os.fsdecode``).
         text: what is embedded and shown.
     """
 
@@ -52,6 +72,21 @@ class _Block:
         return len(_WORD.findall(self.text))
 
 
+@dataclass(frozen=True)
+class Listing:
+    """What is in a folder.
+
+    Attributes:
+        files: the files that can be read, by what they are called in sources, in a fixed order.
+        others: how many files there are that cannot be read, by suffix; ``""`` for those without one.
+        skipped: for each folder and each kind of file that cannot be read now, the reason.
+    """
+
+    files: dict[str, Path] = field(default_factory=dict)
+    others: Counter[str] = field(default_factory=Counter)
+    skipped: list[str] = field(default_factory=list)
+
+
 def read_passages(root: Path) -> tuple[list[Passage], list[str]]:
     """Read all passages of a file, or of the readable files in a folder.
 
@@ -64,31 +99,86 @@ def read_passages(root: Path) -> tuple[list[Passage], list[str]]:
     Raises:
         InputError: there is nothing to read.
     """
-    if not root.is_dir():
-        passages = passages_of(root, root.name)
-        skipped: list[str] = []
-    else:
-        passages, skipped = [], []
-        for path in find_files(root):
-            try:
-                passages += passages_of(path, path.relative_to(root).as_posix())
-            except InputError as error:  # noqa: PERF203 - each file may be the bad one
-                skipped.append(str(error))
+    found = listing(root)
+    passages, skipped = [], list(found.skipped)
+    for name, path in found.files.items():
+        try:
+            passages += passages_of(path, name)
+        except (InputError, OSError) as error:  # noqa: PERF203 - each file may be the bad one
+            if path is root:
+                raise
+            skipped.append(reason(error))
     if not passages:
-        hint = f" ({skipped[0]})" if skipped else ""
-        raise InputError(f"{root} has no passages; index reads {', '.join(SUFFIXES)} files{hint}")
+        raise no_passages(root, skipped)
     return passages, skipped
+
+
+def reason(error: InputError | OSError) -> str:
+    """Why a file is skipped, in one sentence with its name."""
+    return f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.strerror else str(error)
+
+
+def no_passages(root: Path, skipped: list[str]) -> InputError:
+    """Say that there is nothing to read in a file or folder, with the first reason why a file was skipped."""
+    hint = f" ({skipped[0]})" if skipped else ""
+    return InputError(f"{root} has no passages; index reads {', '.join(SUFFIXES)} files{hint}")
+
+
+def listing(root: Path) -> Listing:
+    """List what is in a folder; hidden files and folders, and caches, are left out. A file is listed alone.
+
+    Raises:
+        InputError: the file is of a kind that cannot be read.
+        ImportError: the file needs a library that is not installed.
+        OSError: there is nothing of that name.
+    """
+    found = Listing()
+    if not root.is_dir():
+        root.stat()  # the system's own message if there is nothing
+        _require_suffix(root)
+        require_library(root.suffix.lower())
+        found.files[root.name] = root
+        return found
+    waiting = [root]
+    while waiting:  # no recursion: folders may be nested deeper than calls
+        path = waiting.pop()
+        if path is root or (path.is_dir() and not path.is_symlink()):
+            try:
+                inner = sorted(path.iterdir(), reverse=True)
+            except OSError as error:
+                found.skipped.append(f"{path}: {error.strerror}")
+            else:
+                waiting += [one for one in inner if not _is_hidden(one.name)]
+        elif path.is_file():
+            _list(found, path, path.relative_to(root).as_posix())
+    for suffix, number in found.others.items():
+        try:
+            require_library(suffix)
+        except ImportError as error:  # noqa: PERF203 - there are few suffixes
+            found.skipped.append(f"{number} {suffix} file(s): {error}")
+    return found
+
+
+def _list(found: Listing, path: Path, name: str) -> None:
+    suffix = path.suffix.lower()
+    try:
+        require_library(suffix)
+    except ImportError:
+        found.others[suffix] += 1
+        return
+    if suffix in SUFFIXES:
+        found.files[name] = path
+    else:
+        found.others[suffix] += 1
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name in ("__pycache__", "node_modules")
 
 
 def find_files(folder: Path) -> Iterator[Path]:
     """List the files that can be read, in a fixed order; hidden folders and caches are left out."""
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or path.name in ("__pycache__", "node_modules"):
-            continue
-        if path.is_dir() and not path.is_symlink():
-            yield from find_files(path)
-        elif path.suffix.lower() in SUFFIXES and path.is_file():
-            yield path
+    yield from listing(folder).files.values()
 
 
 def passages_of(path: Path, name: str) -> list[Passage]:
@@ -99,18 +189,60 @@ def passages_of(path: Path, name: str) -> list[Passage]:
         name: what it is called in their sources.
 
     Raises:
-        InputError: its suffix is unknown, it is not UTF-8, or it is no Python.
+        InputError: its suffix is unknown, or its content is not what the suffix says.
+        ImportError: a library that this kind of file needs is not installed.
         OSError: it cannot be read.
     """
-    reader = SUFFIXES.get(path.suffix.lower())
-    if reader is None:
-        raise InputError(f"{path}: the suffix {path.suffix!r} is unknown; index reads {', '.join(SUFFIXES)} files")
+    _require_suffix(path)
+    return passages_in(read_file(path), path, name)
+
+
+def read_file(path: Path) -> bytes:
+    """The content of a file.
+
+    Raises:
+        InputError: it is no file, but a pipe, for example, which would be waited for without end.
+        OSError: it cannot be read.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise InputError(f"{path} is no regular file; give a file or a folder")
+    return path.read_bytes()
+
+
+def passages_in(content: bytes, path: Path, name: str) -> list[Passage]:
+    """Split the content of a file into passages.
+
+    Args:
+        content: all of it.
+        path: where the file is; the suffix says how to read it.
+        name: what it is called in the passages' sources.
+
+    Raises:
+        InputError: the content is not what the suffix says.
+        ImportError: a library that this kind of file needs is not installed.
+    """
+    suffix = path.suffix.lower()
+    require_library(suffix)
     try:
-        return list(reader(path.read_bytes(), name))
+        passages = list(SUFFIXES[suffix](content, name))
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 ({error.reason})") from error
-    except (SyntaxError, ValueError) as error:  # ast says ValueError to NUL bytes
-        raise InputError(f"{path} is not Python that this Python can read ({error})") from error
+    except InputError as error:
+        raise InputError(f"{path} {error}") from error
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:  # ast says ValueError to NUL bytes
+        language = "Python that this Python" if suffix == ".py" else f"{suffix} text that one"
+        raise InputError(f"{path} is not {language} can read ({error})") from error
+    return [Passage(passage.source, _sound(passage.text)) for passage in passages]
+
+
+def _sound(text: str) -> str:
+    """Spell out lone surrogates: no tokenizer takes them. A string of Python may have one, or the name of a file."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _require_suffix(path: Path) -> None:
+    if path.suffix.lower() not in SUFFIXES:
+        raise InputError(f"{path}: the suffix {path.suffix!r} is unknown; index reads {', '.join(SUFFIXES)} files")
 
 
 def docstrings(code: bytes, name: str) -> Iterator[Passage]:
@@ -151,15 +283,21 @@ def chunks(lines: Iterable[str], *, markdown: bool = False, target: int = TARGET
             under it is a heading in any case.
         target: words of a block.
     """
+    yield from _grouped(_paragraphs(lines, markdown=markdown), target)
+
+
+def _grouped(paragraphs: Iterable[_Block], target: int) -> Iterator[_Block]:
     waiting: list[_Block] = []
-    for paragraph in _paragraphs(lines, markdown=markdown):
+    words, only_headings = 0, True
+    for paragraph in paragraphs:
         for block in _pieces(paragraph, target):
-            full = sum(b.words for b in waiting) + block.words > target
-            only_headings = all(b.heading for b in waiting)
-            if not only_headings and (full or block.heading):
-                yield _joined(waiting)
-                waiting = []
+            full = words + block.words > target
+            if (full or not only_headings) if block.heading else (full and not only_headings):
+                if waiting:
+                    yield _joined(waiting)
+                waiting, words, only_headings = [], 0, True
             waiting.append(block)
+            words, only_headings = words + block.words, only_headings and block.heading
     if waiting:
         yield _joined(waiting)
 
@@ -170,6 +308,18 @@ def _prose(content: bytes, name: str) -> Iterator[Passage]:
         yield Passage(f"{name}:{block.line}", block.text)
 
 
+def _html(content: bytes, name: str) -> Iterator[Passage]:
+    paragraphs = (_Block(found.line, found.text, found.heading) for found in html_paragraphs(content))
+    for block in _grouped(paragraphs, TARGET_WORDS):
+        yield Passage(f"{name}:{block.line}", block.text)
+
+
+def _pdf(content: bytes, name: str) -> Iterator[Passage]:
+    for number, text in pdf_pages(content):
+        for block in chunks(text.splitlines()):
+            yield Passage(f"{name}:page {number}", block.text)
+
+
 #: The function that reads each kind of file, by its suffix.
 SUFFIXES: dict[str, Callable[[bytes, str], Iterator[Passage]]] = {
     ".txt": _prose,
@@ -177,6 +327,10 @@ SUFFIXES: dict[str, Callable[[bytes, str], Iterator[Passage]]] = {
     ".markdown": _prose,
     ".rst": _prose,
     ".py": docstrings,
+    ".html": _html,
+    ".htm": _html,
+    ".xhtml": _html,
+    ".pdf": _pdf,
 }
 
 

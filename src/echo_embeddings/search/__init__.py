@@ -3,5 +3,6 @@
 from echo_embeddings.data.passages import Passage
 
 from .index import Hit, Index
+from .update import Update
 
-__all__ = ["Hit", "Index", "Passage"]
+__all__ = ["Hit", "Index", "Passage", "Update"]
