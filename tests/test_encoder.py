@@ -1,11 +1,15 @@
 """The encoder on the real built-in model."""
 
+import asyncio
+import io
 import pickle
 import threading
 import tracemalloc
 import warnings
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -78,6 +82,44 @@ def test_any_sequence_of_strings_will_do(builtin_encoder):
     expected = builtin_encoder.encode_documents(["a", "b"])
     np.testing.assert_array_equal(builtin_encoder.encode_documents(("a", "b")), expected)
     np.testing.assert_array_equal(builtin_encoder.encode_documents(np.array(["a", "b"])), expected)
+
+
+ENTRY_POINTS = {
+    "documents": EchoEncoder.encode_documents,
+    "queries": EchoEncoder.encode_queries,
+    "documents awaited": lambda encoder, texts: asyncio.run(encoder.aencode_documents(texts)),
+    "queries awaited": lambda encoder, texts: asyncio.run(encoder.aencode_queries(texts)),
+    "documents streamed": EchoEncoder.stream_documents,
+    "queries streamed": EchoEncoder.stream_queries,
+    "tokens": EchoEncoder.encode_tokens,
+    "counts": EchoEncoder.count_tokens,
+    "fit": EchoEncoder.fit_transforms,
+}
+
+
+@pytest.mark.parametrize("name", ENTRY_POINTS)
+def test_no_way_in_takes_a_container_apart(late_encoder, name):
+    for texts in (
+        pd.DataFrame({"text": ["a"]}),
+        {"a": "b"},
+        {"a", "b"},
+        np.array([["a"]]),
+        io.StringIO("a"),
+        None,
+        b"a",
+    ):
+        with pytest.raises(TypeError, match=f"texts must be .* not {type(texts).__name__}; "):
+            ENTRY_POINTS[name](late_encoder, texts)
+
+
+def test_a_column_is_embedded_in_its_order(late_encoder):
+    expected = late_encoder.encode_documents(["a", "b"])
+    for texts in (pd.Series(["a", "b"], index=[1, 0]), pa.chunked_array([["a"], ["b"]]), np.array(["a", "b"], object)):
+        np.testing.assert_array_equal(late_encoder.encode_documents(texts), expected)
+        np.testing.assert_array_equal(np.stack(list(late_encoder.stream_documents(texts, chunk=2))), expected)
+    with pytest.raises(TypeError, match="not generator; pass list"):
+        late_encoder.encode_documents(text for text in "ab")
+    np.testing.assert_array_equal(np.stack(list(late_encoder.stream_documents(iter(["a", "b"])))), expected)
 
 
 @pytest.mark.parametrize(

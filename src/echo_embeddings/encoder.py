@@ -29,7 +29,7 @@ from .model.device import checked_devices, precision
 from .model.spec import ModelSpec
 from .options import EncoderOptions
 from .saving import folder_at, save
-from .text.inputs import CHUNK, checked, chunks
+from .text.inputs import CHUNK, Column, checked, chunks
 from .text.truncation import Truncated, TruncationCount
 from .types import Role, TokenEmbeddings, Vectors
 from .vectors.normalize import unit
@@ -157,11 +157,12 @@ class EchoEncoder:
         self._truncated = Truncated()
         self.__setstate__(vars(self))
 
-    def encode_documents(self, texts: str | Sequence[str], *, show_progress: Progress = False) -> Vectors:
+    def encode_documents(self, texts: str | Sequence[str] | Column, *, show_progress: Progress = False) -> Vectors:
         """Embed the texts of a collection to search in, or texts to compare with one another.
 
         Args:
-            texts: a list of texts, or one text. A text may be empty: it gets a vector like any other.
+            texts: one text, or a sequence of texts: a list, a tuple, a column (pandas, polars, Arrow, datasets) or a
+                numpy array with one dimension. A text may be empty: it gets a vector like any other.
             show_progress: ``True`` for a progress bar, or a function to call with the number of texts in each finished
                 batch; ``False`` (the default) for neither.
 
@@ -169,7 +170,8 @@ class EchoEncoder:
             float32 ``[n, dim]`` of unit length, in the order given; ``[dim]`` for one text; ``[0, dim]`` for ``[]``.
 
         Raises:
-            TypeError: an element is not a string; names its position.
+            TypeError: ``texts`` is no sequence (a table, a dict, a set, a file, a generator, ...), and the message says
+                what to pass instead; or an element is not a string, and the message names its position.
             TruncationError: a text is too long and ``on_truncate="error"``.
             NumericalError: the model gave NaN or infinity; names the texts.
             WorkerError: a worker process of ``devices`` ended before its work was done.
@@ -177,12 +179,12 @@ class EchoEncoder:
         return self._encode(texts, "document", None, show_progress=show_progress)
 
     def encode_queries(
-        self, texts: str | Sequence[str], *, instruction: str | None = None, show_progress: Progress = False
+        self, texts: str | Sequence[str] | Column, *, instruction: str | None = None, show_progress: Progress = False
     ) -> Vectors:
         """Embed search queries: like :meth:`encode_documents`, but with the query template.
 
         Args:
-            texts: a list of texts, or one text.
+            texts: as in :meth:`encode_documents`.
             instruction: the task, for a template with ``{instruction}``; ``None`` (the default) for other templates.
             show_progress: as in :meth:`encode_documents`.
 
@@ -194,7 +196,7 @@ class EchoEncoder:
         """
         return self._encode(texts, "query", instruction, show_progress=show_progress)
 
-    async def aencode_documents(self, texts: str | Sequence[str]) -> Vectors:
+    async def aencode_documents(self, texts: str | Sequence[str] | Column) -> Vectors:
         """Await :meth:`encode_documents`: same texts, vectors and errors, and the event loop is never blocked.
 
         A single text starts at once if the model is idle; single texts that arrive while it is busy make the next
@@ -205,18 +207,18 @@ class EchoEncoder:
             return await asyncio.to_thread(self.encode_documents, texts)
         return await self._awaited(texts, self.encode_documents, "documents")
 
-    async def aencode_queries(self, texts: str | Sequence[str], *, instruction: str | None = None) -> Vectors:
+    async def aencode_queries(self, texts: str | Sequence[str] | Column, *, instruction: str | None = None) -> Vectors:
         """Await :meth:`encode_queries`; see :meth:`aencode_documents`."""
         if not isinstance(texts, str):
             return await asyncio.to_thread(self.encode_queries, texts, instruction=instruction)
         encode = partial(self.encode_queries, instruction=instruction)
         return await self._awaited(texts, encode, ("queries", instruction))
 
-    def stream_documents(self, texts: Iterable[str], *, chunk: int = CHUNK) -> Iterator[Vectors]:
+    def stream_documents(self, texts: Iterable[str] | Column, *, chunk: int = CHUNK) -> Iterator[Vectors]:
         """Embed documents from any iterable; yields one float32 vector ``[dim]`` at a time.
 
         Args:
-            texts: any iterable of strings; it is never held in memory as a whole.
+            texts: any iterable of strings, such as a generator; it is never held in memory as a whole.
             chunk: how many texts are in memory and embedded together (default 4096).
 
         Raises:
@@ -225,19 +227,19 @@ class EchoEncoder:
         return self._stream(chunks(texts, chunk), "document", None)
 
     def stream_queries(
-        self, texts: Iterable[str], *, instruction: str | None = None, chunk: int = CHUNK
+        self, texts: Iterable[str] | Column, *, instruction: str | None = None, chunk: int = CHUNK
     ) -> Iterator[Vectors]:
         """Embed queries from any iterable: :meth:`stream_documents` with the query template."""
         return self._stream(chunks(texts, chunk), "query", instruction)
 
-    def encode_tokens(self, texts: str | Sequence[str]) -> TokenEmbeddings | list[TokenEmbeddings]:
+    def encode_tokens(self, texts: str | Sequence[str] | Column) -> TokenEmbeddings | list[TokenEmbeddings]:
         """Embed each token of a document, at its place in the last copy, where it has seen the whole text.
 
         Average the vectors of a span for late chunking (arXiv 2409.04701). A lexical part is the same for every token:
         that of the whole text.
 
         Args:
-            texts: a list of texts, or one text.
+            texts: as in :meth:`encode_documents`.
 
         Returns:
             A list of ``TokenEmbeddings`` in the order given; a single one for one text.
@@ -384,7 +386,7 @@ class EchoEncoder:
         width = max(map(len, facts))
         return "\n".join(f"{name:<{width}}  {value}" for name, value in facts.items())
 
-    def count_tokens(self, texts: str | Sequence[str]) -> list[int]:
+    def count_tokens(self, texts: str | Sequence[str] | Column) -> list[int]:
         """Count the content tokens of each text; a text with more than :attr:`max_length` would be truncated."""
         texts = checked([texts] if isinstance(texts, str) else texts)
         return self.engine.tokenize(texts, "document")
@@ -407,14 +409,14 @@ class EchoEncoder:
         return other
 
     def fit_transforms(
-        self, texts: Sequence[str], transforms: Sequence[str | Transform] = ("standardize",)
+        self, texts: Sequence[str] | Column, transforms: Sequence[str | Transform] = ("standardize",)
     ) -> EchoEncoder:
         """Make a new encoder with transforms fitted on unlabelled texts; this encoder does not change.
 
         A lexical part is not mapped by the transforms; only a ``Truncate`` at the end applies to it too.
 
         Args:
-            texts: texts like those that will be embedded; ``[]`` for transforms that need none.
+            texts: a list of texts like those that will be embedded; ``[]`` for transforms that need none.
             transforms: in order: ``"standardize"`` (the default), ``"whiten"``, ``"embed-filter"``, or transforms that
                 are fitted already.
 
@@ -470,7 +472,7 @@ class EchoEncoder:
 
     def _encode(
         self,
-        texts: str | Sequence[str],
+        texts: str | Sequence[str] | Column,
         role: Role,
         instruction: str | None,
         *,

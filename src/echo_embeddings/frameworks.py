@@ -11,6 +11,7 @@ from echo_embeddings.engine.awaited import Awaited
 from .encoder import EchoEncoder
 from .model import builtin
 from .options import EncoderOptions
+from .text.inputs import checked
 from .types import Embedder
 
 __all__ = ["MAKING", "Handle"]
@@ -49,12 +50,12 @@ class Handle:
 
     def documents(self, texts: list[str], **kwargs: Any) -> Vectors:
         """Embed documents: one list of floats for each text."""
-        vectors: Vectors = self._encoder.encode_documents(_listed(texts), **kwargs).tolist()
+        vectors: Vectors = self._encoder.encode_documents(checked(texts), **kwargs).tolist()
         return vectors
 
     def queries(self, texts: list[str]) -> Vectors:
         """Embed queries: one list of floats for each text."""
-        vectors: Vectors = self._encoder.encode_queries(_listed(texts), **self._query_kwargs).tolist()
+        vectors: Vectors = self._encoder.encode_queries(checked(texts), **self._query_kwargs).tolist()
         return vectors
 
     async def aquery(self, text: str) -> list[float]:
@@ -122,9 +123,3 @@ def _checked(encoder: Any, fields: dict[str, Any]) -> Embedder:
         raise ValueError(f"{min(fields)} is settled by the encoder that was given; set it there")
     embedder: Embedder = encoder
     return embedder
-
-
-def _listed(texts: object) -> Any:
-    if isinstance(texts, str):
-        raise TypeError("give a list of texts; one text goes in as [text]")
-    return texts

@@ -1,56 +1,196 @@
-"""Check the texts that a user gives, as a list or in chunks."""
+"""Check the texts that a user gives, as a list or in chunks.
+
+Every way into the library comes through here. What has an order and holds strings is taken: a list, a tuple, a column
+of a table, an array. Anything that would be taken apart into something else, such as a table into the names of its
+columns, is refused with what to pass instead. No library is imported for that: columns and arrays are known by their
+methods.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import os
+from array import array
+from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, Sequence, Sized, ValuesView
+from collections.abc import Set as AbstractSet
 from itertools import islice
+from typing import Any, Protocol
 
 from echo_embeddings.errors import ConfigError
 
-__all__ = ["CHUNK", "checked", "chunks"]
+__all__ = ["CHUNK", "Column", "checked", "chunks"]
 
 #: How many texts are tokenised and sorted by length together: enough to fill batches of texts of one length, few enough
 #: to hold in memory.
 CHUNK = 4096
+# How numpy, pandas, polars and Arrow call the method that makes a list of an array or a column.
+_LISTING = ("to_pylist", "to_list", "tolist")
 
 
-def checked(texts: Iterable[str], first: int = 0) -> list[str]:
+#: What would be taken apart into something that is no text, and what to pass instead; the first that applies counts.
+_REFUSED: tuple[tuple[Callable[[Any], object], str], ...] = (
+    (lambda texts: isinstance(texts, str), "give a list of texts; one text goes in as [text]"),
+    (lambda texts: isinstance(texts, bytes | bytearray), "decode it: [texts.decode('utf-8')]"),
+    (
+        lambda texts: any(hasattr(type(texts), name) for name in ("columns", "column_names")),
+        "pass one of its columns, such as texts['text']",
+    ),
+    (
+        lambda texts: isinstance(texts, Mapping | ItemsView),
+        "pass a list of its values or of its keys, whichever are the texts",
+    ),
+    (
+        lambda texts: isinstance(texts, AbstractSet) and not isinstance(texts, KeysView),
+        "it has no order, so pass a list, such as sorted(texts)",
+    ),
+    (lambda texts: _dimensions(texts) == 0, "this array has no dimension; pass [str(texts)] for one text"),
+    (
+        lambda texts: _dimensions(texts) > 1,
+        "this array has more than one dimension; pass one column, such as texts[:, 0], or texts.ravel()",
+    ),
+    (
+        lambda texts: not _is_column(texts) and hasattr(texts, "readline"),
+        "it would give lines with their line ends; pass texts.read().splitlines(), or [texts.read()] for one text",
+    ),
+    (
+        lambda texts: isinstance(texts, os.PathLike),
+        "pass what the file holds, such as texts.read_text().splitlines()",
+    ),
+    (lambda texts: _text_of(texts) == "page_content", "pass its text: [texts.page_content]"),
+    (lambda texts: _text_of(texts) == "text", "pass its text: [texts.text]"),
+    (
+        lambda texts: isinstance(texts, array | memoryview | type) or not hasattr(texts, "__iter__"),
+        "pass a list of strings, such as ['a text', 'another text']",
+    ),
+)
+
+
+class _ToPylist(Protocol):
+    def to_pylist(self) -> Any: ...
+
+
+class _ToList(Protocol):
+    def to_list(self) -> Any: ...
+
+
+class _Tolist(Protocol):
+    def tolist(self) -> Any: ...
+
+
+#: A column or an array of strings: of numpy, pandas, polars or Arrow.
+Column = _ToPylist | _ToList | _Tolist
+
+
+def checked(texts: object, first: int = 0) -> list[str]:
     """Make a list of texts, and check that each one is a string.
 
     Args:
-        texts: any iterable of strings.
+        texts: a list, a tuple or another sequence of strings; a column (pandas, polars, Arrow, datasets) or an array
+            with one dimension (numpy).
         first: the position of the first text, for error messages.
 
     Raises:
-        TypeError: ``texts`` is no iterable of strings; the message names the first position that is wrong.
+        TypeError: ``texts`` is no sequence of strings; the message says what to pass instead, or names the first
+            position that is wrong.
     """
-    if isinstance(texts, bytes | dict) or not hasattr(texts, "__iter__"):
-        raise TypeError(f"texts must be a string or a list of strings, not {type(texts).__name__}")
-    listed = list(texts)
+    if instead := _instead_of(texts) or _instead_of_once(texts):
+        raise TypeError(f"texts must be a string or a list of strings, not {_named(texts)}; {instead}")
+    return _strings(_listed(texts), first)
+
+
+def chunks(texts: Any, size: int) -> Iterator[list[str]]:
+    """Take texts from an iterable in checked lists of ``size`` (the last may be shorter), one list at a time.
+
+    Args:
+        texts: what :func:`checked` takes, or any other iterable of strings, such as a generator.
+        size: number of texts in a list.
+
+    Raises:
+        TypeError: ``texts`` is one string or no iterable of strings (said at once), or a list holds something else
+            (said when it is reached).
+        ConfigError: ``size`` is below 1.
+    """
+    if instead := _instead_of(texts):
+        raise TypeError(f"texts must be an iterable of strings, not {_named(texts)}; {instead}")
+    if size < 1:
+        raise ConfigError(f"chunk={size!r}: give at least 1 text")
+    return _chunks(_one_by_one(texts, size), size)
+
+
+def _chunks(texts: Iterator[object], size: int) -> Iterator[list[str]]:
+    start = 0
+    while chunk := list(islice(texts, size)):
+        yield _strings(chunk, start)
+        start += len(chunk)
+
+
+def _one_by_one(texts: Any, size: int) -> Iterator[object]:
+    if not hasattr(type(texts), "to_pylist"):
+        return iter(texts)
+    # Arrow gives objects of its own when it is iterated.
+    return (text for start in range(0, len(texts), size) for text in texts[start : start + size].to_pylist())
+
+
+def _listed(texts: Any) -> list[object]:
+    for method in _LISTING:
+        if hasattr(type(texts), method):
+            return list(getattr(texts, method)())
+    return list(texts)
+
+
+def _strings(listed: list[object], first: int) -> list[str]:
     for position, text in enumerate(listed, start=first):
         if not isinstance(text, str):
             raise TypeError(
-                f"texts[{position}] is {type(text).__name__} ({text!r:.40}), not a string; drop it or turn it into one"
+                f"texts[{position}] is {type(text).__name__} ({text!r:.40}), not a string; {_instead_of_one(text)}"
             )
-    return listed
+    strings: list[Any] = listed
+    return strings
 
 
-def chunks(texts: Iterable[str], size: int) -> Iterator[list[str]]:
-    """Take texts from an iterable in checked lists of ``size`` (the last may be shorter), one list at a time.
-
-    Raises:
-        TypeError: ``texts`` is one string (said at once), or a list holds something else (said when it is reached).
-        ConfigError: ``size`` is below 1.
-    """
-    if isinstance(texts, str):
-        raise TypeError("texts must be an iterable of strings, not one string")
-    if size < 1:
-        raise ConfigError(f"chunk={size!r}: give at least 1 text")
-    return _chunks(iter(texts), size)
+def _named(texts: object) -> str:
+    return "one string" if isinstance(texts, str) else type(texts).__name__
 
 
-def _chunks(texts: Iterator[str], size: int) -> Iterator[list[str]]:
-    start = 0
-    while chunk := list(islice(texts, size)):
-        yield checked(chunk, start)
-        start += len(chunk)
+def _instead_of(texts: object) -> str | None:
+    """Say what to pass instead of an object that cannot be taken as texts, even once; ``None`` for any other object."""
+    return next((instead for applies, instead in _REFUSED if applies(texts)), None)
+
+
+def _instead_of_once(texts: object) -> str | None:
+    """Say what to pass instead of an object that can be iterated only once, or that has no length."""
+    if isinstance(texts, Sequence | ValuesView | KeysView) or _is_column(texts):
+        return None
+    if isinstance(texts, Iterator) or not isinstance(texts, Sized):
+        return "pass list(texts), or give it to stream_documents or stream_queries"
+    # An object that tells keys from values is a table of some kind.
+    return "pass a list of its texts" if hasattr(type(texts), "keys") else None
+
+
+def _instead_of_one(text: object) -> str:
+    """Say what to do with an element that is no string."""
+    if isinstance(text, Mapping):
+        return "pass one of its fields, such as [row['text'] for row in rows]"
+    if isinstance(text, list | tuple) or (hasattr(type(text), "ndim") and _dimensions(text)):
+        return "pass a flat list of strings"
+    if isinstance(text, bytes | bytearray):
+        return "drop it or turn it into one: text.decode('utf-8')"
+    if attribute := _text_of(text):
+        return f"pass its text, such as [one.{attribute} for one in documents]"
+    return "drop it or turn it into one"
+
+
+def _is_column(texts: object) -> bool:
+    return any(hasattr(type(texts), method) for method in _LISTING)
+
+
+def _dimensions(texts: Any) -> int:
+    """The number of dimensions of an array; 1 for anything else."""
+    return int(texts.ndim) if hasattr(type(texts), "ndim") else 1
+
+
+def _text_of(document: object) -> str | None:
+    """The attribute that holds the text of a framework's document or node."""
+    if _is_column(document):  # a series of pandas has its labels as attributes
+        return None
+    names = (name for name in ("page_content", "text") if isinstance(getattr(document, name, None), str))
+    return next(names, None)

@@ -10,6 +10,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import pandas as pd
 import pytest
 from pydantic import ValidationError
 
@@ -266,6 +267,21 @@ def test_bad_fields(fields, message):
 def test_fields_cannot_be_changed():
     with pytest.raises(ValidationError, match="Instance is frozen"):
         EchoEmbeddings().config = "echo"
+
+
+def test_columns_are_taken_and_other_containers_refused():
+    embeddings = EchoEmbeddings(encoder=Fake())
+    expected = embeddings.embed_documents(["a", "bb"])
+    assert embeddings.embed_documents(pd.Series(["a", "bb"], index=[1, 0])) == expected
+    assert asyncio.run(embeddings.aembed_documents(np.array(["a", "bb"]))) == expected
+    for texts in (pd.DataFrame({"text": ["a"]}), {"a": "b"}, {"a", "b"}, (text for text in "ab"), None):
+        with pytest.raises(TypeError, match=f"not {type(texts).__name__}; "):
+            embeddings.embed_documents(texts)
+        with pytest.raises(TypeError, match=f"not {type(texts).__name__}; "):
+            asyncio.run(embeddings.aembed_documents(texts))
+    for text in (["a"], None, pd.Series(["a"])):
+        with pytest.raises(TypeError, match=rf"texts\[0\] is {type(text).__name__}"):
+            embeddings.embed_query(text)
 
 
 def test_bad_texts(embeddings):

@@ -10,6 +10,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import pandas as pd
 import pytest
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.storage.kvstore import SimpleKVStore
@@ -260,6 +261,24 @@ def test_fields_that_define_a_vector_cannot_be_changed():
     embedding.embed_batch_size = 7
     with pytest.raises(ValidationError, match="Field is frozen"):
         embedding.config = "echo"
+
+
+BATCHES = {
+    "documents": EchoEmbedding.get_text_embedding_batch,
+    "documents awaited": lambda embedding, texts: asyncio.run(embedding.aget_text_embedding_batch(texts)),
+    "queries": EchoEmbedding.get_agg_embedding_from_queries,
+    "queries awaited": lambda embedding, texts: asyncio.run(embedding.aget_agg_embedding_from_queries(texts)),
+}
+
+
+@pytest.mark.parametrize("name", BATCHES)
+def test_columns_are_taken_and_other_containers_refused(name):
+    embed, embedding = BATCHES[name], EchoEmbedding(encoder=Fake())
+    assert embed(embedding, pd.Series(["a", "bb"], index=[1, 0])) == embed(embedding, ["a", "bb"])
+    for texts in ("ab", pd.DataFrame({"text": ["a"]}), {"a": "b"}, {"a", "b"}, (text for text in "ab"), None):
+        kind = "one string" if isinstance(texts, str) else type(texts).__name__
+        with pytest.raises(TypeError, match=f"texts must be .* not {kind}; "):
+            embed(embedding, texts)
 
 
 def test_bad_texts(embedding):

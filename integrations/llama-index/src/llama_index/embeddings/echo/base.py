@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -13,6 +14,7 @@ from typing_extensions import Self
 from echo_embeddings import EchoConfig, Embedder
 from echo_embeddings.frameworks import MAKING, Handle
 from echo_embeddings.model import builtin
+from echo_embeddings.text.inputs import checked
 
 __all__ = ["EchoEmbedding"]
 
@@ -102,6 +104,38 @@ class EchoEmbedding(BaseEmbedding):
         # The base class would silently leave out fields that cannot be pickled.
         kept = self.model_fields_set - {"callback_manager", "rate_limiter"}
         return partial(type(self), **{name: getattr(self, name) for name in kept}), ()
+
+    # The base class iterates over whatever it is given: over the columns of a table, or the letters of one text.
+
+    def get_text_embedding_batch(
+        self,
+        texts: list[str],
+        show_progress: bool = False,  # noqa: FBT001, FBT002 (as the base class has it)
+        **kwargs: Any,
+    ) -> list[list[float]]:
+        """Embed documents: one list of floats for each text."""
+        return super().get_text_embedding_batch(checked(texts), show_progress, **kwargs)
+
+    async def aget_text_embedding_batch(
+        self,
+        texts: list[str],
+        show_progress: bool = False,  # noqa: FBT001, FBT002
+        **kwargs: Any,
+    ) -> list[list[float]]:
+        """Await the vectors of documents."""
+        return await super().aget_text_embedding_batch(checked(texts), show_progress, **kwargs)
+
+    def get_agg_embedding_from_queries(
+        self, queries: list[str], agg_fn: Callable[..., list[float]] | None = None
+    ) -> list[float]:
+        """Embed queries, and join their vectors by ``agg_fn`` (default: the mean)."""
+        return super().get_agg_embedding_from_queries(checked(queries), agg_fn)
+
+    async def aget_agg_embedding_from_queries(
+        self, queries: list[str], agg_fn: Callable[..., list[float]] | None = None
+    ) -> list[float]:
+        """Await the joined vector of queries."""
+        return await super().aget_agg_embedding_from_queries(checked(queries), agg_fn)
 
     def _get_query_embedding(self, query: str) -> list[float]:
         return self._handle.queries([query])[0]
