@@ -98,10 +98,30 @@ class WindowWarning(UserWarning):
     """The model's sliding window hides part of the first copy from the second."""
 
 
+# Packages between a user's code and ours.
+_BETWEEN = {
+    "asyncio",
+    "contextlib",
+    "langchain_core",
+    "langchain_echo_embeddings",
+    "llama_index",
+    "llama_index_instrumentation",
+    "sentence_transformers",
+    "sentence_transformers_echo",
+    "torch",
+    "wrapt",
+}
+
+
 def warn(warning: Warning) -> None:
-    """Issue a warning that points at the line of the caller's code, not at a line of this package."""
-    here, level = Path(__file__).parent, 1
+    """Issue a warning that points at the line of the caller's code, not at a line of this package or of a framework."""
+    level = 1
     frame: FrameType | None = inspect.currentframe()
-    while frame is not None and (here in (file := Path(frame.f_code.co_filename)).parents or file.stem == "contextlib"):
+    while frame is not None and _is_between(frame):
         frame, level = frame.f_back, level + 1
     warnings.warn(warning, stacklevel=level)
+
+
+def _is_between(frame: FrameType) -> bool:
+    package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+    return package in _BETWEEN or Path(__file__).parent in Path(frame.f_code.co_filename).parents

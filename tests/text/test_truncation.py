@@ -1,3 +1,4 @@
+import asyncio
 import warnings
 
 import numpy as np
@@ -5,7 +6,7 @@ import pytest
 
 from echo_embeddings import TruncationError, TruncationWarning
 from echo_embeddings.text.layout import Content
-from echo_embeddings.text.truncation import Truncated, TruncationCount
+from echo_embeddings.text.truncation import Truncated, TruncationCount, one_call
 
 IDS = np.arange(8)
 TEXTS, CONTENTS = ["a", "bb", "ccc"], [Content(IDS, 3), Content(IDS), Content(IDS, 4)]
@@ -27,8 +28,36 @@ def test_a_call_is_counted_over_all_its_chunks_and_warned_of_once():
 def test_a_smaller_limit_than_the_configs_is_explained():
     count = TruncationCount("warn", 512)
     count.add(TEXTS, CONTENTS, 8)
-    with pytest.warns(TruncationWarning, match=r"to 8 tokens, which is what fits the model's context"):
+    with pytest.warns(TruncationWarning, match=r"to 8 tokens, which is what fits the model's context") as seen:
         count.warn()
+    assert "raise max_length" not in str(seen[0].message)  # it would change nothing
+
+
+def test_calls_within_a_call_of_a_framework_are_said_together():
+    def embed(limit):
+        count = TruncationCount("warn", 8)
+        count.add(TEXTS, CONTENTS, limit)
+        count.warn()
+
+    def call():
+        with one_call():
+            embed(8)
+            with one_call():
+                embed(8)
+            asyncio.run(asyncio.to_thread(embed, 6))
+
+    def failing():
+        with one_call():
+            embed(8)
+            raise KeyError
+
+    with pytest.warns(TruncationWarning) as seen:
+        call()
+    assert [(one.message.texts, one.message.tokens) for one in seen] == [(4, 14), (2, 7)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(KeyError):  # a call that fails says why, and nothing else
+            failing()
 
 
 def test_an_error_comes_with_the_first_chunk_and_quotes_the_text():

@@ -16,7 +16,7 @@ from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.storage.kvstore import SimpleKVStore
 from pydantic import ValidationError
 
-from echo_embeddings import ConfigError, EchoConfig, EchoEncoder, EncoderOptions, ModelError
+from echo_embeddings import ConfigError, EchoConfig, EchoEncoder, EncoderOptions, ModelError, TruncationWarning
 from llama_index.embeddings.echo import EchoEmbedding
 from tests.conftest import cosines
 
@@ -308,3 +308,13 @@ def test_missing_package(builtin_folder, monkeypatch, tmp_path):
 
 def test_every_option_of_an_encoder_is_a_field():
     assert EncoderOptions.names() - {"model"} <= set(EchoEmbedding.model_fields)
+
+
+@pytest.mark.parametrize("name", ["documents", "documents awaited", "queries"])
+def test_what_is_truncated_is_said_once_a_call(builtin_folder, name):
+    encoder = EchoEncoder(model=None, config="late-echo", max_length=4)
+    embedding = EchoEmbedding(encoder=encoder, embed_batch_size=2)
+    for _ in range(2):
+        with pytest.warns(TruncationWarning, match=r"3 text\(s\) were truncated to max_length=4 tokens") as seen:
+            BATCHES[name](embedding, ["one two three four five", "short"] * 3)
+        assert len(seen) == 1

@@ -1,13 +1,27 @@
 """A SentenceTransformer around an EchoModule gives EchoEncoder's vectors, whatever the config."""
 
+import inspect
 import pickle
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
+from sentence_transformers import SentenceTransformer
 
-from echo_embeddings import EchoConfig, EchoEncoder, Lexical, Template, Truncate, TruncationWarning
+from echo_embeddings import (
+    ConfigError,
+    EchoConfig,
+    EchoEncoder,
+    Lexical,
+    Template,
+    Truncate,
+    TruncationError,
+    TruncationWarning,
+)
 from echo_embeddings.vectors.normalize import unit
 from sentence_transformers_echo import from_encoder
 from tests.architectures import tiny
@@ -109,20 +123,74 @@ def test_bad_input_is_a_value_error_that_reaches_the_user(tiny_encoder):
         model.encode(["a"], instructions="x")
 
 
-def test_max_seq_length_counts_content_and_what_is_cut_is_said_once(tiny_encoder, texts):
+def test_max_seq_length_counts_content(tiny_encoder, texts):
     model = from_encoder(tiny_encoder())
     assert model.max_seq_length == tiny_encoder().max_length
     model.max_seq_length = 5
-    assert model.max_seq_length == 5
+    assert model.max_seq_length == model[0].max_length == 5
     with pytest.warns(TruncationWarning, match="truncated to max_length=5 tokens"):
         vectors = model.encode(texts)
-    model.encode(texts[-1:])
-    assert model[0].truncated.texts > len(texts) // 2
-    cut = tiny_encoder(EchoConfig.preset("late-echo").replace(max_length=5))
+    short = tiny_encoder(EchoConfig.preset("late-echo").replace(max_length=5))
     with pytest.warns(TruncationWarning):
-        assert cosines(vectors, cut.encode_documents(texts)).min() > 0.99999
+        assert cosines(vectors, short.encode_documents(texts)).min() > 0.99999
     with pytest.raises(ValueError, match="max_length=0: give a whole number"):
         model.max_seq_length = 0
+
+
+LONG = "one two three four five six seven"
+
+
+def test_what_is_truncated_is_said_once_a_call_at_the_line_of_the_call(tiny_encoder):
+    model = from_encoder(tiny_encoder(EchoConfig.preset("late-echo").replace(max_length=5)))
+    message = (
+        r"4 text\(s\) were truncated to max_length=5 tokens; 8 tokens were left out\. Split long texts, raise "
+        r"model\.max_seq_length, or silence this with model\[0\]\.on_truncate = 'ignore'"
+    )
+    for encode in (model.encode, model.encode_query, model.encode_document):
+        with pytest.warns(TruncationWarning, match=message) as seen:
+            encode([LONG, "short", LONG, LONG, "short", LONG], batch_size=2)
+        assert [(one.message.texts, one.filename) for one in seen] == [(4, __file__)]
+    assert model[0].truncated.texts == 12
+    with warnings.catch_warnings():  # training prepares batch after batch, outside of any call
+        warnings.simplefilter("error")
+        model.preprocess([LONG])
+
+
+def test_what_to_do_with_long_texts_comes_from_the_encoder(tiny_encoder, tokenizer):
+    body, config = tiny("llama", vocab_size=len(tokenizer)), EchoConfig.preset("late-echo").replace(max_length=5)
+    model = from_encoder(EchoEncoder(body, config, tokenizer=tokenizer, on_truncate="error"))
+    with pytest.raises(TruncationError, match=r"Split it, raise model\.max_seq_length, or use model\[0\]\.on_truncate"):
+        model.encode(["short", LONG])
+    model[0].on_truncate = "ignore"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.encode([LONG])
+    assert pickle.loads(pickle.dumps(model))[0].on_truncate == "ignore"
+    with pytest.raises(ConfigError, match="on_truncate='cry' is unknown; choose one of warn, error, ignore"):
+        model[0].on_truncate = "cry"
+
+
+def test_columns_are_taken_and_other_containers_refused(tiny_encoder):
+    model = from_encoder(tiny_encoder())
+    expected = model.encode(["a", "b"])
+    for column in (pd.Series(["a", "b"], index=[1, 0]), pa.array(["a", "b"]), np.array(["a", "b"]), ("a", "b")):
+        np.testing.assert_array_equal(model.encode(column), expected)
+        np.testing.assert_array_equal(model.encode(sentences=column), expected)
+    for texts in (pd.DataFrame({"text": ["a"]}), {"a": "b"}, {"a", "b"}, (text for text in "ab"), None):
+        for encode in (model.encode, model.encode_query, model.encode_document):
+            with pytest.raises(TypeError, match=f"texts must be .* not {type(texts).__name__}; "):
+                encode(texts)
+    with pytest.raises(TypeError, match=r"texts\[1\] is NoneType"):  # the user's position, not that in a sorted batch
+        model.encode(["a", None, "a longer text"])
+
+
+def test_the_class_is_stock_in_all_but_one_call(tiny_encoder):
+    model = from_encoder(tiny_encoder())
+    assert isinstance(model, SentenceTransformer)
+    assert type(model).__name__ == "SentenceTransformer"
+    assert inspect.signature(type(model).encode) == inspect.signature(SentenceTransformer.encode)
+    with pytest.raises(TypeError, match="inputs"):
+        model.encode()
 
 
 def test_truncate_dim_similarity_and_token_vectors(tiny_encoder, texts):
@@ -166,6 +234,9 @@ def test_threads_processes_and_pickle(tiny_encoder, texts):
         for vectors in pool.map(lambda _: model.encode_query(texts), range(16)):
             assert cosines(vectors, expected).min() > 0.99999
     assert cosines(pickle.loads(pickle.dumps(model)).encode_query(texts), expected).min() > 0.99999
-    model.max_seq_length = 100
-    vectors = model.encode_query(texts, device=["cpu", "cpu"], chunk_size=4)
-    assert cosines(vectors, expected).min() > 0.99999
+    model.max_seq_length = 50
+    with pytest.warns(TruncationWarning, match="2 text.* max_length=50 tokens") as seen:  # said in this process
+        vectors = model.encode_query(texts, device=["cpu", "cpu"], chunk_size=4)
+    assert len(seen) == 1
+    whole = [i for i, count in enumerate(tiny_encoder().count_tokens(texts)) if count <= 50]
+    assert cosines(vectors[whole], expected[whole]).min() > 0.99999

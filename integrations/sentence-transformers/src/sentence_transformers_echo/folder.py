@@ -29,6 +29,7 @@ def from_encoder(encoder: EchoEncoder) -> SentenceTransformer:
     runtime = encoder.runtime
     config = in_numbers(encoder.config, runtime.backbone.layers)
     module = EchoModule(runtime.backbone.model, runtime.tokenizer.source, config, runtime.merged_adapter)
+    module.on_truncate = encoder.options.on_truncate
     dimension = module.get_embedding_dimension()
     pooling = Pooling(dimension, POOLING_MODES[module.echo_config.pooling])
     return SentenceTransformer(
@@ -66,6 +67,8 @@ def load(
     token: str | bool | None = None,
     cache_folder: str | None = None,
     local_files_only: bool = False,
+    max_length: int | None = None,
+    on_truncate: str = "warn",
 ) -> SentenceTransformer:
     """Load what ``SentenceTransformer(path, trust_remote_code=True)`` loads, but never run code from the folder.
 
@@ -77,6 +80,8 @@ def load(
         token: for private models on the hub.
         cache_folder: where the hub's files are stored; ``None`` for the hub's default.
         local_files_only: use stored files only, and never ask the hub.
+        max_length: the most content tokens of a text that are embedded; ``None`` for the saved number.
+        on_truncate: what to do with longer texts: ``"warn"`` once a call, raise an ``"error"``, or ``"ignore"``.
 
     Raises:
         ModelError: it is no saved sentence-transformers model, or needs a module of another package.
@@ -95,6 +100,10 @@ def load(
         _module_class(entry["type"], path).load(path, subfolder=entry["path"], model_kwargs=model_kwargs, **hub)
         for entry in listed
     ]
+    if isinstance(modules[0], EchoModule):
+        modules[0].on_truncate = on_truncate
+        if max_length is not None:
+            modules[0].max_length = max_length
     saved = _read(path, "config_sentence_transformers.json", hub) or {}
     return SentenceTransformer(
         modules=modules,

@@ -17,17 +17,18 @@ from sentence_transformers.base.modules import InputModule
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from echo_embeddings import EchoConfig, Lexical
+from echo_embeddings import ConfigError, EchoConfig, Lexical
 from echo_embeddings.config.files import CONFIG_FILE
 from echo_embeddings.engine.runtime import Runtime
 from echo_embeddings.forward.pooling import POOLINGS
 from echo_embeddings.model.loading import LoadedModel
 from echo_embeddings.text.inputs import checked
-from echo_embeddings.text.layout import Content
-from echo_embeddings.text.truncation import Truncated, TruncationCount
+from echo_embeddings.text.layout import Content, Layout
+from echo_embeddings.text.truncation import ON_TRUNCATE, Truncated, TruncationCount, in_one_call
 from echo_embeddings.types import Role
 
 from . import batches, card, weights
+from .model import adopt
 
 __all__ = ["EchoModule"]
 
@@ -67,6 +68,7 @@ class EchoModule(InputModule):
         self.model = self._runtime.backbone.model
         #: How many texts and tokens have been truncated so far, in this process.
         self.truncated = Truncated()
+        self.on_truncate = "warn"
 
     @property
     def runtime(self) -> Runtime:
@@ -92,6 +94,26 @@ class EchoModule(InputModule):
     @max_seq_length.setter
     def max_seq_length(self, value: int) -> None:
         self.change(max_length=value)
+
+    @property
+    def max_length(self) -> int:
+        """``max_seq_length`` under the name that it has in ``EchoEncoder``."""
+        return self.max_seq_length
+
+    @max_length.setter
+    def max_length(self, value: int) -> None:
+        self.max_seq_length = value
+
+    @property
+    def on_truncate(self) -> str:
+        """What to do with longer texts: ``"warn"`` once a call of ``encode``, raise an ``"error"``, or ``"ignore"``."""
+        return self._on_truncate
+
+    @on_truncate.setter
+    def on_truncate(self, value: str) -> None:
+        if value not in ON_TRUNCATE:
+            raise ConfigError(f"on_truncate={value!r} is unknown; choose one of {', '.join(ON_TRUNCATE)}")
+        self._on_truncate = value
 
     def change(self, **fields: Any) -> None:
         """Replace fields of the config, but not those that choose layers."""
@@ -133,19 +155,47 @@ class EchoModule(InputModule):
             raise ValueError(f"EchoModule has no use for {unknown[0]!r}; it takes prompt, task and instruction")
         role: Role = "query" if task == "query" else "document"
         try:
-            texts = checked(inputs)
-            template, instruction = batches.with_prompt(self.echo_config.template_for(role), prompt, instruction)
-            layout = self._runtime.layout(template, instruction)
+            contents, layout = self.count(inputs, prompt, task, instruction)
         except TypeError as error:
             raise ValueError(str(error)) from error
-        contents = self._runtime.contents(texts, template, instruction)
-        self._count(texts, contents, self._runtime.limit_of(layout))
         ids = [content.ids for content in contents]
         features = batches.lay_out(ids, layout)
         if self.echo_config.lexical is not None:
             weight = self.echo_config.lexical.weight(role)
             features[batches.WORDS] = batches.words(ids, layout, weight, features["input_ids"])
         return features
+
+    def count(
+        self, inputs: Sequence[Any], prompt: str | None, task: str | None, instruction: str | None
+    ) -> tuple[list[Content], Layout]:
+        """Tokenise texts, and count those that are truncated; the arguments are those of :meth:`preprocess`.
+
+        A warning is said once for each call of ``encode``. Outside of one, as in training, only the first is said.
+
+        Returns:
+            The tokens of each text, and the compiled template.
+
+        Raises:
+            TypeError: an input or the instruction is not a string.
+            ValueError: prompt, instruction and template do not fit.
+            TruncationError: a text is too long and ``on_truncate`` is ``"error"``.
+        """
+        texts = checked(inputs)
+        template = self.echo_config.template_for("query" if task == "query" else "document")
+        template, instruction = batches.with_prompt(template, prompt, instruction)
+        layout = self._runtime.layout(template, instruction)
+        contents = self._runtime.contents(texts, template, instruction)
+        said = self.on_truncate == "warn" and self.truncated.texts > 0 and not in_one_call()
+        policy = "ignore" if said else self.on_truncate
+        truncation = TruncationCount(
+            policy, self.echo_config.max_length, "model.max_seq_length", "model[0].on_truncate = 'ignore'"
+        )
+        try:
+            truncation.add(texts, contents, self._runtime.limit_of(layout))
+        finally:
+            self.truncated = truncation.total(self.truncated)
+        truncation.warn()
+        return contents, layout
 
     def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         """Run the model: adds the pooled tokens' ``token_embeddings`` (float32), and an ``attention_mask`` for them."""
@@ -228,15 +278,9 @@ class EchoModule(InputModule):
         return module
 
     def on_model_ready(self, model: BaseModel) -> None:
-        """Let generated model cards say how to load this model."""
+        """Let generated model cards say how to load this model, and let the model check what ``encode`` is given."""
         card.adopt(model)
-
-    def _count(self, texts: list[str], contents: list[Content], limit: int) -> None:
-        """Count truncated texts; warn the first time."""
-        truncation = TruncationCount("ignore" if self.truncated.texts else "warn", self.echo_config.max_length)
-        truncation.add(texts, contents, limit)
-        self.truncated = truncation.total(self.truncated)
-        truncation.warn()
+        adopt(model)
 
     def __getstate__(self) -> dict[str, Any]:
         state = {name: value for name, value in vars(self).items() if name not in ("_runtime", "_lock")}

@@ -15,6 +15,7 @@ from echo_embeddings import EchoConfig, Embedder
 from echo_embeddings.frameworks import MAKING, Handle
 from echo_embeddings.model import builtin
 from echo_embeddings.text.inputs import checked
+from echo_embeddings.text.truncation import one_call
 
 __all__ = ["EchoEmbedding"]
 
@@ -105,7 +106,8 @@ class EchoEmbedding(BaseEmbedding):
         kept = self.model_fields_set - {"callback_manager", "rate_limiter"}
         return partial(type(self), **{name: getattr(self, name) for name in kept}), ()
 
-    # The base class iterates over whatever it is given: over the columns of a table, or the letters of one text.
+    # The base class iterates over whatever it is given (the columns of a table, the letters of one text), and embeds in
+    # several batches, which are one call to the user.
 
     def get_text_embedding_batch(
         self,
@@ -114,7 +116,8 @@ class EchoEmbedding(BaseEmbedding):
         **kwargs: Any,
     ) -> list[list[float]]:
         """Embed documents: one list of floats for each text."""
-        return super().get_text_embedding_batch(checked(texts), show_progress, **kwargs)
+        with one_call():
+            return super().get_text_embedding_batch(checked(texts), show_progress, **kwargs)
 
     async def aget_text_embedding_batch(
         self,
@@ -123,19 +126,22 @@ class EchoEmbedding(BaseEmbedding):
         **kwargs: Any,
     ) -> list[list[float]]:
         """Await the vectors of documents."""
-        return await super().aget_text_embedding_batch(checked(texts), show_progress, **kwargs)
+        with one_call():
+            return await super().aget_text_embedding_batch(checked(texts), show_progress, **kwargs)
 
     def get_agg_embedding_from_queries(
         self, queries: list[str], agg_fn: Callable[..., list[float]] | None = None
     ) -> list[float]:
         """Embed queries, and join their vectors by ``agg_fn`` (default: the mean)."""
-        return super().get_agg_embedding_from_queries(checked(queries), agg_fn)
+        with one_call():
+            return super().get_agg_embedding_from_queries(checked(queries), agg_fn)
 
     async def aget_agg_embedding_from_queries(
         self, queries: list[str], agg_fn: Callable[..., list[float]] | None = None
     ) -> list[float]:
         """Await the joined vector of queries."""
-        return await super().aget_agg_embedding_from_queries(checked(queries), agg_fn)
+        with one_call():
+            return await super().aget_agg_embedding_from_queries(checked(queries), agg_fn)
 
     def _get_query_embedding(self, query: str) -> list[float]:
         return self._handle.queries([query])[0]
