@@ -142,3 +142,12 @@ def test_wrong_types_are_type_errors():
 def test_an_unknown_preset_lists_the_known_ones():
     with pytest.raises(ConfigError, match="no preset 'ecko'; choose one of default, zero-shot, echo, late-echo"):
         EchoConfig.preset("ecko")
+
+
+def test_a_prompt_is_part_of_a_config_and_of_its_fingerprint(tmp_path):
+    plain = EchoConfig.preset("echo")
+    prompted = plain.replace(query_template=plain.templates[0].prompted("search_query: "))
+    assert "prompt" not in plain.to_dict()["template"]  # else all fingerprints would be new
+    assert prompted.fingerprint() != plain.fingerprint()
+    prompted.save(tmp_path)
+    assert EchoConfig.load(tmp_path) == prompted

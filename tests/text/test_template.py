@@ -100,3 +100,20 @@ def test_only_bos_may_be_left_to_the_tokenizer():
 def test_an_instruction_is_a_string():
     with pytest.raises(TypeError, match="instruction must be a string, not int"):
         Template("{instruction} {text}", instruction=3)
+
+
+@pytest.mark.parametrize("prompt", ["query: ", "Q:\n", "{text} {x}", "<|im_start|>", " "])
+def test_a_prompt_stands_once_before_the_template_as_it_is(prompt):
+    assert Template("{text}\n{text}", prompt=prompt).literals() == [[prompt], ["\n"], []]
+    assert Template("Rewrite: {text} again: {text}").prompted(prompt).literals() == [
+        [f"{prompt}Rewrite:"],
+        [" again:"],
+        [],
+    ]
+    assert Template("{instruction}\n{text}").prompted(prompt).literals() == [[f"{prompt}\n"], []]
+    assert Template("{text}").prompted("").literals() == Template("{text}").literals()
+
+
+def test_a_prompt_is_a_string():
+    with pytest.raises(TypeError, match="prompt must be a string, not int"):
+        Template("{text}", prompt=3)

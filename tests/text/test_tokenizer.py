@@ -160,3 +160,12 @@ def test_a_baked_tokenizer_echoes_by_itself(tokenizer, texts, name, tmp_path):
 def test_a_template_needs_its_instruction(tokenizer):
     with pytest.raises(ConfigError, match="needs an instruction"):
         tokenizer.layout(Template("{instruction} {text}"))
+
+
+def test_a_prompt_that_ends_in_a_space_gives_the_ids_of_the_whole_string(tokenizer, spm, source):
+    template = Template("{text}\n{text}", prompt="the ferry: ")
+    (content,) = spm.contents(["leaves"], spaced=template.spaced)
+    prompt = spm.source("the ferry: leaves").input_ids
+    assert spm.layout(template).assemble(content.ids).tolist()[: len(prompt)] == prompt
+    # Byte-level BPE would join the space with the text, whose copies must have equal ids: it stays on its own.
+    assert tokenizer.layout(template).literals[0] == tuple(source("the ferry: ").input_ids)

@@ -229,7 +229,7 @@ class EchoConfig:
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, Template):
-                value = asdict(value)
+                value = {name: part for name, part in asdict(value).items() if name != "prompt" or part}
             elif field.name == "transforms":
                 value = [{"name": transform.name, "options": transform.options} for transform in value]
             elif field.name == "lexical" and value is not None:

@@ -6,7 +6,7 @@ are in the presets (``EchoConfig.preset(name).templates``).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from string import Formatter
 
 from echo_embeddings.errors import ConfigError
@@ -35,11 +35,13 @@ class Template:
         isolated: whether to tokenise each piece on its own, as the authors' code does. A SentencePiece tokenizer then
             puts its dummy space before every piece. Only the authors' fine-tuned checkpoints want this.
         instruction: what stands for ``{instruction}`` if a call gives none.
+        prompt: what stands once before the template, exactly as it is: braces are no fields, and a space at its end is
+            no part of the text. The ``prompts`` of other libraries go here.
 
     Raises:
         ConfigError: the template has no ``{text}``, an unknown field, or copies that would tokenise differently; or a
             flag is neither true nor false.
-        TypeError: ``text`` or ``instruction`` is no string.
+        TypeError: ``text``, ``instruction`` or ``prompt`` is no string.
     """
 
     text: str
@@ -48,6 +50,7 @@ class Template:
     pool_tail: bool = False
     isolated: bool = False
     instruction: str | None = None
+    prompt: str = ""
 
     def __post_init__(self) -> None:
         if not isinstance(self.text, str):
@@ -79,6 +82,8 @@ class Template:
                 raise ConfigError(f"{name}={value!r}: give True or False{', or None' if name == 'bos' else ''}")
         if not isinstance(self.instruction, str | None):
             raise TypeError(f"instruction must be a string, not {type(self.instruction).__name__}")
+        if not isinstance(self.prompt, str):
+            raise TypeError(f"prompt must be a string, not {type(self.prompt).__name__}")
 
     @classmethod
     def repeat(cls, copies: int) -> Template:
@@ -123,9 +128,10 @@ class Template:
         """
         instruction = self._resolve_instruction(instruction)
         groups: list[list[str]] = [[]]
-        after_instruction = False
+        after_instruction, before = False, self.prompt
         for found, field in _parse(self.text):
-            literal = found.removesuffix(" ") if field == "text" and self.spaced else found
+            literal = before + (found.removesuffix(" ") if field == "text" and self.spaced else found)
+            before = ""
             # The authors tokenise an instruction with the rest of its line: `{!%%prompt%%,}` in their README.
             glued, rest = _split_line(literal) if after_instruction else ("", literal)
             if after_instruction:
@@ -137,6 +143,14 @@ class Template:
                 groups.append([])
         pieces = [[piece for piece in group if piece] for group in groups]
         return pieces if self.isolated else [["".join(group)] if group else [] for group in pieces]
+
+    def prompted(self, prompt: str) -> Template:
+        """A copy with a prompt: it is the instruction where the template has a place for one, else it stands before it.
+
+        Raises:
+            TypeError: the prompt is no string.
+        """
+        return replace(self, instruction=prompt) if self.takes_instruction else replace(self, prompt=prompt)
 
     def _resolve_instruction(self, instruction: str | None) -> str | None:
         if instruction is not None and not isinstance(instruction, str):

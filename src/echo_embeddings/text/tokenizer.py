@@ -93,6 +93,9 @@ class EchoTokenizer:
         """
         groups = template.literals(instruction)
         continued = self._isolated if template.isolated else self._continued
+        if self._adds_space and groups[0] == [template.prompt]:
+            # The first copy brings a space by itself; a prompt that ends in one must not make it two.
+            groups[0] = [template.prompt.removesuffix(" ")]
         literals = [[i for piece in groups[0] for i in self._isolated(piece)]]
         literals += [[i for piece in group for i in continued(piece)] for group in groups[1:]]
         if template.bos or (template.bos is None and self._adds_bos()):

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -162,7 +161,7 @@ def with_prompt(template: Template, prompt: str | None, instruction: str | None)
     if not prompt:
         return template, instruction
     if not template.takes_instruction:
-        return replace(template, text=prompt.replace("{", "{{").replace("}", "}}") + template.text), instruction
+        return template.prompted(prompt), instruction
     if instruction is not None:
         raise ValueError(
             f"prompt={prompt!r} and instruction={instruction!r} both say what {{instruction}} is; give one"
