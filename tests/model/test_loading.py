@@ -3,14 +3,17 @@
 import hashlib
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
 import torch
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, DynamicCache
 
 from echo_embeddings import EchoEncoder, ModelError, ModelUnavailableError
+from echo_embeddings.forward import late_echo
 from echo_embeddings.model import builtin
+from echo_embeddings.model.architecture import cache_argument
 from echo_embeddings.model.device import pick_dtype
 from tests.architectures import tiny
 from tests.conftest import cosines
@@ -134,3 +137,28 @@ def test_a_wrong_file_is_refused(tmp_path):
     with pytest.raises(ModelUnavailableError, match="there is no file"):
         builtin.pull(tmp_path / "none.gguf")
     assert builtin.is_cached(), "what was there is still there"
+
+
+def test_transformers_changes_the_name_of_the_cache():
+    """5.24 calls it ``cache`` in models and layers, where earlier ones call it ``past_key_values``."""
+
+    class Model:
+        def forward(self, input_ids, cache=None, **kwargs):
+            pass
+
+    assert cache_argument(Model()) == "cache"
+    model = tiny("llama")
+    name = cache_argument(model)
+    assert name in {"cache", "past_key_values"}
+    ids = torch.arange(4)[None]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # of the old name, transformers says that it goes away
+        model(input_ids=ids, use_cache=True, **{name: DynamicCache()})
+
+
+def test_late_echo_runs_layers_with_either_name_of_the_cache():
+    class Layer(torch.nn.Module):
+        def forward(self, hidden_states, attention_mask=None, cache=None, **kwargs):
+            return hidden_states
+
+    assert len(late_echo.wrap([Layer(), Layer()], 1)) == 2

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
 from echo_embeddings.config.config import Layers
-from echo_embeddings.model.architecture import drop_layers_above, with_layers
+from echo_embeddings.model.architecture import cache_argument, drop_layers_above, with_layers
 from echo_embeddings.text.layout import Layout
 
 from .batch import Batch
@@ -92,7 +92,7 @@ class Backbone:
             prefix: token ids that come before each sequence, only if the backbone ``takes_prefix``. They run once, and
                 their keys and values are kept for later batches.
         """
-        more: dict[str, Any] = {"past_key_values": self._past(prefix, len(batch.ids))} if prefix else {}
+        more: dict[str, Any] = {cache_argument(self.model): self._past(prefix, len(batch.ids))} if prefix else {}
         if batch.lengths:
             more |= packed_attention.arguments(batch.lengths, self.device)
         with running(batch, self.layers.exit - 1 if self._leaves_out else None):
@@ -142,7 +142,8 @@ class Backbone:
         """Keys and values of a prefix in each layer, repeated for ``rows`` sequences."""
         if prefix not in self._prefixes:
             cache = DynamicCache()
-            self.model(input_ids=torch.tensor([prefix], device=self.device), past_key_values=cache, use_cache=True)
+            ids = torch.tensor([prefix], device=self.device)
+            self.model(input_ids=ids, use_cache=True, **{cache_argument(self.model): cache})
             if len(self._prefixes) == _MOST_PREFIXES:
                 self._prefixes.pop(next(iter(self._prefixes)))
             self._prefixes[prefix] = [(layer.keys, layer.values) for layer in cache.layers]

@@ -24,6 +24,7 @@ __all__ = ["wrap"]
 _LAYER_ARGUMENTS = frozenset(
     (
         "attention_mask",
+        "cache",
         "cache_position",
         "encoder_attention_mask",
         "encoder_hidden_states",

@@ -6,6 +6,7 @@ A model with other layers is returned as a view: a shallow copy that shares ever
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,6 +17,7 @@ from transformers import PreTrainedModel
 from echo_embeddings.errors import ModelError
 
 __all__ = [
+    "cache_argument",
     "drop_layers_above",
     "has_layers",
     "is_compiled",
@@ -122,6 +124,11 @@ def narrowest_view(config: Any, start: int, exit_: int) -> int | None:
         return None
     kinds = getattr(config, "layer_types", None) or ["sliding_attention"] * exit_
     return int(window) if all(kind == "sliding_attention" for kind in kinds[start:exit_]) else None
+
+
+def cache_argument(model: PreTrainedModel) -> str:
+    """The argument of a model that takes the keys and values of earlier tokens; transformers 5.24 renamed it."""
+    return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
 
 
 def require_decoder(config: Any, name: str) -> None:
