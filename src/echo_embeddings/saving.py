@@ -65,7 +65,10 @@ def write_modules(folder: Path, dimension: int, pooling: str) -> None:
         "2_Normalize": "sentence_transformers.base.modules.normalize.Normalize",
     }
     keys = {"module_input_name": "sentence_embedding", "module_output_name": "sentence_embedding"}
-    reason = "its EchoModule lets the model read a text twice"
+    reason = (
+        "its EchoModule lets the model read a text twice; install it from a checkout of echo-embeddings: "
+        "pip install . ./integrations/sentence-transformers"
+    )
     files: dict[str, Any] = {
         "modules.json": [
             {"idx": i, "name": str(i), "path": path, "type": kind} for i, (path, kind) in enumerate(types.items())

@@ -7,8 +7,9 @@ from typer.testing import CliRunner
 
 from echo_embeddings.cli import plugins
 from echo_embeddings.cli.app import app
+from echo_embeddings.extras import from_checkout
 
-CHECKOUT = "from a checkout: pip install './integrations/sentence-transformers[train]'"
+CHECKOUT = from_checkout("./integrations/sentence-transformers[train]")
 
 MODULE = """
 from typing import Annotated

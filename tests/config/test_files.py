@@ -111,7 +111,7 @@ def test_fields_with_defaults_may_be_left_out(folder):
     ("number", "message"),
     [
         *[(value, "has no format number, so it is no echo config") for value in (None, True, "2", 2.0, [2])],
-        (files.FORMAT + 1, "written by a newer echo-embeddings; run pip install -U echo-embeddings"),
+        (files.FORMAT + 1, "written by a newer echo-embeddings; update it, from a newer checkout: "),
         (1, "has format 1, and this version of echo-embeddings reads format 2; save the model again"),
         (0, "has format 0"),
     ],

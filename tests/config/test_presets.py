@@ -154,7 +154,7 @@ def test_more_than_plain_lora_names_the_extra(adapter_of_default, tmp_path, monk
     config = json.loads((adapter_of_default / "adapter_config.json").read_text()) | {"use_dora": True}
     (tmp_path / "adapter_config.json").write_text(json.dumps(config))
     monkeypatch.setitem(sys.modules, "peft", None)
-    with pytest.raises(ImportError, match=r"more than plain LoRA.* run pip install 'echo-embeddings\[peft\]'"):
+    with pytest.raises(ImportError, match=r"more than plain LoRA.* from a checkout: .*pip install '\.\[peft\]'"):
         EchoEncoder(adapter=tmp_path).encode_documents("a")
 
 
@@ -236,7 +236,9 @@ def test_two_adapters_are_refused(packaged_adapter, adapter_of_default):
 
 def test_an_adapter_that_is_not_there_is_said(packaged_adapter):
     wanted = ZERO_SHOT.replace(packaged_adapter="newer")
-    message = r"packaged adapter 'newer' is not in this installation of echo-embeddings \(there: default\); run pip"
+    message = (
+        r"packaged adapter 'newer' is not in this installation of echo-embeddings \(there: default\); use config='zero"
+    )
     for use in (lambda: EchoEncoder(config=wanted), wanted.fingerprint):
         with pytest.raises(ConfigError, match=message):
             use()

@@ -123,7 +123,7 @@ def test_an_index_whose_config_was_changed(saved):
     ("content", "message"),
     [
         ("{", r"its manifest\.json cannot be read"),
-        ('{"format": 99}', "was made by a newer echo-embeddings; run pip install -U echo-embeddings"),
+        ('{"format": 99}', "was made by a newer echo-embeddings; update it, from a newer checkout: "),
         ('{"format": 1, "what": 2}', r"its manifest\.json cannot be read"),
         ("[]", r"its manifest\.json cannot be read"),
     ],

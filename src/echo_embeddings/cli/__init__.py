@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import sys
 
+from echo_embeddings.extras import from_checkout
+
 __all__ = ["main"]
 
 
@@ -18,7 +20,7 @@ def main() -> None:
     except ImportError as error:
         if (error.name or "").split(".")[0] not in ("typer", "rich"):
             raise  # a fault of ours must not be mistaken for a missing package
-        sys.stderr.write("echo-embeddings: the command line needs typer and rich: pip install 'echo-embeddings[cli]'\n")
+        sys.stderr.write(f"echo-embeddings: the command line needs typer and rich: {from_checkout('.[cli]')}\n")
         sys.exit(2)
     plain_warnings()
     app(prog_name="echo-embeddings")

@@ -14,13 +14,13 @@ from typing import Any, NoReturn
 import typer
 from typer.core import TyperCommand
 
+from echo_embeddings.extras import from_checkout
+
 __all__ = ["GROUP", "command", "names"]
 
 GROUP = "echo_embeddings.commands"
 
-_CHECKOUT = (
-    "needs sentence-transformers-echo: from a checkout: pip install './integrations/sentence-transformers[train]'"
-)
+_CHECKOUT = f"needs sentence-transformers-echo: {from_checkout('./integrations/sentence-transformers[train]')}"
 
 #: Commands of our own distributions: what each does, and what to install where it is missing.
 _KNOWN = {

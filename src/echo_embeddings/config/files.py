@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from numpy.typing import NDArray
 
 from echo_embeddings.errors import ConfigError
+from echo_embeddings.extras import from_checkout
 from echo_embeddings.text.template import Template
 from echo_embeddings.vectors.fitted import Fitted
 from echo_embeddings.vectors.lexical import Lexical
@@ -145,7 +146,9 @@ def without_format(path: Path, content: Any) -> dict[str, Any]:
     if isinstance(number, bool) or not isinstance(number, int):
         raise ConfigError(f"{path} has no format number, so it is no echo config; save the model again")
     if number > FORMAT:
-        raise ConfigError(f"{path} was written by a newer echo-embeddings; run pip install -U echo-embeddings")
+        raise ConfigError(
+            f"{path} was written by a newer echo-embeddings; update it, {from_checkout('.', age='newer')}"
+        )
     if number < FORMAT:
         raise ConfigError(
             f"{path} has format {number}, and this version of echo-embeddings reads format {FORMAT}; save the model "
@@ -249,7 +252,7 @@ def _transform(stored: Stored, number: int, entry: Any) -> Transform:
         _require_known(entry, ("name", "options"))
         name = entry.get("name")
         if not isinstance(name, str) or name not in TRANSFORMS:
-            raise ConfigError(f"the transform {name!r} is unknown here; run pip install -U echo-embeddings")
+            raise ConfigError(f"the transform {name!r} is unknown here; update, {from_checkout('.', age='newer')}")
         return _fitted(stored, str(number), TRANSFORMS[name], entry.get("options", {}))
 
 

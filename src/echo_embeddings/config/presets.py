@@ -20,6 +20,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from echo_embeddings.errors import ConfigError
+from echo_embeddings.extras import from_checkout
 
 from .files import ARRAYS_FILE, CONFIG_FILE, Stored, read_object, without_format
 from .files import read as read_folder
@@ -108,8 +109,9 @@ def adapter_folder(name: str) -> Path:
     if not (folder / ADAPTER_CONFIG).is_file() or not (folder / ADAPTER_WEIGHTS).is_file():
         there = ", ".join(known for known in names() if has_adapter(known) and known != name) or "none"
         raise ConfigError(
-            f"the packaged adapter {name!r} is not in this installation of echo-embeddings (there: {there}); run "
-            "pip install -U --force-reinstall --no-deps echo-embeddings, or use config='zero-shot', which needs none"
+            f"the packaged adapter {name!r} is not in this installation of echo-embeddings (there: {there}); use "
+            "config='zero-shot', which needs none, or install it again, "
+            + from_checkout(".", options="--force-reinstall --no-deps")
         )
     return folder
 

@@ -19,6 +19,7 @@ from transformers import AutoModel, AutoModelForCausalLM, PreTrainedModel
 
 from echo_embeddings.config import presets
 from echo_embeddings.errors import ModelError
+from echo_embeddings.extras import from_checkout
 
 from .hub import find_file, pinned
 from .spec import ModelSpec
@@ -176,7 +177,7 @@ def _peft() -> tuple[Any, Any]:
         from peft.utils.save_and_load import load_peft_weights
     except ImportError as error:
         raise ImportError(
-            "this adapter is more than plain LoRA, or the model is quantised, which needs peft; run "
-            "pip install 'echo-embeddings[peft]'"
+            "this adapter is more than plain LoRA, or the model is quantised, which needs peft: "
+            + from_checkout(".[peft]")
         ) from error
     return PeftModel, load_peft_weights

@@ -22,6 +22,7 @@ from echo_embeddings.config.files import ARRAYS_FILE, CONFIG_FILE
 from echo_embeddings.data.files import current, whole_folder
 from echo_embeddings.data.passages import Passage
 from echo_embeddings.errors import EchoError, InputError
+from echo_embeddings.extras import from_checkout
 
 __all__ = ["KINDS", "Manifest", "Origin", "Stored", "read", "read_manifest", "require_replaceable", "write"]
 
@@ -347,7 +348,7 @@ def read_manifest(folder: Path) -> Manifest:
         raise InputError(f"{folder}: its {_MANIFEST} cannot be read ({error}); make the index again") from error
     version = content.get("format") if isinstance(content, dict) else None
     if isinstance(version, int) and version > FORMAT:
-        raise InputError(f"{folder} was made by a newer echo-embeddings; run pip install -U echo-embeddings")
+        raise InputError(f"{folder} was made by a newer echo-embeddings; update it, {from_checkout('.', age='newer')}")
     try:
         manifest = Manifest(**content)
         _check(manifest)

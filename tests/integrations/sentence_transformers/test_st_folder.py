@@ -102,7 +102,7 @@ def test_without_the_package_the_error_says_what_to_install(folder):
 def test_a_newer_format_is_named(folder, loader):
     path = folder / "echo_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 99}))
-    with pytest.raises(ConfigError, match="was written by a newer echo-embeddings; run pip install -U"):
+    with pytest.raises(ConfigError, match="was written by a newer echo-embeddings; update it, from a newer checkout: "):
         loader(folder)
 
 
@@ -121,7 +121,7 @@ def test_load_refuses_what_it_does_not_know(folder, tmp_path):
 
 def test_the_model_cards_snippet_runs(folder):
     card = (folder / "README.md").read_text()
-    assert "pip install sentence-transformers-echo" in card
+    assert "from a checkout of echo-embeddings: pip install . ./integrations/sentence-transformers" in card
     snippet = card.split("```python\n")[1].split("```")[0]
     assert "trust_remote_code=True" in snippet
     code = snippet.replace("sentence_transformers_model_id", str(folder))

@@ -140,5 +140,6 @@ def test_wrong_usage_is_exit_code_2(run, pairs):
 
 def test_without_the_package(run, pairs, monkeypatch):
     monkeypatch.setitem(sys.modules, "sentence_transformers_echo.training", None)
-    hint = "mining needs sentence_transformers_echo.training: from a checkout: pip install './integrations/sentence-"
-    assert hint in run(pairs, "new.jsonl", code=1)
+    said = run(pairs, "new.jsonl", code=1)
+    assert "mining needs sentence_transformers_echo.training: from a checkout: " in said
+    assert "pip install './integrations/sentence-transformers[train]'" in said

@@ -10,8 +10,14 @@ from sentence_transformers.sentence_transformer.model_card import SentenceTransf
 
 __all__ = ["REQUIREMENTS", "EchoModelCardData", "add_requirements", "adopt"]
 
+# Cards are read elsewhere, so this is not in the words of this environment. No index has the packages yet.
+_INSTALL = "from a checkout of echo-embeddings: pip install . ./integrations/sentence-transformers"
+
 REQUIREMENTS = {
-    "sentence-transformers-echo": {"specifier": ">=0.1", "reason": "its EchoModule lets the model read a text twice"}
+    "sentence-transformers-echo": {
+        "specifier": ">=0.1",
+        "reason": f"its EchoModule lets the model read a text twice; install it {_INSTALL}",
+    }
 }
 
 
@@ -25,7 +31,7 @@ class EchoModelCardData(SentenceTransformerModelCardData):
         snippet = snippet.replace(
             f'SentenceTransformer("{name}")', f'SentenceTransformer("{name}", trust_remote_code=True)'
         )
-        return snippet.replace("```python\n", "```python\n# Needs: pip install sentence-transformers-echo\n", 1)
+        return snippet.replace("```python\n", f"```python\n# Install {_INSTALL}\n", 1)
 
 
 def adopt(model: BaseModel) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from echo_embeddings.extras import from_checkout
+
 __all__ = ["importing_training"]
 
 
@@ -25,6 +27,6 @@ def importing_training(purpose: str) -> Iterator[None]:
         yield
     except ImportError as error:
         raise ImportError(
-            f"{purpose} needs {error.name}: from a checkout: pip install './integrations/sentence-transformers[train]'",
+            f"{purpose} needs {error.name}: {from_checkout('./integrations/sentence-transformers[train]')}",
             name=error.name,
         ) from error

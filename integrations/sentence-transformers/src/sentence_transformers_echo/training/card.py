@@ -28,7 +28,7 @@ def _card(name: str, recipe: Recipe, done: Trained) -> str:
         f"# Echo embeddings, fine-tuned from {base}",
         "",
         "```python",
-        "from echo_embeddings import EchoEncoder  # pip install echo-embeddings",
+        "from echo_embeddings import EchoEncoder  # from a checkout of it: pip install .",
         "",
         f'encoder = EchoEncoder("{name}")',
         "```",

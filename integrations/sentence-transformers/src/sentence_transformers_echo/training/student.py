@@ -22,6 +22,7 @@ from torch import nn
 
 from echo_embeddings import ConfigError, EchoConfig, EchoEncoder
 from echo_embeddings.config import presets
+from echo_embeddings.extras import from_checkout
 from echo_embeddings.forward.speed.compiled import compile_layers
 from echo_embeddings.model import builtin
 from echo_embeddings.model.device import pick_device
@@ -97,7 +98,8 @@ def add_adapters(module: EchoModule, lora: Lora) -> None:
     try:
         from peft import LoraConfig
     except ImportError as error:
-        raise ImportError("training needs peft; run pip install 'sentence-transformers-echo[train]'") from error
+        hint = from_checkout("./integrations/sentence-transformers[train]")
+        raise ImportError(f"training needs peft: {hint}") from error
     linear = [name for name, part in module.model.named_modules() if isinstance(part, nn.Linear)]
     # Decoder layers are numbered: "layers.6.self_attn.q_proj".
     places = [place for name in linear if (place := re.fullmatch(r"(.*?\b)(\d+)\.(.+)", name))]
