@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from echo_embeddings import (
     ConfigError,
+    DimensionsWarning,
     EchoConfig,
     EchoEncoder,
     Embedder,
@@ -388,6 +389,13 @@ def test_what_cannot_be_fitted_is_said(late_encoder):
         late_encoder.fit_transforms(["a"], ["sharpen"])
 
 
+def test_a_trained_map_is_not_replaced_in_silence(builtin_encoder, texts):
+    with pytest.raises(ConfigError, match=r"with the weights \(Project\).*fit_transforms\(\.\.\., replace=True\)"):
+        builtin_encoder.fit_transforms(texts)
+    fitted = builtin_encoder.fit_transforms(texts, replace=True)
+    assert [type(transform) for transform in fitted.config.transforms] == [Standardize]
+
+
 def test_statistics_of_another_model_are_refused(builtin_folder):
     model = tiny("llama", vocab_size=49152, num_hidden_layers=30)
     tokenizer = AutoTokenizer.from_pretrained(builtin_folder)
@@ -419,6 +427,21 @@ def test_dimensions_are_the_first_of_a_vector(builtin_encoder, texts, tmp_path):
     np.testing.assert_allclose(vectors, unit(whole[:, :300].copy()), atol=1e-6)
     assert EchoEncoder(dimensions=300).config == EchoConfig.preset("default").truncated(300)
     assert config.truncated(None) is config
+
+
+def test_a_length_that_the_config_was_not_made_for_is_said(builtin_encoder, tmp_path):
+    message = "dimensions=384: the config was made for 256, 512, 1024, and other lengths can be worse"
+    with pytest.warns(DimensionsWarning, match=message):
+        assert EchoEncoder(dimensions=384).encode_documents("a").shape == (384,)
+    config = builtin_encoder.config
+    assert config.trained_dimensions == (1024, 512, 256)
+    assert config.replace(trained_dimensions=()).fingerprint() == config.fingerprint()  # it changes no vector
+    config.save(tmp_path)
+    assert EchoConfig.load(tmp_path) == config
+    for silent in (config, EchoConfig.preset("echo")):
+        silent.warn_of(256)
+    with pytest.raises(ConfigError, match=r"trained_dimensions holds a number=0: give a whole number of at least 1"):
+        config.replace(trained_dimensions=(0,))
 
 
 def test_float32_comes_back_as_float32(late_encoder, texts, tmp_path):

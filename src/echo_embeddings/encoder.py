@@ -24,7 +24,7 @@ from .config.config import EchoConfig
 from .defaults import config_for
 from .engine.awaited import Awaited
 from .engine.progress import Progress, progress
-from .errors import ModelError
+from .errors import ConfigError, ModelError
 from .model.device import checked_devices, precision
 from .model.spec import ModelSpec
 from .options import EncoderOptions
@@ -33,7 +33,7 @@ from .text.inputs import CHUNK, Column, checked, chunks
 from .text.truncation import Truncated, TruncationCount
 from .types import Role, TokenEmbeddings, Vectors
 from .vectors.normalize import unit
-from .vectors.transforms import Transform, fit
+from .vectors.transforms import Project, Transform, fit
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -66,8 +66,8 @@ class EchoEncoder:
             takes a share of a call's texts. The workers start at the first text, and end with :meth:`close`, with the
             ``with`` block, or with the encoder; this process loads no weights. A script that uses ``devices`` needs
             ``if __name__ == "__main__":``.
-        dimensions: keep only the first dimensions of each vector, such as 256; the default config is made for 512 and
-            256. ``None`` for all.
+        dimensions: keep only the first dimensions of each vector; ``None`` for all. The default config is made for 512
+            and 256; other lengths give a ``DimensionsWarning``.
         max_length: the most content tokens of a text that are embedded; ``None`` for the config's.
         on_truncate: what to do with longer texts: ``"warn"`` once a call, raise an ``"error"``, or ``"ignore"``.
             :attr:`truncated` counts them in any case.
@@ -152,8 +152,11 @@ class EchoEncoder:
         self._options = options
         given = options.config
         self._config = None if not isinstance(given, EchoConfig) else options.applied_to(given)
+        # What cannot work raises its error now, not at the first text.
         if self._config is not None:
-            self._spec.for_config(self._config)  # raises its error now, not at the first text
+            self._spec.for_config(self._config)
+        elif options.adapter is not None:
+            self._spec.for_config(EchoConfig.preset("zero-shot"))
         self._truncated = Truncated()
         self.__setstate__(vars(self))
 
@@ -331,6 +334,8 @@ class EchoEncoder:
             if self._engine is None:
                 from .engine.engine import open_engine
 
+                self.config.warn_of(self._options.dimensions)
+
                 known, self._weights = self._weights, None
                 engine = open_engine(self._pinned(), self.config, self._options)
                 loaded = None if self._spec.is_loaded else self.weights_fingerprint()
@@ -409,20 +414,34 @@ class EchoEncoder:
         return other
 
     def fit_transforms(
-        self, texts: Sequence[str] | Column, transforms: Sequence[str | Transform] = ("standardize",)
+        self,
+        texts: Sequence[str] | Column,
+        transforms: Sequence[str | Transform] = ("standardize",),
+        *,
+        replace: bool = False,
     ) -> EchoEncoder:
         """Make a new encoder with transforms fitted on unlabelled texts; this encoder does not change.
 
-        A lexical part is not mapped by the transforms; only a ``Truncate`` at the end applies to it too.
+        They take the place of those of the config. A lexical part is not mapped by them; only a ``Truncate`` at the
+        end applies to it too.
 
         Args:
             texts: a list of texts like those that will be embedded; ``[]`` for transforms that need none.
             transforms: in order: ``"standardize"`` (the default), ``"whiten"``, ``"embed-filter"``, or transforms that
                 are fitted already.
+            replace: throw away a ``Project`` of the config. It may have been trained with the weights, as that of
+                ``"default"`` was, and vectors are worse without it. So this is refused (``False``) unless you ask.
 
         Raises:
-            ConfigError: a name is unknown, or there are too few texts.
+            ConfigError: a name is unknown; the config has a ``Project``; or there are too few texts that differ: it
+                takes 6 for ``"standardize"``, and one more than there are dimensions for ``"whiten"``.
         """
+        if not replace and any(isinstance(transform, Project) for transform in self.config.transforms):
+            raise ConfigError(
+                "fitted transforms would take the place of a map that may have been trained with the weights "
+                "(Project), as that of the default config was, and vectors would be worse; keep it, start from an "
+                "untrained config such as config='zero-shot' or 'late-echo', or say fit_transforms(..., replace=True)"
+            )
         engine = self.engine  # one set of weights for all three encoders
         plain = self.with_config(self.config.replace(transforms=(), lexical=None))
         vectors = None

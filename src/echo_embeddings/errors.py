@@ -11,6 +11,7 @@
     └── WorkerError         a worker process of ``devices`` could not do its work                 (RuntimeError)
 
     TruncationWarning       texts were truncated to ``max_length``                                (UserWarning)
+    DimensionsWarning       vectors of a length that the config was not made for                  (UserWarning)
     WindowWarning           a sliding window hides part of the first copy                         (UserWarning)
 
 A wrong type (``None`` in a list of texts) raises Python's ``TypeError``. A missing optional package raises Python's
@@ -26,6 +27,7 @@ from types import FrameType
 
 __all__ = [
     "ConfigError",
+    "DimensionsWarning",
     "EchoError",
     "InputError",
     "ModelError",
@@ -92,6 +94,10 @@ class TruncationError(_Truncation, EchoError, ValueError):
 
 class TruncationWarning(_Truncation, UserWarning):
     """Texts were truncated to ``max_length`` content tokens."""
+
+
+class DimensionsWarning(UserWarning):
+    """Vectors have a length that the config was not made for."""
 
 
 class WindowWarning(UserWarning):

@@ -4,6 +4,7 @@ import inspect
 import json
 import pickle
 import re
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -232,6 +233,31 @@ def test_two_adapters_are_refused(packaged_adapter, adapter_of_default):
     assert mine.config == ZERO_SHOT
     with pytest.raises(ConfigError, match="is another"):
         mine.with_config(EchoConfig.preset("default"))
+
+
+def test_an_adapter_in_a_folder_meets_only_the_one_that_it_was_trained_on(
+    packaged_adapter, adapter_of_default, tmp_path
+):
+    own = EchoEncoder(adapter_of_default)  # without a config of its own: trained on the plain built-in model
+    message = r"packaged adapter 'default', but the adapter in .* was trained without a packaged adapter; leave the"
+    for use in (
+        lambda: EchoEncoder(adapter_of_default, "default"),
+        lambda: own.with_config(EchoConfig.preset("default")),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            use()
+    on_top = tmp_path / "on_top"
+    shutil.copytree(adapter_of_default, on_top)
+    EchoConfig.preset("default").save(on_top)
+    with pytest.raises(
+        ConfigError, match=r"was trained on top of the packaged adapter 'default' and works only together"
+    ):
+        EchoEncoder(adapter=on_top)
+    with pytest.raises(ConfigError, match=r"holds an adapter, and adapter='some/other' is another; merge the first"):
+        EchoEncoder(on_top, adapter="some/other", config="late-echo")
+    # Whatever the config, both adapters are in the weights.
+    for config in (None, "default", "classical"):
+        assert EchoEncoder(on_top, config).runtime.merged_adapter == "default"
 
 
 def test_an_adapter_that_is_not_there_is_said(packaged_adapter):

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from echo_embeddings import ConfigError, EchoConfig, EchoEncoder
+from echo_embeddings import ConfigError, DimensionsWarning, EchoConfig, EchoEncoder, ModelError
 from echo_embeddings.errors import InputError
 from echo_embeddings.evaluation import Score, compare, open_dataset
 from echo_embeddings.evaluation.comparison import preset_configs, usual_presets
@@ -25,7 +25,9 @@ class FakeEncoder:
     """A text's vector: how often it has each letter. ``classical`` gives all texts one vector."""
 
     def __init__(self, config=None, log=None, model_name=builtin.NAME):
-        self.model_name, self.config, self.log = model_name, config, [] if log is None else log
+        self.model_name, self.log = model_name, [] if log is None else log
+        usual = "default" if model_name == builtin.NAME else "echo"
+        self.config = EchoConfig.preset(usual) if config is None else config
         self.dimension = 26
         self.truncated = dataclasses.make_dataclass("Truncated", ["texts"])(1)
 
@@ -95,6 +97,41 @@ def test_progress_names_the_preset(pairs, capsys):
 def test_the_usual_presets_are_those_that_the_model_can_have():
     assert usual_presets(FakeEncoder())[0] == "default"
     assert "default" not in usual_presets(FakeEncoder(model_name="other/model"))
+
+
+def test_saved_is_the_encoders_own_config(pairs):
+    own = EchoConfig.preset("echo").replace(max_length=7)
+    encoder = FakeEncoder(own, model_name="trained/folder")
+    assert usual_presets(encoder) == ("saved", "echo", "late-echo", "classical", "prompt-eol")
+    assert preset_configs(["saved", "saved@9"], encoder) == {"saved": own, "saved@9": own.truncated(9)}
+    assert usual_presets(FakeEncoder(model_name="other/model"))[0] == "echo"  # it has none of its own
+    with pytest.warns(DimensionsWarning, match="dimensions=384: the config was made for 256, 512, 1024"):
+        preset_configs(["default@384"], FakeEncoder())
+
+
+def test_a_yardstick_is_scored_beside(pairs, tmp_path):
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0, "a": 1, "ab": 2, "abc": 3, "zzzz": 4}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_dim=8)], device="cpu").save(
+        str(tmp_path / "static")
+    )
+    seen = []
+    scores = compare(
+        FakeEncoder(),
+        pairs,
+        ["echo"],
+        yardsticks=[str(tmp_path / "static")],
+        show_progress=lambda *now: seen.append(now),
+    )
+    assert [(score.preset, score.dimension) for score in scores[1:]] == [(str(tmp_path / "static"), 8)]
+    assert -100 <= scores[1].score <= 100
+    assert seen[-1] == (str(tmp_path / "static"), 4, 4)
+    with pytest.raises(ModelError, match="the yardstick '/not/there' could not be loaded"):
+        compare(FakeEncoder(), pairs, ["echo"], yardsticks=["/not/there"])
 
 
 def test_the_built_in_model(builtin_folder, pairs):

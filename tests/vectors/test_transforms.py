@@ -3,6 +3,7 @@ import pytest
 
 from echo_embeddings import ConfigError, EchoConfig, EmbedFilter, Project, Standardize, Truncate
 from echo_embeddings.vectors.normalize import unit
+from echo_embeddings.vectors.transforms import fit
 
 
 def vectors(n=50, dim=4):
@@ -123,3 +124,17 @@ def test_transforms_cannot_be_changed_afterwards():
 def test_what_cannot_work_is_said(make, message):
     with pytest.raises(ConfigError, match=message):
         make()
+
+
+def test_a_fit_by_name_on_too_few_texts_says_how_many_it_needs():
+    five_of_each = np.repeat(vectors(5), 10, axis=0)
+    with pytest.raises(
+        ConfigError, match=r"'standardize' cannot be fitted on 5 text\(s\) that differ: it needs at least 6"
+    ):
+        fit(["standardize"], five_of_each, np.eye)
+    wide = np.random.default_rng(0).normal(size=(40, 32)).astype(np.float32)
+    with pytest.raises(
+        ConfigError, match=r"'whiten' cannot be fitted on 32 text\(s\) that differ: it needs at least 33"
+    ):
+        fit(["whiten"], wide[:32], np.eye)
+    assert len(fit(["standardize", "whiten"], wide, np.eye)) == 2

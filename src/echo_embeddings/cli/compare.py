@@ -22,7 +22,13 @@ def compare(
     data: Annotated[Path, typer.Argument(help="A .tsv or .csv with score, sentence1, sentence2; or a BEIR folder.")],
     *,
     presets: Annotated[
-        str | None, typer.Option(help="Names with commas between; default@256 keeps 256 dimensions.")
+        str | None,
+        typer.Option(
+            help="Names with commas between; saved is the model's own config; default@256 keeps 256 dimensions."
+        ),
+    ] = None,
+    yardstick: Annotated[
+        list[str] | None, typer.Option(help="A model of sentence-transformers to score beside; can be repeated.")
     ] = None,
     limit: Annotated[int | None, typer.Option(help="This many pairs or queries only, for a quick look.", min=2)] = None,
     model: options.Model = None,
@@ -42,7 +48,7 @@ def compare(
         configs = {name: config.replace(max_length=max_length) for name, config in configs.items()}
     dataset = evaluation.open_dataset(data, limit)
     with output.progress(options.loading(encoder)) as bar:
-        scores = evaluation.compare(encoder, dataset, configs, show_progress=bar.show)
+        scores = evaluation.compare(encoder, dataset, configs, yardsticks=yardstick or (), show_progress=bar.show)
     if json:
         output.print_json({"data": str(data), "size": dataset.size, "results": [asdict(score) for score in scores]})
     else:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from echo_embeddings.errors import ConfigError
+from echo_embeddings.errors import ConfigError, DimensionsWarning, warn
 from echo_embeddings.text.template import Template
 from echo_embeddings.types import Role
 from echo_embeddings.vectors.fitted import Fitted
@@ -63,6 +63,8 @@ class EchoConfig:
             are. A LoRA adapter of your own does not go here, but into ``EchoEncoder(adapter=...)``.
         lexical: the words of the text, as a second part of the vector beside the echo. ``transforms`` map only the
             echo, except that a ``Truncate`` at their end shortens the whole vector. ``None`` for the echo alone.
+        trained_dimensions: the lengths of vectors that the config was made for (Matryoshka learning): with
+            ``EchoEncoder(dimensions=)`` others give a warning. ``()`` if nothing is known. It changes no vector.
 
     Raises:
         ConfigError: a value cannot work; the message names it and what is valid.
@@ -79,6 +81,7 @@ class EchoConfig:
     max_length: int = 512
     packaged_adapter: str | None = None
     lexical: Lexical | None = None
+    trained_dimensions: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("template", "query_template"):
@@ -103,6 +106,9 @@ class EchoConfig:
             )
         if not isinstance(self.lexical, Lexical | None):
             raise TypeError(f"lexical={self.lexical!r} is no Lexical; leave it out, or make one by Lexical.fit")
+        object.__setattr__(self, "trained_dimensions", tuple(self.trained_dimensions))
+        for dimensions in self.trained_dimensions:
+            require_whole("trained_dimensions holds a number", dimensions, at_least=1)
         if not isinstance(self.final_norm, bool | None):
             raise ConfigError(f"final_norm={self.final_norm!r}: give True, False or None")
         self._check_layers()
@@ -178,6 +184,22 @@ class EchoConfig:
             return self
         return self.replace(transforms=(*self.transforms, Truncate(dimensions)))
 
+    def warn_of(self, dimensions: int | None) -> None:
+        """Warn of a length of vectors that this config was not made for, if it says for which it was.
+
+        Warns:
+            DimensionsWarning: it names them.
+        """
+        made_for = sorted(self.trained_dimensions)
+        if dimensions is not None and made_for and dimensions not in made_for:
+            warn(
+                DimensionsWarning(
+                    f"dimensions={dimensions}: the config was made for {', '.join(map(str, made_for))}, and other "
+                    "lengths can be worse than shorter ones of these; choose one of them, or measure with "
+                    f"echo-embeddings compare (default@{dimensions})"
+                )
+            )
+
     @classmethod
     def preset(cls, name: str) -> EchoConfig:
         """A config by name.
@@ -215,6 +237,7 @@ class EchoConfig:
     def fingerprint(self) -> str:
         """SHA-256 (hex) of everything in this config; with the model's name it is a namespace for caches."""
         content = self.to_dict() | {"format": files.FORMAT}
+        content.pop("trained_dimensions", None)
         content["transforms"] = [transform.digest() for transform in self.transforms]
         if self.lexical is not None:
             content["lexical"] = self.lexical.digest()
@@ -234,7 +257,8 @@ class EchoConfig:
                 value = [{"name": transform.name, "options": transform.options} for transform in value]
             elif field.name == "lexical" and value is not None:
                 value = value.options
-            if value is not None or field.name not in ("packaged_adapter", "lexical"):  # most configs have neither
+            # Most configs have none of these.
+            if value or field.name not in ("packaged_adapter", "lexical", "trained_dimensions"):
                 content[field.name] = value
         return content
 

@@ -197,6 +197,9 @@ def arguments(stored: Stored, known: Collection[str]) -> dict[str, Any]:
     for name in ("template", "query_template"):
         if content.get(name) is not None or name == "template":
             content[name] = _template(name, content[name])
+    lengths = content.get("trained_dimensions", [])
+    if not isinstance(lengths, list):
+        raise ConfigError(f"trained_dimensions={lengths!r}: give a list of numbers")
     entries, options = content.get("transforms", []), content.get(Lexical.name)
     if not isinstance(entries, list):
         raise ConfigError(f"transforms={entries!r}: give a list")

@@ -1,26 +1,31 @@
-"""Configs side by side on one data set: the quality and the time of each, with the same model."""
+"""Configs of one model side by side on one data set, other models beside them: the quality and the time of each."""
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from echo_embeddings.config.config import EchoConfig
 from echo_embeddings.encoder import EchoEncoder
-from echo_embeddings.errors import InputError
+from echo_embeddings.errors import InputError, ModelError
+from echo_embeddings.extras import install
 from echo_embeddings.model import builtin
 
 from .datasets import Dataset, open_dataset
 
-__all__ = ["Score", "compare", "preset_configs", "usual_presets"]
+__all__ = ["SAVED", "Score", "compare", "preset_configs", "usual_presets"]
 
 # What is fitted or trained in "default" and "zero-shot" is the built-in model's.
 _USUAL_BUILTIN = ("default", "zero-shot", "echo", "classical", "prompt-eol")
 _USUAL = ("echo", "late-echo", "classical", "prompt-eol")
+#: The name for the encoder's own config: the one that is saved with the model, unless it was made with another.
+SAVED = "saved"
 
 Show = Callable[[str, int, int], object]
 
@@ -30,7 +35,7 @@ class Score:
     """What one config reached.
 
     Attributes:
-        preset: its name.
+        preset: its name; for a yardstick the name of the model.
         metric: what ``score`` is, such as ``"Spearman x100"``.
         score: two decimals; ``None`` where the metric is not defined, as when all vectors are alike.
         ms_per_text: milliseconds a text, documents and queries together.
@@ -52,18 +57,21 @@ def compare(
     presets: Sequence[str] | Mapping[str, EchoConfig] | None = None,
     *,
     limit: int | None = None,
+    yardsticks: Sequence[str] = (),
     show_progress: bool | Show = False,
 ) -> list[Score]:
     """Embed a data set with several configs of one model, and score each.
 
     Args:
-        encoder: the model; its own config plays no part. Pass one that has loaded nothing yet: weights are loaded for
-            each config that runs other layers, and then there are never two sets of them in memory.
+        encoder: the model; its own config has the name ``"saved"``. Pass one that has loaded nothing yet: weights are
+            loaded for each config that runs other layers, and then there are never two sets of them in memory.
         dataset: what :func:`open_dataset` gives, or a path for it: a ``.tsv`` or ``.csv`` with ``score``,
             ``sentence1`` and ``sentence2``, or a folder in BEIR's layout.
         presets: names of presets, each with as many dimensions as stand behind an ``@`` (``"default@256"``); or configs
             by a name of your own. ``None`` takes the usual ones of the model: :func:`usual_presets`.
         limit: use so many pairs or queries only (at least 2), where ``dataset`` is a path.
+        yardsticks: hub ids or folders of models of sentence-transformers, such as
+            ``"sentence-transformers/all-MiniLM-L6-v2"``. They are scored last, as that library loads them.
         show_progress: show a progress bar for each config, or a function to call with the config's name, the texts that
             are done, and how many there are.
 
@@ -73,8 +81,13 @@ def compare(
     Raises:
         InputError: the data set cannot be used, or a name has no number behind its ``@``.
         ConfigError: there is no such preset, or it cannot work with this model.
-        ImportError: pairs are compared, and scipy is missing.
+        ImportError: pairs are compared, and scipy is missing; or there are yardsticks, and sentence-transformers is.
+        ModelError: a yardstick cannot be loaded.
     """
+    if isinstance(yardsticks, str):
+        raise TypeError(f"yardsticks must be a list of names such as [{yardsticks!r}], not one string")
+    if yardsticks and importlib.util.find_spec("sentence_transformers") is None:
+        raise ImportError(f"a yardstick needs sentence-transformers: {install('sentence-transformers')}")
     if presets is None:
         presets = usual_presets(encoder)
     configs = dict(presets) if isinstance(presets, Mapping) else preset_configs(presets, encoder)
@@ -92,16 +105,22 @@ def compare(
         encoder = encoder.with_config(config)
         with _showing(show_progress, name) as show:
             scores.append(_score(name, encoder, dataset, show))
+    for name in dict.fromkeys(yardsticks):
+        with _showing(show_progress, name) as show:
+            scores.append(_yardstick(name, dataset, show))
     return scores
 
 
 def usual_presets(encoder: EchoEncoder) -> tuple[str, ...]:
-    """The presets that are worth comparing for this encoder's model."""
-    return _USUAL_BUILTIN if encoder.model_name == builtin.NAME else _USUAL
+    """The presets that are worth comparing for this encoder's model, its own config first."""
+    if encoder.model_name == builtin.NAME and encoder.config == EchoConfig.preset("default"):
+        return _USUAL_BUILTIN
+    own = encoder.config not in [EchoConfig.preset(name) for name in _USUAL]
+    return (SAVED, *_USUAL) if own else _USUAL
 
 
 def preset_configs(names: Sequence[str], encoder: EchoEncoder) -> dict[str, EchoConfig]:
-    """The config of each name: the preset before an ``@``, with as many dimensions as stand behind it.
+    """The config of each name: the preset before an ``@``, or ``"saved"``, with as many dimensions as stand behind it.
 
     Raises:
         InputError: it is no number that stands there.
@@ -109,7 +128,7 @@ def preset_configs(names: Sequence[str], encoder: EchoEncoder) -> dict[str, Echo
     """
     if isinstance(names, str):
         raise TypeError(f"presets must be a list of names such as [{names!r}], not one string")
-    configs = {name: _config(name) for name in dict.fromkeys(names)}
+    configs = {name: _config(name, encoder) for name in dict.fromkeys(names)}
     _require_possible(configs, encoder)
     return configs
 
@@ -120,11 +139,13 @@ def _require_possible(configs: Mapping[str, EchoConfig], encoder: EchoEncoder) -
         encoder.with_config(config)
 
 
-def _config(name: str) -> EchoConfig:
+def _config(name: str, encoder: EchoEncoder) -> EchoConfig:
     preset, at, dimensions = name.partition("@")
     if at and not dimensions.isdecimal():
         raise InputError(f"--presets {name}: behind @ goes a number of dimensions, such as {preset}@256")
-    return EchoConfig.preset(preset).truncated(int(dimensions) if at else None)
+    config = encoder.config if preset == SAVED else EchoConfig.preset(preset)
+    config.warn_of(int(dimensions) if at else None)
+    return config.truncated(int(dimensions) if at else None)
 
 
 def _score(name: str, encoder: EchoEncoder, dataset: Dataset, show: Show) -> Score:
@@ -152,6 +173,42 @@ def _score(name: str, encoder: EchoEncoder, dataset: Dataset, show: Show) -> Sco
         dimension=encoder.dimension,
         truncated=encoder.truncated.texts,
     )
+
+
+def _yardstick(name: str, dataset: Dataset, show: Show) -> Score:
+    """Score a model of sentence-transformers, with the prompts and the maximum length that are saved with it."""
+    from sentence_transformers import SentenceTransformer
+
+    try:
+        model = SentenceTransformer(name)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"the yardstick {name!r} could not be loaded: {error}") from error
+    documents, queries = dataset.texts
+    show(name, 0, len(documents) + len(queries))
+    model.encode_document("warm")
+    started = time.perf_counter()
+    settings: dict[str, Any] = {"normalize_embeddings": True, "show_progress_bar": False}
+    found = model.encode_document(documents, **settings)
+    asked = model.encode_query(queries, **settings)
+    seconds = time.perf_counter() - started
+    show(name, len(documents) + len(queries), len(documents) + len(queries))
+    score = dataset.score(found, asked)
+    return Score(
+        preset=name,
+        metric=f"{dataset.metric} x100",
+        score=None if math.isnan(score) else round(score, 2),
+        ms_per_text=round(1000 * seconds / (len(documents) + len(queries)), 2),
+        dimension=found.shape[1],
+        truncated=_truncated(model, [*documents, *queries]),
+    )
+
+
+def _truncated(model: Any, texts: list[str]) -> int:
+    """How many texts have more tokens than a model of sentence-transformers reads; 0 if it reads all."""
+    longest = model.max_seq_length
+    if not isinstance(longest, int) or not callable(model.tokenizer):
+        return 0
+    return sum(len(ids) > longest for ids in model.tokenizer(texts, verbose=False)["input_ids"])
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from typing import Any
 
 from echo_embeddings.config import presets
 from echo_embeddings.config.config import EchoConfig
+from echo_embeddings.config.files import CONFIG_FILE, read_object
 from echo_embeddings.errors import ConfigError
 
 from . import builtin
@@ -86,34 +87,81 @@ class ModelSpec:
         return os.fspath(builtin.folder()) if self.model is None else str(self.model)
 
     def for_config(self, config: EchoConfig) -> ModelSpec:
-        """The same spec with the packaged adapter that ``config`` was trained with, if it has one.
+        """The same spec with the packaged adapter that goes into the weights before anything else, if there is one.
+
+        That is the one that ``config`` was trained with. A folder with an adapter brings its own weights: what they
+        were trained on top of belongs to them, whatever the config.
 
         Raises:
-            ConfigError: that adapter is not installed or belongs to another model, or the spec has an ``adapter`` too.
+            ConfigError: the packaged adapter is not installed or belongs to another model, or two adapters would meet
+                that were not trained together.
         """
-        name = config.packaged_adapter
-        if name is None:
-            return replace(self, packaged=None)
-        presets.adapter_folder(name)
+        name, beneath = config.packaged_adapter, None
+        if self._is_adapter(self.model):
+            beneath = self._beneath(self.model)
+            self._require_together(name, beneath)
+        elif name is not None:
+            presets.adapter_folder(name)
+            self._require_builtin(name)
+        if self.adapter is not None:
+            self._require_single(name)
+        if beneath is not None:
+            presets.adapter_folder(beneath)
+        return replace(self, packaged=name if beneath is None else beneath)
+
+    def _require_together(self, name: str | None, beneath: str | None) -> None:
+        """Check a config's packaged adapter against the one that the adapter in the model's folder was trained on."""
         if self.adapter is not None:
             raise ConfigError(
-                f"the config has the packaged adapter {name!r}, and adapter={self.adapter!r} is another; leave one "
-                "out: adapter=, or the config's by config='zero-shot' or config.replace(packaged_adapter=None)"
+                f"{self.name!r} holds an adapter, and adapter={self.adapter!r} is another; merge the first into its "
+                "model: EchoEncoder(folder).save_pretrained(merged), then EchoEncoder(merged, adapter=...)"
             )
-        if self.model is not None and not self._is_adapter_folder():
+        if name not in (None, beneath):
+            under = "without a packaged adapter" if beneath is None else f"on top of {beneath!r}"
+            raise ConfigError(
+                f"the config has the packaged adapter {name!r}, but the adapter in {self.name!r} was trained {under}; "
+                "leave the config out to take the one that is saved there, or use one without an adapter, such as "
+                "config='late-echo'"
+            )
+
+    def _require_builtin(self, name: str) -> None:
+        if self.model is not None:
             raise ConfigError(
                 f"the config has the packaged adapter {name!r}, which was trained for the built-in {builtin.NAME} and "
                 f"does not fit {self.name!r}; leave the model out, use config='late-echo', or train an adapter of your "
                 "own"
             )
-        return replace(self, packaged=name)
 
-    def _is_adapter_folder(self) -> bool:
-        """Whether the model is a folder with an adapter. It may have been trained on top of the packaged one."""
-        folder = None if self.is_loaded else Path(self.model)
+    def _require_single(self, name: str | None) -> None:
+        if name is not None:
+            raise ConfigError(
+                f"the config has the packaged adapter {name!r}, and adapter={self.adapter!r} is another; leave one "
+                "out: adapter=, or the config's by config='zero-shot' or config.replace(packaged_adapter=None)"
+            )
+        if (
+            self.adapter is not None
+            and self._is_adapter(self.adapter)
+            and (beneath := self._beneath(self.adapter)) is not None
+        ):
+            raise ConfigError(
+                f"adapter={self.adapter!r} was trained on top of the packaged adapter {beneath!r} and works only "
+                "together with it; load both with the config that is saved there: EchoEncoder(folder)"
+            )
+
+    @staticmethod
+    def _is_adapter(model: Any) -> bool:
+        """Whether this is a folder with an adapter and no model."""
+        folder = Path(model) if isinstance(model, str) else None
         return (
             folder is not None and (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file()
         )
+
+    @staticmethod
+    def _beneath(folder: str) -> str | None:
+        """The packaged adapter that the adapter in a folder was trained on top of, as its saved config says."""
+        path = Path(folder) / CONFIG_FILE
+        name = read_object(path).get("packaged_adapter") if path.exists() else None
+        return None if name is None else str(name)
 
     def __getstate__(self) -> dict[str, Any]:
         if self.is_loaded:

@@ -292,7 +292,12 @@ def folded(
         weight, bias = linear.weight.detach().float().cpu().numpy().T, linear.bias.detach().float().cpu().numpy()
         transforms = _joined((*transforms, Project(weight, bias)))
     wanted = recipe.echo_config
-    config = module.echo_config.replace(transforms=transforms, max_length=wanted.max_length, lexical=wanted.lexical)
+    config = module.echo_config.replace(
+        transforms=transforms,
+        max_length=wanted.max_length,
+        lexical=wanted.lexical,
+        trained_dimensions=recipe.matryoshka or wanted.trained_dimensions,
+    )
     module = EchoModule(module.model, module.tokenizer, config, module.merged_adapter)
     pooling = type(model[1])(module.get_embedding_dimension(), model[1].pooling_mode)
     return SentenceTransformer(
