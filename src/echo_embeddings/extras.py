@@ -114,6 +114,6 @@ def _is_managed_by_the_system() -> bool:
 
 def _quoted(argument: str) -> str:
     """For a shell; Windows knows double quotes only."""
-    if sys.platform != "win32":
+    if os.name != "nt":
         return shlex.quote(argument)
     return f'"{argument}"' if re.search(r"[\s\[\]<>=&|]", argument) else argument

@@ -14,7 +14,6 @@ from echo_embeddings.forward.speed import block_attention, packed_attention
 from tests.architectures import tiny
 from tests.killing import ROOT
 
-
 # It imports no module of ours itself.
 ARRIVES = """
 import pickle, sys
