@@ -1,13 +1,19 @@
 """``embed`` on the real built-in model and small inputs."""
 
+import gzip
 import json
+import os
+import sys
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer
 
-from echo_embeddings import EchoConfig
+from echo_embeddings import EchoConfig, EchoEncoder, NumericalError
+from tests.architectures import tiny
 
 TEXTS = [
     "The ferry leaves at dawn.",
@@ -104,3 +110,64 @@ def test_embed_says_what_a_bad_row_leaves(run, tmp_path):
     write_lines(tmp_path / "in.jsonl", [json.dumps(row) for row in rows[:5]])
     assert "5 vectors of 576 dimensions" in (said := run(*command))
     assert "4 of them from an earlier run" in said
+
+
+def test_embed_raises_its_bounds_by_options(run, tmp_path):
+    (tmp_path / "in.jsonl.gz").write_bytes(gzip.compress(b'{"text": "a"}\n' * 3 + b"\n" * 2_000_000))
+    command = ("embed", "in.jsonl.gz", "out.npy", "--config", "classical")
+    message = run(*command, code=1)
+    assert "bytes when it is decompressed" in message
+    assert "raise max_decompressed_bytes (--max-decompressed-mb)" in message
+    message = run(*command, "--max-decompressed-mb", 2, "--max-row-mb", 0.00001, code=1)
+    assert message == (
+        "error: in.jsonl.gz:1: this line is longer than 10 bytes, the most that a row may have; mend it, or raise "
+        "max_row_bytes (--max-row-mb)"
+    )
+    assert "3 vectors" in run(*command, "--max-decompressed-mb", 2)
+
+
+def test_embed_does_not_go_on_with_other_weights_under_the_same_path(run, tmp_path, builtin_folder):
+    tiny("llama", vocab_size=49152).save_pretrained(tmp_path / "model")
+    AutoTokenizer.from_pretrained(builtin_folder).save_pretrained(tmp_path / "model")
+    write_lines(tmp_path / "in.jsonl", [json.dumps({"text": text}) for text in TEXTS] + ["no JSON"])
+    command = ("embed", "in.jsonl", "out.npy", "--checkpoint-rows", 2, "--model", "model", "--config", "classical")
+    assert "4 rows are saved in out.npy.parts" in run(*command, code=1)
+    tensors = load_file(tmp_path / "model" / "model.safetensors")
+    save_file(
+        {name: tensor + 0.5 for name, tensor in tensors.items()},
+        tmp_path / "model" / "model.safetensors",
+        {"format": "pt"},
+    )
+    write_lines(tmp_path / "in.jsonl", [json.dumps({"text": text}) for text in TEXTS])
+    assert run(*command, code=1) == (
+        "error: out.npy.parts holds an unfinished run of something else: the adapter or model_kwargs changed since, or "
+        "the weights did. Run it as before to go on, or add --restart to begin anew"
+    )
+    assert "5 vectors of" in run(*command, "--restart")
+
+
+def test_embed_says_what_is_saved_after_an_error_of_the_model(run, tmp_path, monkeypatch):
+    write_lines(tmp_path / "in.txt", TEXTS)
+    encode, calls = EchoEncoder.encode_documents, []
+
+    def fail(self, texts, **options):
+        calls.append(texts)
+        if len(calls) == 2:
+            raise NumericalError("the model produced NaN")
+        return encode(self, texts, **options)
+
+    monkeypatch.setattr(EchoEncoder, "encode_documents", fail)
+    command = ("embed", "in.txt", "out.npy", "--checkpoint-rows", 3, "--config", "classical")
+    assert run(*command, code=1) == (
+        "3 rows are saved in out.npy.parts; run the same command to go on error: the model produced NaN"
+    )
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="its file names are UTF-8")
+def test_embed_takes_file_names_that_are_not_utf8(run, tmp_path):
+    source, target = (os.fsdecode(name) for name in (b"in\xff.txt", b"out\xff.npy"))
+    write_lines(tmp_path / source, TEXTS)
+    command = ("embed", source, target, "--config", "classical")
+    assert r"out\xff.npy: 5 vectors" in run(*command)
+    assert json.loads(run(*command, "--restart", "--json"))["output"] == r"out\xff.npy"
+    assert np.load(tmp_path / target).shape == (5, 576)

@@ -131,5 +131,7 @@ def test_no_damage_of_a_file_is_a_library_error(tmp_path):
 def test_a_value_that_its_type_holds_and_parquet_does_not_is_named(tmp_path):
     table = pa.table({"text": ["a", "b", "c"], "at": pa.array([0, 1, 2**60], pa.timestamp("s"))})
     pieces = ((table.slice(i, 1), np.ones((1, 3), np.float32)) for i in range(3))
-    with pytest.raises(InputError, match=r"row 3: parquet cannot hold column 'at' \(Integer overflow when casting"):
+    with pytest.raises(
+        InputError, match=r"the input, row 3: parquet cannot hold column 'at' \(Integer overflow when casting"
+    ):
         write_parquet(tmp_path / "a.parquet", table.schema, 3, pieces)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -94,21 +95,23 @@ def _show(bar: output.Bar, now: RowsDone) -> None:
 
 @contextmanager
 def _going_on(target: Path) -> Iterator[None]:
-    """Say after Ctrl-C what is kept and how to go on."""
+    """Say after Ctrl-C, or an error that does not say it, what is kept and how to go on."""
     try:
         yield
-    except KeyboardInterrupt:
-        if rows := rows_saved(target):
-            output.note(f"{rows} rows are saved in {target}.parts; run the same command to go on")
+    except (KeyboardInterrupt, Exception) as error:
+        parts = f"{target.resolve() if target.is_symlink() else target}.parts"
+        if parts not in str(error) and (rows := rows_saved(target)):
+            output.note(f"{rows} rows are saved in {parts}; run the same command to go on")
         raise
 
 
 def _report(done: EmbeddedTable, encoder: EchoEncoder, *, json: bool) -> None:
     options.report_truncated(encoder, done.truncated_texts, done.truncated_tokens)
+    target = os.fsencode(done.target).decode("utf-8", "backslashreplace")  # a name that is not UTF-8 cannot be printed
     if json:
         output.print_json(
             {
-                "output": str(done.target),
+                "output": target,
                 "rows": done.rows,
                 "resumed_from": done.resumed_from,
                 "dimension": done.dimension,
@@ -121,7 +124,7 @@ def _report(done: EmbeddedTable, encoder: EchoEncoder, *, json: bool) -> None:
         return
     resumed = f", {done.resumed_from} of them from an earlier run" if done.resumed_from else ""
     output.out.print(
-        f"{done.target}: {done.rows} vectors of {done.dimension} dimensions in {done.seconds:.1f} s{resumed}",
+        f"{target}: {done.rows} vectors of {done.dimension} dimensions in {done.seconds:.1f} s{resumed}",
         markup=False,
         soft_wrap=True,
     )

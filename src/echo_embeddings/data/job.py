@@ -172,7 +172,7 @@ class Job:
             from .parquet import write_parquet
 
             tables = ((self._columns.fitted(columns), vectors) for vectors, columns in checkpoints.read())
-            write_parquet(path, self._columns.schema, dimension, tables)
+            write_parquet(path, self._columns.schema, dimension, tables, self._table.name)
 
     def _read(self) -> Iterator[_Read]:
         for chunk in self._table.chunks(self._size, columns=self._columns is not None):

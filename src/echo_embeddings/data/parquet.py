@@ -141,7 +141,9 @@ class ParquetFile:
         ]
 
 
-def write_parquet(path: Path, schema: Any, dimension: int, pieces: Iterator[tuple[Any, Vectors]]) -> None:
+def write_parquet(
+    path: Path, schema: Any, dimension: int, pieces: Iterator[tuple[Any, Vectors]], name: str = "the input"
+) -> None:
     """Write rows in their order, with their vectors as a last column: a fixed-size list of float32.
 
     Args:
@@ -149,6 +151,7 @@ def write_parquet(path: Path, schema: Any, dimension: int, pieces: Iterator[tupl
         schema: of the columns beside the vectors.
         dimension: length of a vector.
         pieces: Arrow tables of that schema, each with the vectors ``[rows, dimension]`` of its rows.
+        name: what the rows come from, for messages.
 
     Raises:
         InputError: parquet cannot hold a value; names row and column.
@@ -162,12 +165,12 @@ def write_parquet(path: Path, schema: Any, dimension: int, pieces: Iterator[tupl
             embedding = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), type=vector)
             waiting.append(pa.Table.from_arrays([*table.columns, embedding], schema=whole))
             if sum(piece.num_rows for piece in waiting) >= _GROUP:
-                written += _write(writer, waiting, written)
+                written += _write(writer, waiting, written, name)
                 waiting = []
-        _write(writer, waiting, written)
+        _write(writer, waiting, written, name)
 
 
-def _write(writer: Any, tables: Sequence[Any], written: int) -> int:
+def _write(writer: Any, tables: Sequence[Any], written: int, name: str) -> int:
     """Write tables as one row group, below so many rows; returns how many these are."""
     if not tables:
         return 0
@@ -175,11 +178,11 @@ def _write(writer: Any, tables: Sequence[Any], written: int) -> int:
     try:
         writer.write_table(table, row_group_size=_GROUP)
     except pa.ArrowException as error:  # a value that its type holds, and parquet does not, such as a date far away
-        for name in table.column_names:
-            row = first_unfit(len(table), partial(_try, table.select([name])))
+        for column in table.column_names:
+            row = first_unfit(len(table), partial(_try, table.select([column])))
             if row is not None:
-                raise InputError(f"row {written + row + 1}: {unfit(name, error)}") from error
-        raise
+                raise InputError(f"{name}, row {written + row + 1}: {unfit(column, error)}") from error
+        raise InputError(f"{name}, rows {written + 1} to {written + len(table)}: {error}") from error
     return int(table.num_rows)
 
 
