@@ -1,8 +1,11 @@
 """Awaiting vectors: equal to the blocking calls, without blocking, in batches under load."""
 
 import asyncio
+import gc
 import pickle
+import threading
 import time
+import weakref
 
 import numpy as np
 import pytest
@@ -59,3 +62,188 @@ async def test_a_bad_query_fails_alone(late_encoder):
 async def test_an_encoder_that_was_awaited_can_be_pickled(late_encoder):
     await late_encoder.aencode_queries("what is it?")
     assert pickle.loads(pickle.dumps(late_encoder)).config == late_encoder.config
+
+
+# --- whatever happens in the thread reaches those who wait, and the next text works -----------------------------------
+
+
+class Panic(BaseException):
+    """What a panic in a library written in Rust (pyo3's ``PanicException``) looks like."""
+
+
+def doubled(texts):
+    return [2 * text for text in texts]
+
+
+def raising(error):
+    def embed(_):
+        raise error
+
+    return embed
+
+
+async def within_seconds(awaitable):
+    return await asyncio.wait_for(awaitable, timeout=20)
+
+
+@pytest.mark.parametrize(
+    ("embed", "expected", "message"),
+    [
+        (raising(ValueError("no")), ValueError, "no"),
+        (raising(Panic("index out of bounds")), Panic, "index out of bounds"),
+        (raising(MemoryError("full")), MemoryError, "full"),
+        (raising(StopIteration(3)), RuntimeError, "StopIteration"),
+        (raising(GeneratorExit("end")), GeneratorExit, "end"),
+        (lambda _: [], ValueError, "the embedder gave 0 vectors for 1 texts"),
+        (lambda texts: texts * 2, ValueError, "the embedder gave 2 vectors for 1 texts"),
+        (lambda _: None, TypeError, "not iterable"),
+        (lambda texts: (1 // 0 for _ in texts), ZeroDivisionError, "by zero"),
+    ],
+)
+async def test_an_error_reaches_who_waits_and_the_next_text_works(embed, expected, message):
+    awaited = Awaited()
+    for _ in range(2):
+        with pytest.raises(expected, match=message):
+            await within_seconds(awaited("a", embed))
+        assert await within_seconds(awaited("a", doubled)) == "aa"
+
+
+@pytest.mark.parametrize("error", [SystemExit(73), KeyboardInterrupt()])
+def test_an_end_that_is_asked_for_in_the_thread_ends_the_event_loop(error):
+    """As it would if it were raised in the event loop itself."""
+    awaited = Awaited()
+    with pytest.raises(type(error)):
+        asyncio.run(within_seconds(awaited("a", raising(error))))
+    assert asyncio.run(within_seconds(awaited("a", doubled))) == "aa"
+
+
+def slow(seconds):
+    def embed(texts):
+        time.sleep(seconds)
+        return doubled(texts)
+
+    return embed
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), Panic("no")])
+async def test_of_a_batch_only_the_text_at_fault_fails(error):
+    def embed(texts):
+        if "bad" in texts:
+            raise error
+        return doubled(texts)
+
+    awaited = Awaited()
+    first = asyncio.create_task(awaited("a", slow(0.2)))
+    await asyncio.sleep(0.05)
+    batch = [awaited(text, embed, "key") for text in ("b", "bad", "c")]
+    b, bad, c = await within_seconds(asyncio.gather(*batch, return_exceptions=True))
+    assert (await first, b, c) == ("aa", "bb", "cc")
+    assert bad is error
+
+
+async def test_an_embedder_that_gives_too_few_vectors_for_a_batch_is_asked_text_by_text():
+    awaited = Awaited()
+    first = asyncio.create_task(awaited("a", slow(0.2)))
+    await asyncio.sleep(0.05)
+    batch = [awaited(text, lambda texts: doubled(texts[:1]), "key") for text in "bcd"]
+    assert await within_seconds(asyncio.gather(*batch)) == ["bb", "cc", "dd"]
+    assert await first == "aa"
+
+
+@pytest.mark.parametrize("starts", [False, True])
+async def test_a_thread_that_does_not_start_is_an_error(monkeypatch, starts):
+    """``starts``: it is interrupted when the thread runs already."""
+    awaited, start = Awaited(), threading.Thread.start
+
+    def fail(thread):
+        if starts:
+            start(thread)
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", fail)
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            await within_seconds(awaited("a", slow(0.2)))
+    assert await within_seconds(asyncio.gather(*(awaited(text, doubled) for text in "abc"))) == ["aa", "bb", "cc"]
+
+
+async def test_texts_whose_caller_is_cancelled_leave_the_others_alone():
+    awaited, ran = Awaited(), []
+
+    def embed(texts):
+        ran.extend(texts)
+        time.sleep(0.1)
+        return doubled(texts)
+
+    tasks = [asyncio.create_task(awaited(text, embed)) for text in "abcdef"]
+    await asyncio.sleep(0.05)
+    for task in tasks[:3]:  # the first runs already
+        task.cancel()
+    found = await within_seconds(asyncio.gather(*tasks, return_exceptions=True))
+    assert found[3:] == ["dd", "ee", "ff"]
+    assert all(isinstance(one, asyncio.CancelledError) for one in found[:3])
+    assert ran == ["a", "d", "e", "f"]
+
+
+def test_an_event_loop_that_is_closed_while_its_text_runs_leaves_the_others_alone(caplog):
+    awaited = Awaited()
+
+    async def leave():
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(awaited("a", slow(0.3)), timeout=0.05)
+
+    loop = asyncio.new_event_loop()
+    forgotten = loop.create_task(awaited("b", slow(0.3)))
+    loop.run_until_complete(leave())
+    forgotten.cancel()
+    loop.close()
+    assert asyncio.run(within_seconds(awaited("c", doubled))) == "cc"
+    abandoned = asyncio.new_event_loop()
+    task = abandoned.create_task(awaited("d", slow(0.3)))
+    abandoned.run_until_complete(asyncio.sleep(0.05))
+    abandoned.close()  # while it waits
+    assert asyncio.run(within_seconds(awaited("e", doubled))) == "ee"
+    assert not caplog.records
+    task._log_destroy_pending = False
+
+
+async def test_many_event_loops_and_threads_share_one_queue():
+    awaited, found = Awaited(), {}
+
+    def run(i):
+        async def several():
+            return await asyncio.gather(*(awaited(f"{i}-{j}", slow(0.01)) for j in range(20)))
+
+        found[i] = asyncio.run(several())
+
+    threads = [threading.Thread(target=run, args=(i,)) for i in range(5)]
+    for thread in threads:
+        thread.start()
+    await asyncio.to_thread(lambda: [thread.join(20) for thread in threads])
+    assert found == {i: [2 * f"{i}-{j}" for j in range(20)] for i in range(5)}
+
+
+def test_an_error_frees_its_encoder_at_once():
+    """No reference cycle through a traceback and a future."""
+
+    class Embedder:
+        def embed(self, texts):
+            raise ValueError(texts)
+
+    embedder, awaited = Embedder(), Awaited()
+
+    async def call(embed):
+        try:
+            await awaited("a", embed)
+        except ValueError as error:
+            assert error.args == (["a"],)  # noqa: PT017 (pytest.raises would hold the error)
+        await awaited("a", doubled)  # the thread has let go of the text before
+
+    gone = weakref.ref(embedder)
+    gc.disable()
+    try:
+        asyncio.run(call(embedder.embed))
+        del embedder
+        assert gone() is None
+    finally:
+        gc.enable()
