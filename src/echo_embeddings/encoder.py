@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 from .config.config import EchoConfig
 from .defaults import config_for
 from .engine.awaited import Awaited
+from .engine.forking import ForkLock
 from .engine.progress import Progress, progress
 from .errors import ConfigError, ModelError
 from .model.device import checked_devices, precision
@@ -480,7 +480,7 @@ class EchoEncoder:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
-        self._lock = threading.RLock()
+        self._lock = ForkLock("was loading the model")
         self._engine = None
         self._copy = None
         self._weights = None

@@ -71,7 +71,10 @@ class OutputError(EchoError, OSError):
 
 
 class WorkerError(EchoError, RuntimeError):
-    """A worker process of ``EchoEncoder(devices=...)`` could not be started, or ended before its work was done."""
+    """A worker process of ``EchoEncoder(devices=...)`` could not be started, or ended before its work was done.
+
+    Also: this process was forked from one that used the encoder, and cannot go on with what that one had begun.
+    """
 
 
 class _Truncation(Exception):  # noqa: N818

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import copy
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from echo_embeddings.config.config import EchoConfig
-from echo_embeddings.errors import ConfigError, NumericalError
+from echo_embeddings.errors import ConfigError, NumericalError, WorkerError
 from echo_embeddings.forward.backbone import Backbone
 from echo_embeddings.forward.batch import Batch
 from echo_embeddings.forward.pooling import POOLINGS
@@ -34,6 +34,7 @@ from echo_embeddings.vectors.normalize import norms
 from echo_embeddings.vectors.transforms import Transform, parted
 
 from . import batch_size, batching
+from .forking import ForkLock, forks
 from .layouts import Layouts
 from .readout import Readout, Take, pooled_state, token_states
 
@@ -83,7 +84,8 @@ class Runtime:
         self.backbone = Backbone(loaded.body, config.layers(text_config.num_hidden_layers), self.speed)
         self._budget: int | None = options.batch_tokens
         # One batch at a time: two would only compete for the same cores or the same memory.
-        self._lock = threading.Lock()
+        self._lock = ForkLock("was running a batch")
+        self._forks = forks()
         self._configure(config)
 
     def _configure(self, config: EchoConfig) -> None:
@@ -274,6 +276,21 @@ class Runtime:
             echo = np.concatenate(self.config.lexical.beside(echo, words), axis=1)
         return _mapped(echo, self.truncations)
 
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Let no other thread run the backbone while the block runs it.
+
+        Raises:
+            WorkerError: this process was forked from the one that loaded the model, to which the GPU belongs.
+        """
+        if self._forks != forks() and self.backbone.device.type != "cpu":
+            raise WorkerError(
+                f"this process was forked after the model was loaded on {self.backbone.device}, and a forked process "
+                "cannot use its parent's GPU; load the model after the fork, or start processes with the method 'spawn'"
+            )
+        with self._lock:
+            yield
+
     def unembedding(self) -> Vectors:
         """The unembedding matrix ``[vocabulary, hidden]``, float32.
 
@@ -346,7 +363,7 @@ class Runtime:
         self._run(Batch.of([content] * rows, layout, self.backbone.device))[:1, :1].cpu()
 
     def _packs(self) -> bool:
-        with self._lock:
+        with self.alone():
             return self.backbone.packs
 
     def _split(self, layout: Layout, tokens: int) -> tuple[tuple[int, ...], Layout]:
@@ -361,7 +378,7 @@ class Runtime:
         return (prefix, layout.without_prefix()) if pays else ((), layout)
 
     def _run(self, batch: Batch, prefix: tuple[int, ...] = ()) -> torch.Tensor:
-        with self._lock, torch.inference_mode():
+        with self.alone(), torch.inference_mode():
             return self.backbone(batch, prefix)
 
     def _require_finite(self, vectors: Vectors, texts: Sequence[str]) -> None:
@@ -398,8 +415,9 @@ def _ahead(
         yield from map(tokenize, chunks)
         return
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="echo-embeddings-tokenizer") as thread:
-        coming = thread.submit(tokenize, chunks[0])
-        for chunk in chunks[1:]:
-            ready, coming = coming.result(), thread.submit(tokenize, chunk)
+        coming, before = thread.submit(tokenize, chunks[0]), forks()
+        for i, chunk in enumerate(chunks):
+            ready = coming.result() if forks() == before else tokenize(chunk)  # a forked process has not that thread
+            if i + 1 < len(chunks):
+                coming = thread.submit(tokenize, chunks[i + 1])
             yield ready
-        yield coming.result()

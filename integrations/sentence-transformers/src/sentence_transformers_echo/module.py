@@ -6,7 +6,6 @@ losses may slice by rows, trim and join. So gradient caching and losses over sev
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -61,7 +60,6 @@ class EchoModule(InputModule):
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         layers = config.layers(model.config.get_text_config().num_hidden_layers)
-        self._lock = threading.Lock()
         self.merged_adapter = merged_adapter
         self.tokenizer = tokenizer
         self._runtime = Runtime(LoadedModel(model, tokenizer, merged_adapter), weights.in_numbers(config, layers))
@@ -206,7 +204,7 @@ class EchoModule(InputModule):
 
     def _run(self, features: Mapping[str, Tensor]) -> Tensor:
         batch = batches.read(features)
-        with self._lock:  # a backbone is not to be called concurrently
+        with self._runtime.alone():
             hidden = self._runtime.backbone(batch)
         states = batches.pooled_tokens(hidden, batch.pooled.to(hidden.device))
         for transform in self._runtime.maps:
@@ -283,11 +281,10 @@ class EchoModule(InputModule):
         adopt(model)
 
     def __getstate__(self) -> dict[str, Any]:
-        state = {name: value for name, value in vars(self).items() if name not in ("_runtime", "_lock")}
+        state = {name: value for name, value in vars(self).items() if name != "_runtime"}
         return state | {"_config": self.echo_config}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         config = state.pop("_config")
         super().__setstate__(state)  # type: ignore[no-untyped-call]
-        self._lock = threading.Lock()
         self._runtime = self._made(config)
