@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from echo_embeddings import (
@@ -28,6 +29,7 @@ from echo_embeddings import (
     WindowWarning,
 )
 from echo_embeddings.model import builtin
+from echo_embeddings.model.device import pick_device
 from echo_embeddings.vectors.normalize import unit
 from tests.architectures import tiny
 from tests.conftest import cosines
@@ -526,6 +528,33 @@ def test_defaults_depend_on_the_model(builtin_folder):
 def test_construction_loads_nothing():
     encoder = EchoEncoder("no/such-model", "echo")
     assert "no/such-model" in repr(encoder)
+
+
+def test_an_encoder_is_described_in_one_line():
+    assert repr(EchoEncoder("no/such-model", dtype=torch.float16)) == (
+        f"EchoEncoder('no/such-model', config=None, device={pick_device(None)!r}, dtype='float16')"
+    )
+    assert repr(EchoEncoder(device="cpu", dimensions=256)) == (
+        "EchoEncoder('SmolLM2-135M-Instruct', config='default@256', device='cpu', dtype='auto', dimension=256)"
+    )
+    config = EchoConfig("{text}")
+    assert repr(EchoEncoder("a/b", config, "cpu", "int8")) == (
+        f"EchoEncoder('a/b', config='{config.fingerprint()[:12]}', device='cpu', dtype='int8')"
+    )
+
+
+def test_streams_show_their_progress(float32_encoder, capsys):
+    for stream in (float32_encoder.stream_documents, float32_encoder.stream_queries):
+        seen = []
+        texts = ["a", "b", "a", "c", "a"]
+        assert len(list(stream(iter(texts), chunk=2, show_progress=seen.append))) == 5
+        assert sum(seen) == 5
+        assert max(seen) <= 2
+        assert capsys.readouterr().err == ""
+        list(stream(texts, show_progress=True))
+        assert "5/5" in capsys.readouterr().err  # the total is known
+        list(stream(iter(texts), show_progress=True))
+        assert "5text" in capsys.readouterr().err  # it is not
 
 
 def test_an_encoder_is_an_embedder(builtin_encoder):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -20,12 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .config.config import EchoConfig
+from .config.summary import fixed_dimension, short_name
 from .defaults import config_for
 from .engine.awaited import Awaited
 from .engine.forking import ForkLock
 from .engine.progress import Progress, progress
 from .errors import ConfigError, ModelError
-from .model.device import checked_devices, precision
+from .model.device import checked_devices, pick_device, precision
 from .model.spec import ModelSpec
 from .options import EncoderOptions
 from .saving import folder_at, save
@@ -217,23 +218,31 @@ class EchoEncoder:
         encode = partial(self.encode_queries, instruction=instruction)
         return await self._awaited(texts, encode, ("queries", instruction))
 
-    def stream_documents(self, texts: Iterable[str] | Column, *, chunk: int = CHUNK) -> Iterator[Vectors]:
+    def stream_documents(
+        self, texts: Iterable[str] | Column, *, chunk: int = CHUNK, show_progress: Progress = False
+    ) -> Iterator[Vectors]:
         """Embed documents from any iterable; yields one float32 vector ``[dim]`` at a time.
 
         Args:
             texts: any iterable of strings, such as a generator; it is never held in memory as a whole.
             chunk: how many texts are in memory and embedded together (default 4096).
+            show_progress: as in :meth:`encode_documents`; the bar knows the end where ``len(texts)`` does.
 
         Raises:
             ConfigError: ``chunk`` is below 1.
         """
-        return self._stream(chunks(texts, chunk), "document", None)
+        return self._stream(chunks(texts, chunk), "document", None, _length(texts), show_progress)
 
     def stream_queries(
-        self, texts: Iterable[str] | Column, *, instruction: str | None = None, chunk: int = CHUNK
+        self,
+        texts: Iterable[str] | Column,
+        *,
+        instruction: str | None = None,
+        chunk: int = CHUNK,
+        show_progress: Progress = False,
     ) -> Iterator[Vectors]:
         """Embed queries from any iterable: :meth:`stream_documents` with the query template."""
-        return self._stream(chunks(texts, chunk), "query", instruction)
+        return self._stream(chunks(texts, chunk), "query", instruction, _length(texts), show_progress)
 
     def encode_tokens(self, texts: str | Sequence[str] | Column) -> TokenEmbeddings | list[TokenEmbeddings]:
         """Embed each token of a document, at its place in the last copy, where it has seen the whole text.
@@ -487,7 +496,19 @@ class EchoEncoder:
         self._awaited = Awaited()
 
     def __repr__(self) -> str:
-        return f"EchoEncoder(model={self.model_name!r}, config={self._config!r})"
+        """What it is in one line. Nothing is loaded or asked for, so a config that was not read yet is ``None``."""
+        config = self._config
+        if config is None and self._spec.model is None:
+            config = self.config
+        facts: dict[str, Any] = {
+            "config": None if config is None else short_name(config),
+            "device": self._spec.device or pick_device(None),
+            "dtype": str(self._spec.dtype).removeprefix("torch."),
+        }
+        if config is not None and (dimension := fixed_dimension(config)) is not None:
+            facts["dimension"] = dimension
+        named = ", ".join(f"{name}={value!r}" for name, value in facts.items())
+        return f"EchoEncoder({self.model_name!r}, {named})"
 
     def _encode(
         self,
@@ -504,10 +525,17 @@ class EchoEncoder:
         with self._counting() as truncation, progress(len(listed), show_progress) as advance:
             return unit(_embed(self.engine, listed, role, instruction, truncation, advance))
 
-    def _stream(self, texts: Iterator[list[str]], role: Role, instruction: str | None) -> Iterator[Vectors]:
-        with self._counting() as truncation:
+    def _stream(
+        self,
+        texts: Iterator[list[str]],
+        role: Role,
+        instruction: str | None,
+        total: int | None,
+        show_progress: Progress,
+    ) -> Iterator[Vectors]:
+        with self._counting() as truncation, progress(total, show_progress) as advance:
             for chunk in texts:
-                yield from unit(_embed(self.engine, chunk, role, instruction, truncation))
+                yield from unit(_embed(self.engine, chunk, role, instruction, truncation, advance))
 
     @contextmanager
     def _counting(self) -> Iterator[TruncationCount]:
@@ -518,6 +546,10 @@ class EchoEncoder:
         finally:
             with self._lock:
                 self._truncated = truncation.total(self._truncated)
+
+
+def _length(texts: Iterable[str]) -> int | None:
+    return len(texts) if isinstance(texts, Sized) else None
 
 
 def _embed(

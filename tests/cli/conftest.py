@@ -11,9 +11,14 @@ def run(builtin_folder, tmp_path, monkeypatch):
     """Run a command; its stdout, or, where another exit code than 0 is wanted, its stderr in one line."""
     monkeypatch.chdir(tmp_path)
 
-    def run(*arguments, code=0, stdin=None):
+    def result(*arguments, code=0, stdin=None):
         result = CliRunner().invoke(app, [str(argument) for argument in arguments], input=stdin)
         assert result.exit_code == code, result.output
-        return result.stdout if code == 0 else " ".join(result.stderr.split())
+        return result
 
+    def run(*arguments, code=0, stdin=None):
+        done = result(*arguments, code=code, stdin=stdin)
+        return done.stdout if code == 0 else " ".join(done.stderr.split())
+
+    run.result = result
     return run

@@ -1,6 +1,7 @@
 """``index``, and ``search`` in what it made, on the real built-in model and small inputs."""
 
 import json
+import re
 
 import pytest
 
@@ -50,3 +51,58 @@ def test_an_index_that_follows_a_graph(run, notes):
     assert json.loads((notes.parent / "idx" / "manifest.json").read_text())["kind"] == "hnsw"
     assert len(json.loads(run("search", "idx", "free of charge", "-k", 10, "--json"))) == 4
     assert "--kind" in run("index", notes, "idx", "--kind", "ivf", code=2)
+
+
+def test_update_embeds_what_changed_and_needs_no_model_if_nothing_did(run, notes, monkeypatch):
+    (notes / "picture.png").touch()
+    options = ("--config", "classical", "--max-length", 64)
+    done = run.result("index", notes, "idx", "--update", *options)
+    assert "idx: 2 new, 0 changed, 0 removed, 0 unchanged file(s); 4 passages in " in done.stdout
+    assert "not read, by suffix: 1 .png. index reads .txt, .md" in " ".join(done.stderr.split())
+    (notes / "tide.py").unlink()
+    (notes / "more.html").write_text("<h1>Tides</h1><p>High water is at noon.</p>")
+    told = json.loads(run("index", notes, "idx", "--update", "--json"))
+    assert (told["new"], told["changed"], told["removed"], told["unchanged"]) == (["more.html"], [], ["tide.py"], 1)
+    assert (told["passages"], told["others"]) == (3, {".png": 1})
+    assert "High water is at noon." in run("search", "idx", "When is high tide?", "-k", 1)
+
+    monkeypatch.setattr("echo_embeddings.cli.options.open_encoder", None)
+    before = (notes.parent / "idx" / "manifest.json").stat()
+    assert "0 new, 0 changed, 0 removed, 2 unchanged file(s); 3 passages in" in run("index", notes, "idx", "--update")
+    assert (notes.parent / "idx" / "manifest.json").stat() == before
+    run("index", notes, "idx", "--update", *options)  # the same config is no other one
+    for more, message in (
+        (("--config", "echo"), "idx was made with another config; leave --config, --max-length and --dimensions out"),
+        (("--dimensions", 5), "idx was made with another config"),
+        (("--kind", "hnsw"), "idx is of kind exact; leave --kind out, or make it again without --update"),
+        (("--model", "other/model"), "vectors of other/model cannot be compared with it; leave --model out"),
+    ):
+        assert message in run("index", notes, "idx", "--update", *more, code=1)
+
+
+def test_names_that_are_no_utf8_do_not_lose_the_run(run, notes):
+    name = b"caf\xe9.md".decode("utf-8", "surrogateescape")
+    (notes / name).write_text("Coffee is served on deck.")
+    (notes / name.replace(".md", ".txt")).write_bytes(b"\xff")
+    done = run.result("index", notes, "idx", "--config", "classical", "--max-length", 64)
+    assert r"caf\xe9.txt is not UTF-8" in " ".join(done.stderr.split())
+    assert r"caf\xe9.md:1" in run("search", "idx", "Where is coffee?", "-k", 1)
+    (hit,) = json.loads(run("search", "idx", "Where is coffee?", "-k", 1, "--json"))
+    assert hit["source"] == f"{name}:1"
+
+
+def test_other_weights_of_the_same_folder_are_refused(run, notes, builtin_folder, tmp_path):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = tmp_path / "model"
+    model = AutoModelForCausalLM.from_pretrained(builtin_folder, num_hidden_layers=1)
+    AutoTokenizer.from_pretrained(builtin_folder).save_pretrained(folder)
+    model.save_pretrained(folder)
+    run("index", notes, "idx", "--model", folder, "--config", "classical")
+    assert run("search", "idx", "dog", "-k", 1)
+    model.model.layers[0].mlp.down_proj.weight.data *= 1.01
+    model.save_pretrained(folder)
+    message = "made with other weights than .*model has now: the model was changed or trained further since"
+    assert re.search(message, run("search", "idx", "dog", code=1))
+    (notes / "new.md").write_text("New.")
+    assert re.search(message, run("index", notes, "idx", "--update", code=1))

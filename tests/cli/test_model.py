@@ -11,6 +11,7 @@ def test_model_info(run, builtin_folder):
     assert told["model"] == "SmolLM2-135M-Instruct"
     assert told["from"] == str(builtin_folder)
     assert (told["architecture"], told["layers"], told["hidden_size"]) == ("llama", 30, 576)
+    assert told["dimension"] == 1024
     assert told["fingerprint"] == EchoConfig.preset("default").fingerprint()
     assert "template" in run("model", "info", builtin_folder)
 

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 
 import faiss
 import numpy as np
@@ -23,7 +24,6 @@ FILES = [
     "echo_transforms.safetensors",
 ]
 FOUND = [Hit(1, pytest.approx(0.8), "b.md:1", "Tides."), Hit(2, pytest.approx(0.6), "a.md:1", "Ferries.")]
-FITTED = EchoConfig.preset("echo").replace(transforms=(Standardize(np.zeros(3, np.float32), np.ones(3, np.float32)),))
 
 
 class Encoder(FakeEncoder):
@@ -32,7 +32,7 @@ class Encoder(FakeEncoder):
     def __init__(self, mean=0.0):
         super().__init__()
         transform = Standardize(np.full(3, mean, np.float32), np.ones(3, np.float32))
-        self.config = FITTED.replace(transforms=(transform,))
+        self.config = replace(EchoConfig.preset("echo"), transforms=(transform,))
 
 
 def search(folder):

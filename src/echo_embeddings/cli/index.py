@@ -1,18 +1,21 @@
-"""``index``: a folder of text, Markdown, reStructuredText and Python into something that can be asked."""
+"""``index``: a folder of text, Markdown, HTML, PDF and Python into something that can be asked, and kept up to date."""
 
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from echo_embeddings.data.passages import read_passages
+from echo_embeddings.data.passages import SUFFIXES
+from echo_embeddings.errors import InputError
 from echo_embeddings.extras import require
-from echo_embeddings.search import Index
+from echo_embeddings.search import Index, Update
 from echo_embeddings.search.storage import require_replaceable
+from echo_embeddings.search.update import plan
 
 from . import options, output
 
@@ -27,14 +30,19 @@ class Kind(str, Enum):
 
 
 def index(  # noqa: PLR0913 - typer wants a parameter for each option
-    source: Annotated[Path, typer.Argument(metavar="FOLDER-OR-FILE", help="Text, Markdown, reStructuredText, Python.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="FOLDER-OR-FILE", help="Text, Markdown, reStructuredText, HTML, PDF, Python.")
+    ],
     target: Annotated[
         Path, typer.Argument(metavar="INDEX", help="Folder to write; an index that is there is replaced.")
     ],
     *,
+    update: Annotated[
+        bool, typer.Option("--update", help="Embed new and changed files only, and drop those that are gone.")
+    ] = False,
     kind: Annotated[
-        Kind, typer.Option(help="exact, or hnsw: faster from some 100,000 passages on, and misses a few.")
-    ] = Kind.exact,
+        Kind | None, typer.Option(help="exact, or hnsw: faster from some 100,000 passages on, and misses a few.")
+    ] = None,
     model: options.Model = None,
     config: options.Config = None,
     device: options.Device = None,
@@ -47,30 +55,75 @@ def index(  # noqa: PLR0913 - typer wants a parameter for each option
     started = time.perf_counter()
     require("faiss", "faiss", "indexing")
     require_replaceable(target)
-    source.stat()  # the system's own message if there is nothing
-    passages, skipped = read_passages(source)
-    for reason in skipped:
-        output.note(f"skipped: {reason}")
-    encoder = options.open_encoder(
-        model, config, device=device, dtype=dtype, max_length=max_length, dimensions=dimensions
-    )
-    with output.progress("embedding", len(passages)) as bar:
-        made = Index.build(passages, encoder, kind=kind.value, show_progress=bar.advance)
-    made.save(target)
-    options.report_truncated(encoder, encoder.truncated.texts, encoder.truncated.tokens)
+    made = Index.load(target) if update and target.exists() else None
+    how = {"max_length": max_length, "dimensions": dimensions}
+    if made is not None:
+        _require_same(target, made, model, config, kind, how)
+        planned = made.compare(source)
+    else:
+        planned = plan(source, ())
+    _tell_skipped(planned.update)
+    if made is None:
+        encoder = options.open_encoder(model, config, device=device, dtype=dtype, **how)
+        made = Index.empty(encoder, kind=(kind or Kind.exact).value)
+    elif not planned.changes_nothing:
+        made.encoder = options.open_encoder(model or made.manifest.model, made.config, device=device, dtype=dtype)
+    if not planned.changes_nothing:
+        with output.progress("embedding", len(planned.passages)) as bar:
+            made.update(planned, show_progress=bar.advance)
+        made.save(target)
+        truncated = made.encoder.truncated
+        options.report_truncated(made.encoder, truncated.texts, truncated.tokens)
     seconds = time.perf_counter() - started
     if json:
-        output.print_json(
-            {
-                "index": str(target),
-                "passages": len(made),
-                "dimension": made.dimension,
-                "model": made.manifest.model_name,
-                "config": made.manifest.config,
-                "skipped": skipped,
-                "seconds": round(seconds, 3),
-            }
-        )
+        output.print_json(_facts(target, made, planned.update) | {"seconds": round(seconds, 3)})
     else:
-        done = f"{target}: {len(made)} passages in {seconds:.1f} s. Ask it: echo-embeddings search {target} "
-        output.out.print(done + '"..."', markup=False, soft_wrap=True)
+        changes = f"{_changes(planned.update)}; " if update else ""
+        done = f"{target}: {changes}{len(made)} passages in {seconds:.1f} s. Ask it: echo-embeddings search {target} "
+        output.out.print(done + '"..."', soft_wrap=True)
+
+
+def _require_same(
+    target: Path, made: Index, model: str | None, config: str | None, kind: Kind | None, how: dict[str, Any]
+) -> None:
+    """Refuse options that would need other vectors than those that the index has. No weights are loaded."""
+    options.require_model(target, made.manifest, model)
+    if kind is not None and kind.value != made.manifest.kind:
+        raise InputError(
+            f"{target} is of kind {made.manifest.kind}; leave --kind out, or make it again without --update"
+        )
+    if config is None and not any(how.values()):
+        return
+    wanted = options.make_encoder(model or made.manifest.model, config, **how).config
+    if wanted.fingerprint() != made.manifest.config:
+        raise InputError(
+            f"{target} was made with another config; leave --config, --max-length and --dimensions out, or make it "
+            "again without --update"
+        )
+
+
+def _tell_skipped(update: Update) -> None:
+    for reason in update.skipped:
+        output.note(f"skipped: {reason}")
+    if update.others:
+        counted = sorted(update.others.items(), key=lambda item: (-item[1], item[0]))
+        named = ", ".join(f"{number} {suffix or 'without a suffix'}" for suffix, number in counted)
+        output.note(f"not read, by suffix: {named}. index reads {', '.join(SUFFIXES)}")
+
+
+def _changes(update: Update) -> str:
+    counts = {"new": update.new, "changed": update.changed, "removed": update.removed}
+    return (
+        ", ".join(f"{len(files)} {what}" for what, files in counts.items()) + f", {update.unchanged} unchanged file(s)"
+    )
+
+
+def _facts(target: Path, made: Index, update: Update) -> dict[str, Any]:
+    return {
+        "index": str(target),
+        "passages": len(made),
+        "dimension": made.dimension,
+        "model": made.manifest.model_name,
+        "config": made.manifest.config,
+        **asdict(update),
+    }

@@ -12,6 +12,7 @@ import typer
 from echo_embeddings import EchoConfig, EchoEncoder, EncoderOptions
 from echo_embeddings.errors import InputError
 from echo_embeddings.model import builtin
+from echo_embeddings.search.storage import Manifest
 
 from . import output
 
@@ -29,6 +30,7 @@ __all__ = [
     "open_encoder",
     "quiet",
     "report_truncated",
+    "require_model",
     "where",
 ]
 
@@ -117,6 +119,22 @@ def loading(encoder: EchoEncoder) -> str:
     if encoder.model_name == builtin.NAME and not builtin.is_cached():
         return "fetching the built-in model once (93 MB) and converting it"
     return f"loading {encoder.model_name}"
+
+
+def require_model(folder: Path, made_with: Manifest, model: str | None) -> None:
+    """Refuse a model that surely is another one than an index has, before it is loaded.
+
+    A folder may hold the same model at another place; its weights tell.
+
+    Raises:
+        InputError: it is another model.
+    """
+    name = where(model)
+    if name is not None and name != made_with.model and not Path(name).exists():
+        raise InputError(
+            f"{folder} was made with {made_with.model_name}, and vectors of {model} cannot be compared with it; "
+            "leave --model out, or make the index again"
+        )
 
 
 def report_truncated(encoder: EchoEncoder, texts: int, tokens: int) -> None:

@@ -13,11 +13,11 @@ Progress = bool | Callable[[int], object]
 
 
 @contextmanager
-def progress(total: int, show: Progress) -> Iterator[Callable[[int], object]]:
+def progress(total: int | None, show: Progress) -> Iterator[Callable[[int], object]]:
     """A function to call with the number of texts just done, for as long as the ``with`` block runs.
 
     Args:
-        total: number of texts of the whole call.
+        total: number of texts of the whole call; ``None`` if nobody knows it.
         show: ``True`` for a progress bar, ``False`` for none, or the user's own function.
     """
     if callable(show):

@@ -3,6 +3,6 @@
 from echo_embeddings.data.passages import Passage
 
 from .index import Hit, Index
-from .update import Update
+from .update import Plan, Update
 
-__all__ = ["Hit", "Index", "Passage", "Update"]
+__all__ = ["Hit", "Index", "Passage", "Plan", "Update"]

@@ -170,31 +170,45 @@ class Index:
                     del self._passages[self._faiss.ntotal :]
                     self._origins = [*self._origins, Origin(len(self) - before)]
 
-    def update(self, root: str | os.PathLike[str], *, show_progress: bool | Callable[[int], object] = False) -> Update:
-        """Bring the index in line with a folder: embed new and changed files, drop the passages of removed ones.
+    def compare(self, root: str | os.PathLike[str]) -> Plan:
+        """Find out what :meth:`update` would do. Nothing is embedded.
 
-        The vectors of files whose content is as it was are kept, and so are passages that came by :meth:`add`. After an
-        error the index is as it was. An index on disk changes with :meth:`save`.
-
-        Args:
-            root: a folder of text, Markdown, reStructuredText, HTML, PDF and Python files, or one such file.
-            show_progress: as for :meth:`build`.
-
-        Returns:
-            Which files were new, changed, removed or skipped.
-
-        Raises:
-            InputError: there is nothing to read, or the index was made of passages and does not know their files.
-            OSError: there is nothing of that name.
+        Arguments and errors as there.
         """
         if len(self) and not any(origin.name is not None for origin in self._origins):
             raise InputError(
                 "the index was built of passages, and does not know which files they are from; make a new one: "
                 "Index.empty(encoder).update(folder)"
             )
-        planned = plan(Path(root).expanduser(), self._origins)
-        fresh = [passage for _, passages in planned.fresh for passage in passages]
-        vectors = self._kept(planned)
+        return plan(Path(root).expanduser(), self._origins)
+
+    def update(
+        self, root: str | os.PathLike[str] | Plan, *, show_progress: bool | Callable[[int], object] = False
+    ) -> Update:
+        """Bring the index in line with a folder: embed new and changed files, drop the passages of removed ones.
+
+        The vectors of files whose content is as it was are kept, and so are passages that came by :meth:`add`. After an
+        error the index is as it was. An index on disk changes with :meth:`save`.
+
+        Args:
+            root: a folder of text, Markdown, reStructuredText, HTML, PDF and Python files, or one such file; or what
+                :meth:`compare` returned.
+            show_progress: as for :meth:`build`.
+
+        Returns:
+            Which files were new, changed, removed or skipped.
+
+        Raises:
+            InputError: there is nothing to read; the index was made of passages and does not know their files; or it
+                changed since :meth:`compare`.
+            OSError: there is nothing of that name.
+        """
+        planned = root if isinstance(root, Plan) else self.compare(root)
+        if planned.before != self._origins:
+            raise InputError("the index changed since it was compared with the folder; compare it again")
+        if planned.changes_nothing:
+            return planned.update
+        fresh, vectors = planned.passages, self._kept(planned)
         with progress(len(fresh), show_progress) as advance:
             for chunk in _chunks(fresh):
                 texts = [passage.text for passage in chunk]

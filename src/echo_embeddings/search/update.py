@@ -39,17 +39,29 @@ class Update:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be done.
+    """What :meth:`Index.update` will do.
 
     Attributes:
+        before: what the index had, in the order of its rows.
         kept: the origins that stay, with their rows in the index.
         fresh: the files to embed, with their passages.
         update: the same for people.
     """
 
+    before: list[Origin]
     kept: list[tuple[Origin, range]]
     fresh: list[tuple[Origin, list[Passage]]]
     update: Update
+
+    @property
+    def passages(self) -> list[Passage]:
+        """All passages to embed."""
+        return [passage for _, passages in self.fresh for passage in passages]
+
+    @property
+    def changes_nothing(self) -> bool:
+        """Whether the index has all files as they are."""
+        return not self.fresh and self.keeps_all
 
     @property
     def keeps_all(self) -> bool:
@@ -102,4 +114,4 @@ def plan(root: Path, origins: Sequence[Origin]) -> Plan:
         skipped=skipped,
         others=dict(found.others),
     )
-    return Plan(kept, fresh, update)
+    return Plan(list(origins), kept, fresh, update)

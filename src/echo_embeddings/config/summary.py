@@ -1,0 +1,71 @@
+"""What can be said of a config in a few words, before any model is loaded: its name, and the length of its vectors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from echo_embeddings.errors import ConfigError
+from echo_embeddings.vectors.transforms import parted
+
+from . import presets
+from .config import EchoConfig
+
+__all__ = ["dimension", "fixed_dimension", "short_name"]
+
+
+def short_name(config: EchoConfig) -> str:
+    """The preset that a config is, such as ``default`` or ``default@256``; else the beginning of its fingerprint."""
+    like = [name for name in presets.names() if _core(EchoConfig.preset(name)) == _core(config)]
+    same = [name for name in like if EchoConfig.preset(name).max_length == config.max_length]
+    name = next(iter(same + like), None)
+    if name is None:
+        try:
+            return config.fingerprint()[:12]
+        except ConfigError:  # its adapter is not in this installation
+            return f"with the adapter {config.packaged_adapter!r}"
+    _, lengths = parted(config.transforms)
+    kept = "".join(f"@{one.options['dimension']}" for one in lengths[-1:])
+    return f"{name}{kept}" + ("" if same else f", max_length={config.max_length}")
+
+
+def dimension(config: EchoConfig, hidden_size: int) -> int:
+    """The length of a vector.
+
+    Args:
+        config: the config that it is made with.
+        hidden_size: the length of the model's hidden states.
+
+    Raises:
+        ConfigError: a transform was fitted for another model.
+    """
+    maps, lengths = parted(config.transforms)
+    length = hidden_size
+    for transform in maps:
+        length = transform.output_dimension(length)
+    length += 0 if config.lexical is None else config.lexical.dimension
+    for truncate in lengths:
+        length = truncate.output_dimension(length)
+    return length
+
+
+def fixed_dimension(config: EchoConfig) -> int | None:
+    """The length of a vector, where fitted transforms fix it; ``None`` where it depends on the model, or cannot be."""
+    fitted_for = (transform.input_dimension for transform in config.transforms)
+    hidden_size = next((size for size in fitted_for if size is not None), None)
+    try:
+        return None if hidden_size is None else dimension(config, hidden_size)
+    except ConfigError:
+        return None
+
+
+def _core(config: EchoConfig) -> tuple[Any, ...]:
+    """All of a config but the limits of texts and vectors."""
+    maps, _ = parted(config.transforms)
+    return (
+        config.templates,
+        config.pooling,
+        (config.start_layer, config.exit_layer, config.final_norm),
+        [transform.digest() for transform in maps],
+        config.packaged_adapter,
+        None if config.lexical is None else config.lexical.digest(),
+    )
