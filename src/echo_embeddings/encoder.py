@@ -548,7 +548,7 @@ class EchoEncoder:
                 self._truncated = truncation.total(self._truncated)
 
 
-def _length(texts: Iterable[str]) -> int | None:
+def _length(texts: Iterable[str] | Column) -> int | None:
     return len(texts) if isinstance(texts, Sized) else None
 
 
