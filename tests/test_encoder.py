@@ -16,7 +16,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from echo_embeddings import (
     ConfigError,
-    DimensionsWarning,
     EchoConfig,
     EchoEncoder,
     Embedder,
@@ -28,6 +27,7 @@ from echo_embeddings import (
     TruncationWarning,
     WindowWarning,
 )
+from echo_embeddings.errors import DimensionsWarning
 from echo_embeddings.model import builtin
 from echo_embeddings.model.device import pick_device
 from echo_embeddings.vectors.normalize import unit
@@ -576,12 +576,21 @@ def test_a_fingerprint_tells_apart_what_gives_other_vectors(builtin_folder):
     assert EchoEncoder().fingerprint() == EchoEncoder().fingerprint()
 
 
+MISFIT = EchoConfig.preset("echo").replace(transforms=(Standardize(np.zeros(3), np.ones(3)),))
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
         ({"dimensions": 0}, ConfigError, "dimensions=0: give a whole number of at least 1"),
         ({"on_truncate": "cut"}, ConfigError, "on_truncate='cut' is unknown; choose one of warn, error, ignore"),
         ({"config": "ecko"}, ConfigError, "there is no preset 'ecko'"),
+        ({"dimensions": 5000}, ConfigError, "Truncate cannot keep 5000 of 1024 dimensions; choose at most that many"),
+        ({"dimensions": 577, "config": "echo"}, ConfigError, "cannot keep 577 of 576 dimensions"),
+        ({"config": MISFIT}, ConfigError, "Standardize was fitted on 3 dimensions, but these vectors have 576"),
+        ({"device": "gpu"}, ModelError, "device='gpu' cannot be used: Expected one of cpu, cuda"),
+        ({"dtype": "float12"}, ModelError, "dtype='float12' is unknown; use 'auto', 'float32'"),
+        ({"model_kwargs": {"device": "cpu"}}, ConfigError, "device is an option of its own: device='cpu'"),
         ({"config": 3}, TypeError, "config must be an EchoConfig or a preset's name, not int"),
         ({"model": object()}, TypeError, "a loaded model needs its tokenizer"),
         ({"model": object(), "tokenizer": 1, "adapter": "a"}, TypeError, "adapter= goes with a model's name"),

@@ -10,7 +10,6 @@ from echo_embeddings.data.embed_table import embed_table
 from echo_embeddings.encoder import EchoEncoder
 from echo_embeddings.errors import (
     ConfigError,
-    DimensionsWarning,
     EchoError,
     ModelError,
     ModelUnavailableError,
@@ -28,7 +27,6 @@ from echo_embeddings.vectors.transforms import EmbedFilter, Project, Standardize
 
 __all__ = [
     "ConfigError",
-    "DimensionsWarning",
     "EchoConfig",
     "EchoEncoder",
     "EchoError",

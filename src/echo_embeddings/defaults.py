@@ -1,14 +1,23 @@
-"""Choose the config of an encoder that was given none: the one saved with the model, else a suitable preset."""
+"""Choose the config of an encoder that was given none: the one saved with the model, else a suitable preset.
+
+And say what is known of a model before it is loaded, so that what cannot work is refused at once.
+"""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from echo_embeddings.config.config import EchoConfig
 from echo_embeddings.config.files import ARRAYS_FILE, CONFIG_FILE
 from echo_embeddings.model.spec import ModelSpec
 
-__all__ = ["config_for", "saved_config"]
+__all__ = ["config_for", "known_config", "known_width", "saved_config"]
+
+# The hidden size of the built-in model.
+_BUILTIN_WIDTH = 576
+# How transformers' configs call the hidden size.
+_WIDTHS = ("hidden_size", "n_embd", "d_model")
 
 
 def config_for(spec: ModelSpec) -> EchoConfig:
@@ -36,3 +45,33 @@ def saved_config(spec: ModelSpec) -> EchoConfig | None:
         return None
     arrays = find_file(spec, ARRAYS_FILE)
     return EchoConfig.from_files(Path(config), None if arrays is None else Path(arrays))
+
+
+def known_config(spec: ModelSpec) -> EchoConfig | None:
+    """:func:`config_for` if that needs no network: for the built-in model, a folder, a loaded model; else ``None``.
+
+    Raises:
+        ConfigError: the saved config cannot be used.
+    """
+    if spec.model is None or spec.is_loaded:
+        return config_for(spec)
+    folder = Path(spec.model)
+    if (folder / CONFIG_FILE).is_file():
+        return EchoConfig.load(folder)
+    return EchoConfig.preset("echo") if (folder / "config.json").is_file() else None
+
+
+def known_width(spec: ModelSpec) -> int | None:
+    """Number of dimensions of a model's hidden states, as far as it is known before the model is loaded."""
+    if spec.model is None:
+        return _BUILTIN_WIDTH
+    if spec.is_loaded:
+        config = getattr(spec.model, "config", None)
+        return getattr(config.get_text_config(), "hidden_size", None) if config is not None else None
+    try:
+        content = json.loads((Path(spec.model) / "config.json").read_text(encoding="utf-8"))
+        parts = [content, content.get("text_config") or {}]
+        widths = [part[name] for part in parts for name in _WIDTHS if isinstance(part.get(name), int)]
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return None  # what is wrong with this file is said when the model is loaded
+    return widths[0] if widths else None

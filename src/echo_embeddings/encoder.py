@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from .config.config import EchoConfig
 from .config.summary import fixed_dimension, short_name
-from .defaults import config_for
+from .defaults import config_for, known_config, known_width
 from .engine.awaited import Awaited
 from .engine.forking import ForkLock
 from .engine.progress import Progress, progress
@@ -158,6 +158,8 @@ class EchoEncoder:
             self._spec.for_config(self._config)
         elif options.adapter is not None:
             self._spec.for_config(EchoConfig.preset("zero-shot"))
+        if options.dimensions is not None or self._config is not None:
+            self._check_dimensions()
         self._truncated = Truncated()
         self.__setstate__(vars(self))
 
@@ -272,6 +274,17 @@ class EchoEncoder:
         """The config: everything besides the weights that defines a vector."""
         if self._config is None:
             self._config = self._options.applied_to(config_for(self._pinned()))
+        return self._config
+
+    @property
+    def known_config(self) -> EchoConfig | None:
+        """The config if it is known before anything is fetched or loaded; ``None`` for a hub id that has to be asked.
+
+        Raises:
+            ConfigError: the config that is saved with the model cannot be used.
+        """
+        if self._config is None and (known := known_config(self._spec)) is not None:
+            return self._options.applied_to(known)
         return self._config
 
     @property
@@ -524,6 +537,15 @@ class EchoEncoder:
         listed = checked(texts)
         with self._counting() as truncation, progress(len(listed), show_progress) as advance:
             return unit(_embed(self.engine, listed, role, instruction, truncation, advance))
+
+    def _check_dimensions(self) -> None:
+        """Refuse transforms that do not fit the model, as far as it is known before it is loaded."""
+        config = self.known_config
+        if config is None or not config.transforms:
+            return
+        width = known_width(self._spec) or config.transforms[0].input_dimension
+        if width is not None:
+            config.dimension(width)
 
     def _stream(
         self,

@@ -8,13 +8,19 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from echo_embeddings.config.config import EchoConfig, require_whole
-from echo_embeddings.errors import ConfigError
+from echo_embeddings.errors import ConfigError, ModelError
 from echo_embeddings.text.truncation import ON_TRUNCATE
 
 __all__ = ["SPEED", "EncoderOptions"]
 
 #: The speed-ups that can be switched off by name; their code is in ``forward/speed`` and ``forward/last_layer``.
 SPEED = ("block_attention", "fused_layers", "last_layer", "malloc", "packed_attention", "prefix")
+# Names of dtypes that a model can compute in, and of the kinds of devices that torch and its plug-ins know. They stand
+# here so that a wrong name is said before torch is imported.
+_DTYPES = frozenset({"auto", "int8", "float16", "half", "bfloat16", "float32", "float", "float64", "double"})
+_DEVICES = frozenset(
+    {"cpu", "cuda", "mps", "xpu", "hpu", "npu", "xla", "meta"} | {"ipu", "mlu", "mtia", "maia", "musa", "privateuseone"}
+)
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,7 @@ class EncoderOptions:
 
     Raises:
         ConfigError: a value cannot work; the message names it and what is valid.
+        ModelError: ``device`` or ``dtype`` has an unknown name.
         TypeError: a value has the wrong type.
     """
 
@@ -73,7 +80,22 @@ class EncoderOptions:
         if isinstance(self.devices, list):
             object.__setattr__(self, "devices", tuple(self.devices))
         object.__setattr__(self, "model_kwargs", dict(self.model_kwargs or {}))
+        if "device" in self.model_kwargs:
+            raise ConfigError(
+                f"model_kwargs are for from_pretrained; device is an option of its own: "
+                f"device={self.model_kwargs['device']!r}"
+            )
+        self._check_names()
         _ = self.off
+
+    def _check_names(self) -> None:
+        if isinstance(self.dtype, str) and self.dtype not in _DTYPES and not self.dtype.startswith("float8"):
+            raise ModelError(f"dtype={self.dtype!r} is unknown; use 'auto', 'float32', 'bfloat16', 'float16' or 'int8'")
+        if isinstance(self.device, str) and self.device.partition(":")[0] not in _DEVICES:
+            raise ModelError(
+                f"device={self.device!r} cannot be used: Expected one of cpu, cuda, mps, xpu, or one with a number "
+                "such as cuda:1; leave it out to take the best"
+            )
 
     @property
     def off(self) -> frozenset[str]:

@@ -7,7 +7,7 @@ import pytest
 
 from echo_embeddings import EchoConfig
 from echo_embeddings.config import presets
-from echo_embeddings.config.summary import dimension, fixed_dimension, short_name
+from echo_embeddings.config.summary import fixed_dimension, short_name
 from echo_embeddings.errors import ConfigError
 from echo_embeddings.vectors.transforms import Standardize, Truncate
 
@@ -31,11 +31,11 @@ def test_another_config_is_called_by_its_fingerprint():
 
 def test_the_length_of_a_vector():
     plain, default = EchoConfig.preset("echo"), EchoConfig.preset("default")
-    assert (dimension(plain, 8), fixed_dimension(plain)) == (8, None)
-    assert (dimension(default, 576), fixed_dimension(default)) == (1024, 1024)
+    assert (plain.dimension(8), fixed_dimension(plain)) == (8, None)
+    assert (default.dimension(576), fixed_dimension(default)) == (1024, 1024)
     assert dimension(default.truncated(256), 576) == 256
     fitted = replace(plain, transforms=(Truncate(8), FITTED, Truncate(3)))
-    assert (dimension(fitted, 12), fixed_dimension(fitted)) == (3, 3)
+    assert (fitted.dimension(12), fixed_dimension(fitted)) == (3, 3)
     with pytest.raises(ConfigError, match="fitted on 576 dimensions, but these vectors have 8"):
-        dimension(default, 8)
+        default.dimension(8)
     assert fixed_dimension(replace(plain, transforms=(FITTED, Truncate(9)))) is None

@@ -9,7 +9,6 @@ import typer
 
 from echo_embeddings import EchoConfig, EchoEncoder
 from echo_embeddings.config import presets
-from echo_embeddings.config.summary import dimension
 from echo_embeddings.errors import InputError
 from echo_embeddings.model import builtin
 
@@ -69,7 +68,7 @@ def _facts(model: str, config: EchoConfig) -> dict[str, Any]:
         "architecture": weights.model_type,
         "layers": weights.num_hidden_layers,
         "hidden_size": weights.hidden_size,
-        "dimension": dimension(config, weights.hidden_size),
+        "dimension": config.dimension(weights.hidden_size),
         "context": getattr(weights, "max_position_embeddings", None),
         "template": document.text,
         "query_template": query.text,

@@ -14,7 +14,7 @@ from echo_embeddings.text.template import Template
 from echo_embeddings.types import Role
 from echo_embeddings.vectors.fitted import Fitted
 from echo_embeddings.vectors.lexical import Lexical
-from echo_embeddings.vectors.transforms import Transform, Truncate
+from echo_embeddings.vectors.transforms import Transform, Truncate, parted
 
 from . import files, presets
 
@@ -147,6 +147,20 @@ class EchoConfig:
         document, query = self.templates
         weighs = self.lexical is not None and self.lexical.weight("document") != self.lexical.weight("query")
         return document != query or weighs
+
+    def dimension(self, hidden: int) -> int:
+        """Number of dimensions of a vector, for a model whose hidden states have ``hidden`` dimensions.
+
+        Raises:
+            ConfigError: a transform was fitted on another number of dimensions, or a ``Truncate`` keeps too many.
+        """
+        maps, truncations = parted(self.transforms)
+        for transform in maps:
+            hidden = transform.output_dimension(hidden)
+        hidden += 0 if self.lexical is None else self.lexical.dimension
+        for truncation in truncations:
+            hidden = truncation.output_dimension(hidden)
+        return hidden
 
     def layers(self, depth: int) -> Layers:
         """The layers that this config means for a model of ``depth`` layers.

@@ -10,7 +10,7 @@ from echo_embeddings.vectors.transforms import parted
 from . import presets
 from .config import EchoConfig
 
-__all__ = ["dimension", "fixed_dimension", "short_name"]
+__all__ = ["fixed_dimension", "short_name"]
 
 
 def short_name(config: EchoConfig) -> str:
@@ -28,32 +28,12 @@ def short_name(config: EchoConfig) -> str:
     return f"{name}{kept}" + ("" if same else f", max_length={config.max_length}")
 
 
-def dimension(config: EchoConfig, hidden_size: int) -> int:
-    """The length of a vector.
-
-    Args:
-        config: the config that it is made with.
-        hidden_size: the length of the model's hidden states.
-
-    Raises:
-        ConfigError: a transform was fitted for another model.
-    """
-    maps, lengths = parted(config.transforms)
-    length = hidden_size
-    for transform in maps:
-        length = transform.output_dimension(length)
-    length += 0 if config.lexical is None else config.lexical.dimension
-    for truncate in lengths:
-        length = truncate.output_dimension(length)
-    return length
-
-
 def fixed_dimension(config: EchoConfig) -> int | None:
     """The length of a vector, where fitted transforms fix it; ``None`` where it depends on the model, or cannot be."""
     fitted_for = (transform.input_dimension for transform in config.transforms)
     hidden_size = next((size for size in fitted_for if size is not None), None)
     try:
-        return None if hidden_size is None else dimension(config, hidden_size)
+        return None if hidden_size is None else config.dimension(hidden_size)
     except ConfigError:
         return None
 

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 
 from echo_embeddings.config.config import EchoConfig
-from echo_embeddings.config.summary import dimension
 from echo_embeddings.errors import ConfigError, NumericalError, WorkerError
 from echo_embeddings.forward.backbone import Backbone
 from echo_embeddings.forward.batch import Batch
@@ -94,7 +93,7 @@ class Runtime:
         self._layouts = Layouts(self.tokenizer, self._loaded.body.config, self.backbone.layers, config.max_length)
         #: Transforms that map the pooled state, and those at the end that also truncate the lexical part beside it.
         self.maps, self.truncations = parted(config.transforms)
-        self.dimension = dimension(config, self.backbone.dimension)
+        self.dimension = config.dimension(self.backbone.dimension)
 
     @property
     def merged_adapter(self) -> str | None:

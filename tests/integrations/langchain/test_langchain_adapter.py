@@ -14,7 +14,15 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
-from echo_embeddings import ConfigError, EchoConfig, EchoEncoder, EncoderOptions, ModelError, TruncationWarning
+from echo_embeddings import (
+    ConfigError,
+    EchoConfig,
+    EchoEncoder,
+    EncoderOptions,
+    ModelError,
+    Template,
+    TruncationWarning,
+)
 from langchain_echo_embeddings import EchoEmbeddings
 from tests.conftest import cosines
 
@@ -227,9 +235,10 @@ def test_cache_namespace_differs_with_all_that_defines_a_vector(asymmetric_encod
     names = [name for e in objects for name in (e.cache_namespace, e.query_cache_namespace)]
     assert len(set(names)) == len(names)
     assert EchoEmbeddings(device="cpu", dtype="auto").cache_namespace == EchoEmbeddings().cache_namespace
-    instructed = EchoEmbeddings(query_instruction="Find it")
-    assert instructed.cache_namespace == EchoEmbeddings().cache_namespace
-    assert instructed.query_cache_namespace != EchoEmbeddings().query_cache_namespace
+    config = EchoConfig("{text}\n{text}", Template("{instruction}: {text}\nAgain: {text}", instruction="Answer"))
+    plain, instructed = EchoEmbeddings(config=config), EchoEmbeddings(config=config, query_instruction="Find it")
+    assert instructed.cache_namespace == plain.cache_namespace
+    assert instructed.query_cache_namespace != plain.query_cache_namespace
 
 
 def test_cache_namespace_of_an_unknown_embedder():
@@ -250,10 +259,9 @@ def test_cache_namespace_of_an_unknown_embedder():
         ({"on_truncate": "cry"}, "on_truncate='cry' is unknown; choose one of warn"),
         ({"dimensions": 0}, r"dimensions\s+Input should be greater than 0"),
         ({"dimensions": "64"}, r"dimensions\s+Input should be a valid integer"),
-        ({"encode_kwargs": {"batch_size": 8}}, "unknown key 'batch_size'; valid: show_progress. Batches are made"),
+        ({"encode_kwargs": {"batch": 8}}, "unknown key 'batch'; valid: show_progress, .*batch_size.* Batches are made"),
         ({"encode_kwargs": {"instruction": "x"}}, "unknown key 'instruction'; valid: show_progress"),
-        ({"query_encode_kwargs": {"prompt": "x"}}, "unknown key 'prompt'; valid: instruction, show_progress"),
-        ({"model_kwargs": {"device": "cpu"}}, "device is a field of its own"),
+        ({"query_encode_kwargs": {"task": "x"}}, "unknown key 'task'; valid: instruction, show_progress"),
         ({"cache_folder": "elsewhere"}, "cache_folder is for models from a hub"),
         ({"encoder": "some/model"}, "encoder is a str, which has no encode_documents"),
         ({"encoder": Fake(), "config": "echo"}, "config is settled by the encoder that was given"),
@@ -262,6 +270,168 @@ def test_cache_namespace_of_an_unknown_embedder():
 def test_bad_fields(fields, message):
     with pytest.raises(ValidationError, match=message):
         EchoEmbeddings(**fields)
+
+
+# Fields, entries of `encode_kwargs` and of `model_kwargs` that HuggingFaceEmbeddings has and that ask for nothing new.
+HARMLESS = [
+    {"model_kwargs": {"device": "cpu"}, "encode_kwargs": {"normalize_embeddings": True}},
+    {"encode_kwargs": {"batch_size": 8, "show_progress_bar": False, "convert_to_numpy": True, "device": "cpu"}},
+    {"encode_kwargs": {"convert_to_tensor": True, "precision": "float32", "output_value": "sentence_embedding"}},
+    {"encode_kwargs": {"prompt": "", "truncate_dim": None, "pool": None, "chunk_size": 100, "prompt_name": None}},
+    {"query_encode_kwargs": {"normalize_embeddings": True, "batch_size": 1}},
+    {"model_kwargs": {"backend": "torch", "similarity_fn_name": "cosine", "model_kwargs": {}, "prompts": {}}},
+    {"model_kwargs": {"tokenizer_kwargs": {}, "truncate_dim": None, "cache_folder": None}},
+    {"multi_process": False, "show_progress": False, "cache_folder": None, "normalize": True},
+    {"trust_remote_code": False, "query_instruction": "", "embed_instruction": "", "pooling": None},
+    {"embed_batch_size": 10, "max_length": None, "parallel_process": False},
+]
+
+
+@pytest.mark.parametrize("fields", HARMLESS, ids=str)
+def test_what_is_harmless_in_the_frameworks_other_class_is_accepted(builtin_encoder, fields):
+    embeddings = EchoEmbeddings(config=builtin_encoder.config, **fields)
+    expected = EchoEmbeddings(config=builtin_encoder.config)
+    assert embeddings.cache_namespace == expected.cache_namespace
+    assert embeddings.query_cache_namespace == expected.query_cache_namespace
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (
+            {"encode_kwargs": {"normalize_embeddings": False}},
+            "normalize_embeddings=False: vectors always have unit len",
+        ),
+        ({"encode_kwargs": {"precision": "int8"}}, "precision='int8': vectors are float32; dtype='int8' makes"),
+        ({"encode_kwargs": {"output_value": "token_embeddings"}}, "output_value='token_.*EchoEncoder.encode_tokens"),
+        ({"encode_kwargs": {"truncate_dim": 64}}, "truncate_dim=64: give dimensions="),
+        ({"encode_kwargs": {"batch_size": 0}}, "batch_size=0: give a whole number"),
+        ({"encode_kwargs": {"device": ["cpu", "cpu"]}}, "device must be a string, not list; several .* devices="),
+        ({"encode_kwargs": {"device": "cpu"}, "device": "cuda"}, "device='cuda' and device='cpu' in encode_kw"),
+        ({"encode_kwargs": {"prompt": 3}}, "prompt must be a string, not int"),
+        (
+            {"encode_kwargs": {"prompt_name": "passage"}},
+            "prompt_name='passage' is unknown; there are none. Give model_kw",
+        ),
+        (
+            {"model_kwargs": {"prompts": {"a": "b"}, "default_prompt_name": "c"}},
+            "name='c' is unknown; choose one of 'a'",
+        ),
+        ({"model_kwargs": {"prompts": ["a"]}}, r"prompts=\['a'\]: give a dict of strings"),
+        ({"model_kwargs": {"device": "cpu"}, "device": "cuda"}, "device='cuda' and model_kwargs=.*give one of them"),
+        ({"model_kwargs": {"backend": "onnx"}}, "backend='onnx': the model runs on torch only"),
+        ({"model_kwargs": {"truncate_dim": 64}}, "truncate_dim=64: give dimensions="),
+        (
+            {"model_kwargs": {"tokenizer_kwargs": {"padding_side": "left"}}},
+            "encoder=EchoEncoder.model, tokenizer=token",
+        ),
+        ({"model_kwargs": {"max_seq_length": 5}}, "max_seq_length=5: give max_length="),
+        ({"multi_process": True}, r"multi_process\s+Extra inputs are not permitted; give devices=\['cuda:0'"),
+        ({"normalize": False}, r"normalize\s+Extra inputs are not permitted; vectors always have unit length"),
+        ({"trust_remote_code": True}, r"model_kwargs=\{'trust_remote_code': True\}"),
+        ({"revision": "abc"}, r"model_kwargs=\{'revision': 'abc'\}"),
+        ({"pooling": "cls"}, r"pooling is part of the config: config=EchoConfig.preset\('echo'\)"),
+        ({"text_instruction": "x"}, r"words before every text are part of the config: .*prompted"),
+        ({"max_seq_length": 9}, r"max_seq_length\s+Extra .* give max_length="),
+        ({"show_progress_bar": True}, "give show_progress=True"),
+        ({"device": "gpu"}, "device='gpu' cannot be used: Expected one of cpu, cuda"),
+        ({"dtype": "float12"}, "dtype='float12' is unknown; use 'auto', 'float32'"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_what_to_do_instead(fields, message):
+    with pytest.raises(ValidationError, match=message):
+        EchoEmbeddings(**fields)
+
+
+def test_several_fields_that_cannot_be_are_all_said():
+    with pytest.raises(ValidationError, match=r"(?s)2 validation errors.*(normalize\s.*pooling|pooling\s.*normalize)"):
+        EchoEmbeddings(normalize=False, pooling="cls")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"encode_kwargs": {"prompt": "passage: "}, "query_encode_kwargs": {"prompt": "query: "}},
+        {"model_kwargs": {"prompts": {"query": "query: ", "document": "passage: "}}},
+        {
+            "model_kwargs": {"prompts": {"d": "passage: ", "q": "query: "}, "default_prompt_name": "d"},
+            "query_encode_kwargs": {"prompt_name": "q"},
+        },
+    ],
+    ids=["prompt", "role", "name"],
+)
+def test_prompts_stand_before_the_texts_of_their_role(late_encoder, fields):
+    config = late_encoder.config
+    document, query = config.templates
+    prompted = config.replace(template=document.prompted("passage: "), query_template=query.prompted("query: "))
+    embeddings = EchoEmbeddings(config=config, dtype="float32", **fields)
+    expected = late_encoder.with_config(prompted)
+    assert embeddings.embed_query("a") == pytest.approx(expected.encode_queries("a").tolist(), abs=1e-5)
+    assert embeddings.embed_documents(["a"])[0] == pytest.approx(expected.encode_documents("a").tolist(), abs=1e-5)
+    assert embeddings.cache_namespace != EchoEmbeddings(config=config, dtype="float32").cache_namespace
+
+
+def test_a_prompt_for_documents_alone(late_encoder):
+    embeddings = EchoEmbeddings(
+        encoder=late_encoder,
+        encode_kwargs={"prompt": "passage: "},
+        query_encode_kwargs={"normalize_embeddings": True},
+    )
+    assert embeddings.embed_query("a") == late_encoder.encode_queries("a").tolist()
+    assert embeddings.embed_documents(["a"])[0] != late_encoder.encode_documents("a").tolist()
+    with pytest.raises(ValidationError, match="a prompt needs an EchoEncoder, and encoder is a Fake"):
+        EchoEmbeddings(encoder=Fake(), encode_kwargs={"prompt": "passage: "})
+
+
+# --- said when the object is made, not after a corpus ---------------------------------------------------------------
+
+NEEDS = EchoConfig("{text}\n{text}", "{instruction}: {text}\nAgain: {text}")
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"query_instruction": "Find it"}, "instruction 'Find it' was given, but template .* has no {instruction}"),
+        ({"query_encode_kwargs": {"instruction": "Find"}}, "instruction 'Find' was given, but template"),
+        ({"config": "echo", "query_instruction": "Find it"}, "has no {instruction}"),
+        ({"model": "some/model", "config": "echo", "query_instruction": "Find it"}, "has no {instruction}"),
+        ({"config": NEEDS}, "query template .* needs an instruction; pass query_instruction='...'"),
+        (
+            {"config": EchoConfig("{instruction} {text}")},
+            "document template .* needs an instruction, and no call gives",
+        ),
+        (
+            {"config": NEEDS, "query_instruction": "a", "query_encode_kwargs": {"prompt": "b"}},
+            "both say what {instruct",
+        ),
+        ({"dimensions": 5000}, "cannot keep 5000 of 1024 dimensions"),
+        ({"config": "echo", "dimensions": 577}, "cannot keep 577 of 576 dimensions"),
+    ],
+)
+def test_what_cannot_work_is_said_at_construction(fields, message):
+    with pytest.raises(ConfigError, match=message):
+        EchoEmbeddings(**fields)
+
+
+def test_what_a_saved_config_cannot_do_is_said_at_construction(tmp_path):
+    EchoConfig.preset("echo").save(tmp_path)
+    (tmp_path / "config.json").write_text('{"text_config": {"hidden_size": 32}}', encoding="utf-8")
+    for fields, message in (
+        ({"query_instruction": "Find it"}, "has no {instruction}"),
+        ({"dimensions": 33}, "cannot keep 33 of 32"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            EchoEmbeddings(model=str(tmp_path), **fields)
+        if "dimensions" in fields:
+            with pytest.raises(ConfigError, match=message):
+                EchoEncoder(tmp_path, **fields)
+
+
+def test_a_config_that_is_not_known_yet_is_checked_before_the_first_document(late_encoder, monkeypatch):
+    monkeypatch.setattr(EchoEncoder, "known_config", None)  # as for a hub id that was never asked
+    embeddings = EchoEmbeddings(encoder=late_encoder, query_instruction="Find it")
+    with pytest.raises(ConfigError, match="instruction 'Find it' was given"):
+        embeddings.embed_documents(["a"])
 
 
 def test_fields_cannot_be_changed():

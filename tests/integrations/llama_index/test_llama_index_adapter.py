@@ -16,10 +16,19 @@ from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.storage.kvstore import SimpleKVStore
 from pydantic import ValidationError
 
-from echo_embeddings import ConfigError, EchoConfig, EchoEncoder, EncoderOptions, ModelError, TruncationWarning
+from echo_embeddings import (
+    ConfigError,
+    EchoConfig,
+    EchoEncoder,
+    EncoderOptions,
+    ModelError,
+    Template,
+    TruncationWarning,
+)
 from llama_index.embeddings.echo import EchoEmbedding
 from tests.conftest import cosines
 
+ROLES = EchoConfig("{text}\n{text}", Template("{instruction}: {text}\nAgain: {text}", instruction="Answer"))
 QUERY = "When does the boat\nto the island leave?"
 
 
@@ -192,7 +201,8 @@ def test_to_dict_differs_with_all_that_defines_a_vector(asymmetric_encoder):
         EchoEmbedding(dtype="float32"),
         EchoEmbedding(adapter="some/adapter"),
         EchoEmbedding(model_name="some/model", config="echo", model_kwargs={"revision": "1"}),
-        EchoEmbedding(query_instruction="Find it"),
+        EchoEmbedding(config=ROLES, query_instruction="Find it"),
+        EchoEmbedding(config=ROLES),
         EchoEmbedding(encoder=asymmetric_encoder),
         EchoEmbedding(encoder=EchoEncoder(dtype="float16")),
         EchoEmbedding(encoder=EchoEncoder(adapter="other/adapter")),
@@ -209,9 +219,9 @@ def test_to_dict_sees_a_config_saved_with_the_model(tmp_path):
 
 
 def test_from_dict_takes_what_to_dict_gave():
-    embedding = EchoEmbedding(config="echo", dimensions=64, query_instruction="Find it")
+    embedding = EchoEmbedding(config="echo-finetuned", dimensions=64, query_instruction="Find it")
     assert EchoEmbedding.from_dict(embedding.to_dict()).to_dict() == embedding.to_dict()
-    assert json.loads(embedding.to_json())["config"] == "echo"
+    assert json.loads(embedding.to_json())["config"] == "echo-finetuned"
 
 
 def test_to_dict_of_an_unknown_embedder():
@@ -225,7 +235,12 @@ def test_shared_cache_only_if_roles_share_vectors(builtin_encoder, asymmetric_en
     cached = EchoEmbedding(encoder=same, embeddings_cache=store)
     assert cached.get_text_embedding_batch([QUERY])[0] == cached.get_query_embedding(QUERY)
     assert list(store.get_all("embeddings")) == [QUERY]
-    for fields in ({}, {"encoder": asymmetric_encoder}, {"encoder": Fake()}, {"query_instruction": "Find it"}):
+    for fields in (
+        {},
+        {"encoder": asymmetric_encoder},
+        {"encoder": Fake()},
+        {"config": ROLES, "query_instruction": "Find it"},
+    ):
         with pytest.raises(ValidationError, match="embeddings_cache would give queries the vectors of documents"):
             EchoEmbedding(embeddings_cache=SimpleKVStore(), **fields)
     with pytest.raises(ValidationError, match="Field is frozen"):
@@ -245,7 +260,6 @@ def test_shared_cache_only_if_roles_share_vectors(builtin_encoder, asymmetric_en
         ({"on_truncate": "cry"}, "on_truncate='cry' is unknown; choose one of warn"),
         ({"dimensions": 0}, r"dimensions\s+Input should be greater than 0"),
         ({"embed_batch_size": 0}, r"embed_batch_size\s+Input should be greater than 0"),
-        ({"model_kwargs": {"device": "cpu"}}, "device is a field of its own"),
         ({"cache_folder": "elsewhere"}, "cache_folder is for models from a hub"),
         ({"encoder": "some/model"}, "encoder is a str, which has no encode_documents"),
         ({"encoder": Fake(), "config": "echo"}, "config is settled by the encoder that was given"),
@@ -254,6 +268,63 @@ def test_shared_cache_only_if_roles_share_vectors(builtin_encoder, asymmetric_en
 def test_bad_fields(fields, message):
     with pytest.raises(ValidationError, match=message):
         EchoEmbedding(**fields)
+
+
+HARMLESS = [
+    {"model_kwargs": {"device": "cpu"}, "normalize": True, "trust_remote_code": False},
+    {"text_instruction": None, "query_instruction": None, "cache_folder": None, "max_length": None},
+    {"parallel_process": False, "target_devices": None, "show_progress_bar": False, "embed_batch_size": 10},
+    {"tokenizer_name": "deprecated", "pooling": "deprecated", "model": "deprecated", "tokenizer": "deprecated"},
+    {"text_instruction": "", "query_instruction": "", "device": None, "num_workers": None, "backend": "torch"},
+]
+
+
+@pytest.mark.parametrize("fields", HARMLESS, ids=str)
+def test_what_is_harmless_in_the_frameworks_other_class_is_accepted(builtin_encoder, fields):
+    embedding = EchoEmbedding(config=builtin_encoder.config, **fields)
+    assert embedding.to_dict()["vectors"] == EchoEmbedding(config=builtin_encoder.config).to_dict()["vectors"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"normalize": False}, r"normalize\s+Extra inputs are not permitted; vectors always have unit length"),
+        ({"text_instruction": "passage: "}, r"words before every text .*templates\[0\]\.prompted"),
+        ({"trust_remote_code": True}, r"from_pretrained: model_kwargs=\{'trust_remote_code': True\}"),
+        ({"parallel_process": True}, r"give devices=\['cuda:0', 'cuda:1'\] or devices=\['cpu', 'cpu'\]"),
+        ({"target_devices": ["cpu"]}, r"target_devices\s+Extra .* give devices="),
+        ({"pooling": "mean"}, r"pooling\s+Extra inputs are not permitted; pooling is part of the config"),
+        ({"tokenizer_name": "gpt2"}, r"encoder=EchoEncoder\(model, tokenizer=tokenizer\)"),
+        ({"model": "some/model"}, "give model_name= for a name, or encoder=EchoEncoder"),
+        ({"revision": "abc"}, r"model_kwargs=\{'revision': 'abc'\}"),
+        ({"torch_dtype": "float32"}, "give dtype="),
+        ({"max_seq_length": 9}, "give max_length="),
+        ({"prompts": {"query": "a"}}, "words before every text are part of the config"),
+        ({"model_kwargs": {"device": "cpu"}, "device": "cuda"}, "give one of them"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_what_to_do_instead(fields, message):
+    with pytest.raises(ValidationError, match=message):
+        EchoEmbedding(**fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"query_instruction": "Find it"}, "instruction 'Find it' was given, but template .* has no {instruction}"),
+        ({"config": EchoConfig("{text}", "{instruction} {text}")}, "needs an instruction; pass query_instruction="),
+        ({"config": EchoConfig("{instruction} {text}")}, "document template .* needs an instruction"),
+        ({"dimensions": 5000}, "cannot keep 5000 of 1024 dimensions"),
+    ],
+)
+def test_what_cannot_work_is_said_at_construction(fields, message):
+    with pytest.raises(ConfigError, match=message):
+        EchoEmbedding(**fields)
+
+
+def test_show_progress_bar(builtin_encoder, capfd):
+    EchoEmbedding(encoder=builtin_encoder, show_progress_bar=True).get_text_embedding_batch(["a text"])
+    assert "embedding" in capfd.readouterr().err
 
 
 def test_fields_that_define_a_vector_cannot_be_changed():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from langchain_core.embeddings import Embeddings
 from pydantic import (
@@ -12,17 +13,19 @@ from pydantic import (
     InstanceOf,
     PrivateAttr,
     SkipValidation,
+    ValidationError,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from echo_embeddings import EchoConfig, Embedder
-from echo_embeddings.frameworks import MAKING, Handle
+from echo_embeddings.frameworks.foreign import encoding, foreign_fields, named_prompt
+from echo_embeddings.frameworks.handle import MAKING, Handle
 from echo_embeddings.model import builtin
 
 __all__ = ["EchoEmbeddings"]
-
-KEYS = {"encode_kwargs": ["show_progress"], "query_encode_kwargs": ["instruction", "show_progress"]}
 
 
 class EchoEmbeddings(BaseModel, Embeddings):
@@ -36,17 +39,21 @@ class EchoEmbeddings(BaseModel, Embeddings):
         encoder: an ``EchoEncoder``, or any object with the methods of ``Embedder``, instead of a model.
         config, adapter, device, devices, dtype, compiled, max_length, batch_tokens, speed, on_truncate: as in
             ``EchoEncoder``.
-        model_kwargs: for transformers' ``from_pretrained``.
+        model_kwargs: for transformers' ``from_pretrained``; also ``device``, ``prompts`` and ``default_prompt_name``,
+            as ``SentenceTransformer`` has them.
         dimensions: keep only the first dimensions of each vector, such as 256; the default config is made for 512 and
             256. ``None`` for all.
         query_instruction: the task, for a query template with ``{instruction}``.
         cache_folder: where models from a hub are stored; ``None`` for the hub's default.
-        encode_kwargs: arguments for documents and queries: ``show_progress``.
-        query_encode_kwargs: further arguments for queries only: ``instruction``, ``show_progress``.
+        encode_kwargs: arguments for documents, and for queries where ``query_encode_kwargs`` has none: ``prompt`` or
+            ``prompt_name``, ``show_progress``, ``device``. Others of ``SentenceTransformer.encode`` may stand there
+            if they ask for what is true anyway, as ``normalize_embeddings=True``, or for nothing, as ``batch_size``.
+        query_encode_kwargs: the same for queries, and ``instruction``.
         show_progress: show a progress bar for documents (default: no).
 
     Raises:
-        ValueError: a field is unknown or has a value that cannot work.
+        ValueError: a field is unknown or has a value that cannot work. If fields do not fit the model's config, it is a
+            ``ConfigError``.
     """
 
     model_config = ConfigDict(
@@ -75,28 +82,64 @@ class EchoEmbeddings(BaseModel, Embeddings):
 
     _handle: Handle = PrivateAttr()
 
+    if not TYPE_CHECKING:  # type checkers shall see the fields
+
+        def __init__(self, **data: Any) -> None:
+            super().__init__(**data)
+            self._handle.open()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_fields(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            return data
+        kept, refused = foreign_fields(data, {*cls.model_fields, "model"})
+        if refused:
+            details = [
+                InitErrorDetails(
+                    type=PydanticCustomError(
+                        "extra_forbidden", "Extra inputs are not permitted; {instead}", {"instead": instead}
+                    ),
+                    loc=(name,),
+                    input=data[name],
+                )
+                for name, instead in refused.items()
+            ]
+            raise ValidationError.from_exception_data(cls.__name__, details)
+        return kept
+
     @field_validator("encode_kwargs", "query_encode_kwargs")
     @classmethod
     def _known_keys(cls, kwargs: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
-        valid = KEYS[str(info.field_name)]
-        if unknown := sorted(set(kwargs) - set(valid)):
-            raise ValueError(
-                f"unknown key {unknown[0]!r}; valid: {', '.join(valid)}. Batches are made by length, and vectors "
-                "always have unit length"
-            )
+        encoding(kwargs, query=info.field_name == "query_encode_kwargs")
         return kwargs
 
     def model_post_init(self, _: Any) -> None:
-        """Make the encoder from the fields. Nothing is loaded yet."""
+        """Prepare the encoder from the fields. Nothing is loaded yet."""
         making = {name: getattr(self, name) for name in MAKING & self.model_fields_set}
-        instruction = {} if self.query_instruction is None else {"instruction": self.query_instruction}
-        self._handle = Handle(self.encoder, making, instruction | self.encode_kwargs | self.query_encode_kwargs)
+        documents = encoding(self.encode_kwargs, query=False)
+        queries = encoding(self.encode_kwargs | self.query_encode_kwargs, query=True)
+        for device in {documents.device, queries.device} - {None}:
+            if making.setdefault("device", device) != device:
+                raise ValueError(
+                    f"device={making['device']!r} and device={device!r} in encode_kwargs: give one of them"
+                )
+        # As in HuggingFaceEmbeddings, the prompt of documents is that of queries only if queries have no arguments.
+        asked = encoding(self.query_encode_kwargs, query=True) if self.query_encode_kwargs else documents
+        prompts = (
+            named_prompt(documents, self.model_kwargs, ["document", "passage", "corpus"]),
+            named_prompt(asked, self.model_kwargs, ["query"]),
+        )
+        query_kwargs: dict[str, Any] = {} if not queries.show_progress else {"show_progress": True}
+        if instruction := queries.instruction or self.query_instruction:
+            query_kwargs["instruction"] = instruction
+        self._handle = Handle(self.encoder, making, query_kwargs, prompts)
         object.__setattr__(self, "model_name", self._handle.name)
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         """Embed documents: one list of floats of unit length for each text."""
-        kwargs = self.encode_kwargs | ({"show_progress": True} if self.show_progress else {})
-        return self._handle.documents(texts, **kwargs)
+        show_progress = self.show_progress or encoding(self.encode_kwargs, query=False).show_progress
+        return self._handle.documents(texts, **({"show_progress": True} if show_progress else {}))
 
     def embed_query(self, text: str) -> list[float]:
         """Embed one query: a list of floats of unit length."""

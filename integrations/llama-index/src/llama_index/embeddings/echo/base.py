@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llama_index.core.base.embeddings.base import BaseEmbedding
-from pydantic import ConfigDict, Field, InstanceOf, PrivateAttr, SkipValidation, field_serializer
+from pydantic import (
+    ConfigDict,
+    Field,
+    InstanceOf,
+    PrivateAttr,
+    SkipValidation,
+    ValidationError,
+    field_serializer,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
 from typing_extensions import Self
 
 from echo_embeddings import EchoConfig, Embedder
-from echo_embeddings.frameworks import MAKING, Handle
+from echo_embeddings.frameworks.foreign import foreign_fields
+from echo_embeddings.frameworks.handle import MAKING, Handle
 from echo_embeddings.model import builtin
 from echo_embeddings.text.inputs import checked
 from echo_embeddings.text.truncation import one_call
@@ -40,11 +51,13 @@ class EchoEmbedding(BaseEmbedding):
         embed_batch_size: how many texts the encoder gets at once (default 1024). It sorts them by length into batches,
             so more are better: with a corpus of 2,000 texts, 256 at once took 5 % longer than all at once, 1024 took
             1 % longer.
+        show_progress_bar: show a progress bar for documents (default: no).
         embeddings_cache: allowed only if queries and documents have the same template, because LlamaIndex stores both
             under the same key.
 
     Raises:
-        ValueError: a field is unknown or has a value that cannot work.
+        ValueError: a field is unknown or has a value that cannot work. If fields do not fit the model's config, it is a
+            ``ConfigError``.
     """
 
     model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, protected_namespaces=())
@@ -65,6 +78,7 @@ class EchoEmbedding(BaseEmbedding):
     speed: dict[str, bool] | bool | None = Field(default=None, frozen=True)
     query_instruction: str | None = Field(default=None, frozen=True)
     cache_folder: str | None = Field(default=None, frozen=True)
+    show_progress_bar: bool = False
     embed_batch_size: int = Field(default=1024, gt=0, le=2048)
     embeddings_cache: Any = Field(default=None, frozen=True)
 
@@ -75,10 +89,36 @@ class EchoEmbedding(BaseEmbedding):
         """The name of this class in LlamaIndex's serialised objects."""
         return "EchoEmbedding"
 
+    if not TYPE_CHECKING:  # type checkers shall see the fields
+
+        def __init__(self, **data: Any) -> None:
+            super().__init__(**data)
+            self._handle.open()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_fields(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            return data
+        kept, refused = foreign_fields(data, cls.model_fields)
+        if refused:
+            details = [
+                InitErrorDetails(
+                    type=PydanticCustomError(
+                        "extra_forbidden", "Extra inputs are not permitted; {instead}", {"instead": instead}
+                    ),
+                    loc=(name,),
+                    input=data[name],
+                )
+                for name, instead in refused.items()
+            ]
+            raise ValidationError.from_exception_data(cls.__name__, details)
+        return kept
+
     def model_post_init(self, _: Any) -> None:
-        """Make the encoder from the fields. Nothing is loaded yet."""
+        """Prepare the encoder from the fields. Nothing is loaded yet."""
         making = {name: getattr(self, name) for name in MAKING & self.model_fields_set}
-        instruction = {} if self.query_instruction is None else {"instruction": self.query_instruction}
+        instruction = {"instruction": self.query_instruction} if self.query_instruction else {}
         self._handle = Handle(self.encoder, making, instruction)
         object.__setattr__(self, "model_name", self._handle.name)
         if self.embeddings_cache is not None and self._handle.keeps_roles_apart():
@@ -156,7 +196,7 @@ class EchoEmbedding(BaseEmbedding):
         return await self._handle.adocument(text)
 
     def _get_text_embeddings(self, texts: list[str]) -> list[list[float]]:
-        return self._handle.documents(texts)
+        return self._handle.documents(texts, **({"show_progress": True} if self.show_progress_bar else {}))
 
     async def _aget_text_embeddings(self, texts: list[str]) -> list[list[float]]:
         return await asyncio.to_thread(self._get_text_embeddings, texts)
