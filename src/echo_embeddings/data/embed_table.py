@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from echo_embeddings import notices
 from echo_embeddings.errors import InputError
 from echo_embeddings.extras import require
 
@@ -132,7 +133,7 @@ def rows_saved(target: str | os.PathLike[str]) -> int:
 def _showing(show: bool | Callable[[RowsDone], object], total: int | None) -> Iterator[Callable[[RowsDone], object]]:  # noqa: FBT001
     if callable(show):
         yield show
-    elif not show:
+    elif not show or not notices.allows_bars():
         yield lambda _: None
     else:
         from tqdm.auto import tqdm

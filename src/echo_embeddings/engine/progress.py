@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from echo_embeddings import notices
+
 __all__ = ["Progress", "progress"]
 
 #: ``True`` for a progress bar, ``False`` for none, or a function that is called after each batch with the number of
@@ -18,11 +20,12 @@ def progress(total: int | None, show: Progress) -> Iterator[Callable[[int], obje
 
     Args:
         total: number of texts of the whole call; ``None`` if nobody knows it.
-        show: ``True`` for a progress bar, ``False`` for none, or the user's own function.
+        show: ``True`` for a progress bar (``ECHO_EMBEDDINGS_PROGRESS=0`` hides it), ``False`` for none, or the user's
+            own function.
     """
     if callable(show):
         yield show
-    elif not show:
+    elif not show or not notices.allows_bars():
         yield lambda _: None
     else:
         from tqdm.auto import tqdm

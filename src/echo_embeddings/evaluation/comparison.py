@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from echo_embeddings import notices
 from echo_embeddings.config.config import EchoConfig
 from echo_embeddings.encoder import EchoEncoder
 from echo_embeddings.errors import InputError, ModelError
@@ -215,7 +216,7 @@ def _truncated(model: Any, texts: list[str]) -> int:
 def _showing(show: bool | Show, name: str) -> Iterator[Show]:  # noqa: FBT001
     if callable(show):
         yield show
-    elif not show:
+    elif not show or not notices.allows_bars():
         yield lambda *_: None
     else:
         from tqdm.auto import tqdm

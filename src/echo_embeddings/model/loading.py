@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
-from transformers.utils import logging
 
+from echo_embeddings import notices
 from echo_embeddings.config import presets
 from echo_embeddings.config.files import CONFIG_FILE
 from echo_embeddings.errors import ModelError
+from echo_embeddings.extras import reworded
 
 from . import builtin, int8
 from .adapters import load_adapted
@@ -54,6 +54,7 @@ def load(spec: ModelSpec) -> LoadedModel:
 
     Raises:
         ModelError: there is no such model, it is not causal, or an adapter or int8 cannot be used with it.
+        ImportError: transformers needs another package for this model.
     """
     if spec.is_loaded:
         return LoadedModel(prepare(spec.model), spec.tokenizer)
@@ -64,21 +65,24 @@ def load(spec: ModelSpec) -> LoadedModel:
     name, gguf = split_gguf(spec.location())
     where = hub_arguments(spec) | gguf
     try:
-        config = AutoConfig.from_pretrained(name, **where)
+        with notices.loading_bars():
+            config = AutoConfig.from_pretrained(name, **where)
+            tokenizer = AutoTokenizer.from_pretrained(name, **where)
         require_decoder(config, spec.name)
         dtype = pick_dtype(_wanted_dtype(spec, config), device)
         kwargs = {"dtype": dtype} | spec.model_kwargs
-        tokenizer = AutoTokenizer.from_pretrained(name, **where)
         quantised = bool(gguf or _quantisation(spec, config))
-        with _bar(shown=spec.model is not None):
+        with notices.loading_bars(shown=spec.model is not None):  # the built-in model loads in a second
             model = load_adapted(name, adapters, kwargs | gguf, quantised=quantised)
         if spec.is_int8:
             int8.quantise(model)  # on the host, so the device never holds larger weights
+    except ImportError as error:  # transformers needs a package for this model
+        raise ImportError(reworded(str(error)), name=error.name) from error
     except (OSError, ValueError) as error:
         if isinstance(error, ModelError):
             raise
         raise ModelError(
-            f"model {spec.name!r} could not be loaded: {error}\n"
+            f"model {spec.name!r} could not be loaded: {reworded(str(error))}\n"
             "Give a hub id, a folder with config.json, or a .gguf file; EchoEncoder() alone uses the built-in model"
         ) from error
     if "device_map" not in kwargs:
@@ -115,23 +119,11 @@ def unembedding(spec: ModelSpec, body: PreTrainedModel) -> Any:
         model = spec.model
         if not spec.is_loaded:
             name, gguf = split_gguf(spec.location())
-            model = AutoModelForCausalLM.from_pretrained(name, **spec.model_kwargs, **gguf)
+            with notices.loading_bars():
+                model = AutoModelForCausalLM.from_pretrained(name, **spec.model_kwargs, **gguf)
         if (head := model.get_output_embeddings()) is None:
             raise ModelError(f"{type(model).__name__} has no unembedding matrix; load it with AutoModelForCausalLM")
     return head.weight.detach().float().cpu().numpy()
-
-
-@contextmanager
-def _bar(*, shown: bool) -> Iterator[None]:
-    """Hide transformers' progress bar unless ``shown``: the built-in model loads in a second."""
-    was_shown = logging.is_progress_bar_enabled()
-    if not shown:
-        logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if was_shown:
-            logging.enable_progress_bar()
 
 
 def _with_base(spec: ModelSpec) -> ModelSpec:

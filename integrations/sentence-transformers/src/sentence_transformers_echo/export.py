@@ -19,7 +19,7 @@ from tokenizers import Regex, normalizers
 from torch import nn
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from echo_embeddings import ConfigError, EchoEncoder, ModelError, Template
+from echo_embeddings import ConfigError, EchoEncoder, ModelError, Template, notices
 from echo_embeddings.engine.runtime import Runtime
 from echo_embeddings.text.layout import Layout
 
@@ -63,7 +63,8 @@ def export_stock(
     _require_stock(runtime, layout)
     folder = Path(path).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
-    runtime.backbone.model.save_pretrained(folder)
+    with notices.loading_bars():
+        runtime.backbone.model.save_pretrained(folder)
     _tokenizer(runtime, template, instruction).save_pretrained(folder)
     _require_echo(folder, runtime, template, layout)
     modules = [Pooling(runtime.backbone.dimension, "lasttoken"), *_transforms(runtime), Normalize()]

@@ -16,7 +16,7 @@ from sentence_transformers.base.modules import InputModule
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from echo_embeddings import ConfigError, EchoConfig, Lexical
+from echo_embeddings import ConfigError, EchoConfig, Lexical, notices
 from echo_embeddings.config.files import CONFIG_FILE
 from echo_embeddings.engine.runtime import Runtime
 from echo_embeddings.forward.pooling import POOLINGS
@@ -233,7 +233,8 @@ class EchoModule(InputModule):
         saved config names a packaged adapter only in that case; else it is already in the weights that are written.
         """
         del args, safe_serialization, kwargs
-        self.model.save_pretrained(output_path)
+        with notices.loading_bars():
+            self.model.save_pretrained(output_path)
         self.save_tokenizer(output_path)
         adapted = getattr(self.model, "_hf_peft_config_loaded", False)
         (self.echo_config if adapted else self.echo_config.replace(packaged_adapter=None)).save(output_path)
