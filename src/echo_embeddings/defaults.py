@@ -10,6 +10,7 @@ from pathlib import Path
 
 from echo_embeddings.config.config import EchoConfig
 from echo_embeddings.config.files import ARRAYS_FILE, CONFIG_FILE
+from echo_embeddings.errors import ConfigError
 from echo_embeddings.model.spec import ModelSpec
 
 __all__ = ["config_for", "known_config", "known_width", "saved_config"]
@@ -37,14 +38,33 @@ def config_for(spec: ModelSpec) -> EchoConfig:
 
 
 def saved_config(spec: ModelSpec) -> EchoConfig | None:
-    """Load the echo config that is saved with a model; ``None`` if there is none."""
+    """Load the echo config that is saved with a model; ``None`` if there is none.
+
+    Raises:
+        ConfigError: it is damaged, or not the one that belongs to the model.
+        ModelError: it cannot be found out whether there is one.
+    """
+    from echo_embeddings.model.checks import mark_of
     from echo_embeddings.model.hub import find_file
 
     config = find_file(spec, CONFIG_FILE)
+    marked = mark_of(spec)
     if config is None:
+        if marked is not None:
+            raise ConfigError(
+                f"{spec.name!r} has no {CONFIG_FILE}, but its config.json says that one belongs to it; save the model "
+                "again, or say which config to use, such as EchoEncoder(model, config='echo')"
+            )
         return None
     arrays = find_file(spec, ARRAYS_FILE)
-    return EchoConfig.from_files(Path(config), None if arrays is None else Path(arrays))
+    found = EchoConfig.from_files(Path(config), None if arrays is None else Path(arrays))
+    if marked not in (None, found.fingerprint()):
+        raise ConfigError(
+            f"{config} is not the config that was saved with this model (config.json beside it names another): it was "
+            "damaged, or changed by something else. Save the model again, or give the config: EchoEncoder(model, "
+            "config=EchoConfig.load(folder))"
+        )
+    return found
 
 
 def known_config(spec: ModelSpec) -> EchoConfig | None:
@@ -56,9 +76,8 @@ def known_config(spec: ModelSpec) -> EchoConfig | None:
     if spec.model is None or spec.is_loaded:
         return config_for(spec)
     folder = Path(spec.model)
-    if (folder / CONFIG_FILE).is_file():
-        return EchoConfig.load(folder)
-    return EchoConfig.preset("echo") if (folder / "config.json").is_file() else None
+    is_here = (folder / CONFIG_FILE).exists() or (folder / "config.json").is_file()
+    return config_for(spec) if is_here else None
 
 
 def known_width(spec: ModelSpec) -> int | None:

@@ -21,7 +21,7 @@ from echo_embeddings.forward.batch import Batch
 from echo_embeddings.forward.pooling import POOLINGS
 from echo_embeddings.forward.speed import switches
 from echo_embeddings.forward.transfer import Arriving
-from echo_embeddings.model.loading import LoadedModel, unembedding
+from echo_embeddings.model.loading import LoadedModel, require_weights, unembedding
 from echo_embeddings.model.spec import ModelSpec
 from echo_embeddings.options import EncoderOptions
 from echo_embeddings.text.inputs import CHUNK
@@ -81,7 +81,9 @@ class Runtime:
         self.tokenizer = EchoTokenizer(loaded.tokenizer)
         self.speed = switches.apply(loaded, off=options.off, compiled=options.compiled)
         text_config = loaded.body.config.get_text_config()
-        self.backbone = Backbone(loaded.body, config.layers(text_config.num_hidden_layers), self.speed)
+        layers = config.layers(text_config.num_hidden_layers)
+        require_weights(loaded, layers.exit)
+        self.backbone = Backbone(loaded.body, layers, self.speed)
         self._budget: int | None = options.batch_tokens
         # One batch at a time: two would only compete for the same cores or the same memory.
         self._lock = ForkLock("was running a batch")

@@ -6,25 +6,24 @@ other adapter (DoRA, biases, whole modules, other ranks for some layers, adapted
 
 from __future__ import annotations
 
-import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModel, AutoModelForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
 
-from echo_embeddings.config import presets
 from echo_embeddings.errors import ModelError
 from echo_embeddings.extras import from_checkout
 
-from .hub import find_file, pinned
-from .spec import ModelSpec
+from .adapter_files import AdapterFiles, adapter_files
 
-__all__ = ["is_plain", "load_adapted", "merge"]
+__all__ = ["Adapter", "is_plain", "merge", "merge_into", "prepare", "read_tensors"]
 
 _KEY = re.compile(r"base_model\.model\.(.+)\.lora_([AB])\.weight")
 # Fields of an adapter's config that do not change what is merged. Any other field that is set asks for more.
@@ -38,30 +37,93 @@ _HARMLESS = frozenset((
 _PLAIN = {"peft_type": ("LORA",), "bias": ("none",), "init_lora_weights": (True, False, "gaussian", "orthogonal")}
 
 
-def load_adapted(name: str, adapters: Sequence[str], kwargs: dict[str, Any], *, quantised: bool) -> PreTrainedModel:
-    """Load the body of a model and merge adapters into it, in the order given.
+@dataclass(frozen=True)
+class Adapter:
+    """An adapter in memory.
+
+    Attributes:
+        files: where it is, and its config.
+        tensors: by the names that peft gives them.
+        is_plain: whether :func:`merge` merges it; else peft does.
+        has_head: whether it was trained on the model with its head. Then its names have one level more.
+    """
+
+    files: AdapterFiles
+    tensors: dict[str, Tensor]
+    is_plain: bool
+    has_head: bool
+
+
+def prepare(adapters: Iterable[str], *, quantised: bool) -> list[Adapter]:
+    """Find adapters and read their files.
 
     Args:
-        name: hub id or folder of the model.
-        adapters: hub ids or folders of adapters.
-        kwargs: keyword arguments of ``from_pretrained``.
-        quantised: whether the weights are quantised. Adapters cannot be merged into such weights without loss, so peft
-            runs them beside the weights.
+        adapters: folders or hub ids.
+        quantised: whether the model's weights are quantised. Adapters cannot be merged into such weights without loss,
+            so peft runs them beside the weights.
 
     Raises:
-        ModelError: an adapter does not exist, or does not fit the model.
+        ModelError: there is no such adapter, or a file of it is damaged.
+    """
+    found = []
+    for files in map(adapter_files, adapters):
+        tensors = read_tensors(files.weights)
+        heads = ("base_model.model.model.", "base_model.model.lm_head.")
+        found.append(
+            Adapter(
+                files,
+                tensors,
+                is_plain=not quantised and is_plain(files.config, tensors),
+                has_head=any(name.startswith(heads) for name in tensors),
+            )
+        )
+    return found
+
+
+def merge_into(model: PreTrainedModel, adapters: Sequence[Adapter]) -> PreTrainedModel:
+    """Merge adapters into a model, in the order given.
+
+    Args:
+        model: the body; or the model with its head if an adapter that is not plain has one.
+        adapters: what to merge.
+
+    Returns:
+        The body.
+
+    Raises:
+        ModelError: an adapter is incomplete, or does not fit the model.
         ImportError: an adapter needs peft, which is not installed.
     """
-    plain = {adapter: None if quantised else _plain_lora(adapter) for adapter in adapters}
-    with_head = any(found is None and _names_head(adapter) for adapter, found in plain.items())
-    model = (AutoModelForCausalLM if with_head else AutoModel).from_pretrained(name, **kwargs)
-    for adapter, found in plain.items():
-        if found is None:
-            model = _with_peft(model, adapter)
-        else:
-            merge(model.base_model, *found)
+    for adapter in adapters:
+        model = _with(model, adapter)
     body: PreTrainedModel = model.base_model
     return body
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read the tensors of an adapter; a pickled file gives tensors only, and never runs code.
+
+    Raises:
+        ModelError: the file is damaged, or a tensor has NaN or infinity in it.
+    """
+    from safetensors.torch import load_file
+
+    is_pickled = path.suffix != ".safetensors"
+    found: Any
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True) if is_pickled else load_file(path)
+    except MemoryError:
+        raise
+    except Exception as error:  # both libraries raise whatever comes of a damaged file
+        what = "convert it to safetensors" if is_pickled else "save the adapter again"
+        raise ModelError(f"{path} cannot be read ({str(error)[:200]}); {what}") from error
+    tensors: dict[str, Tensor] = found if isinstance(found, dict) else {}
+    if not tensors or not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
+        raise ModelError(f"{path} has no tensors in it; save the adapter again")
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise ModelError(f"{path}: the tensor {name!r} has NaN or infinity in it; train the adapter again")
+    return tensors
 
 
 def is_plain(config: Mapping[str, Any], keys: Iterable[str]) -> bool:
@@ -90,8 +152,8 @@ def merge(model: PreTrainedModel, config: Mapping[str, Any], tensors: Mapping[st
         tensors: ``A`` ``[r, in]`` and ``B`` ``[out, r]`` of each adapted layer, under the names that peft gives them.
 
     Raises:
-        ModelError: a tensor has no partner, belongs to no linear layer, or has the wrong shape. Then no weight is
-            changed.
+        ModelError: a tensor has no partner, belongs to no linear layer, has the wrong shape, or is missing. Then no
+            weight is changed.
     """
     rank, alpha = int(config["r"]), float(config["lora_alpha"])
     scale = alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
@@ -101,6 +163,7 @@ def merge(model: PreTrainedModel, config: Mapping[str, Any], tensors: Mapping[st
             raise ModelError(f"the adapter's tensor {key!r} is no LoRA weight; merge this adapter with peft")
         factors.setdefault(match[1], {})[match[2]] = tensor
     weights = {path: _weight(model, path, pair, rank) for path, pair in factors.items()}
+    _require_all(model, config, factors)
     for path, weight in weights.items():
         a, b = (factors[path][side].to(weight.device, torch.float32) for side in "AB")
         weight.copy_(torch.addmm(weight.float(), b, a, alpha=scale))
@@ -132,52 +195,82 @@ def _weight(model: PreTrainedModel, path: str, pair: Mapping[str, Tensor], rank:
     return weight
 
 
-def _plain_lora(adapter: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]] | None:
-    """Load config and tensors of an adapter that needs no peft; ``None`` for any other."""
-    from safetensors.torch import load_file
+def _require_all(model: PreTrainedModel, config: Mapping[str, Any], paths: Collection[str]) -> None:
+    """Check that an adapter has weights for each module that its config names, up to the last layer that it adapts.
 
+    Above that layer it may have none: it was trained on a model that had been shortened.
+    """
+    targets = config.get("target_modules")
+    if not targets or config.get("exclude_modules") or not paths:
+        return
+    head = f"{model.base_model_prefix}."
+    prefix = head if all(path.startswith(head) for path in paths) else ""
+    highest = max(_layer(path) for path in paths)
+    chosen = config.get("layers_to_transform")
+    layers = None if chosen is None else {chosen} if isinstance(chosen, int) else set(chosen)
+    for name, module in model.named_modules():
+        path, layer = prefix + name, _layer(name)
+        is_meant = isinstance(module, nn.Linear) and _is_target(path, targets) and layer <= highest
+        if is_meant and (layers is None or layer in layers) and path not in paths:
+            raise ModelError(f"the adapter has no weights for {path!r}, which its config names; save the adapter again")
+
+
+def _is_target(path: str, targets: str | Sequence[str]) -> bool:
+    """Whether peft adapts a linear layer."""
+    if targets == "all-linear":
+        return True
+    if isinstance(targets, str):
+        return re.fullmatch(targets, path) is not None
+    return any(path == target or path.endswith(f".{target}") for target in targets)
+
+
+def _layer(path: str) -> int:
+    """The number of the layer that a module stands in; -1 outside the layers."""
+    found = re.search(r"\.(\d+)\.", f".{path}")
+    return int(found[1]) if found else -1
+
+
+def _with(model: PreTrainedModel, adapter: Adapter) -> PreTrainedModel:
     try:
-        spec = pinned(ModelSpec(adapter))
-        found = find_file(spec, presets.ADAPTER_CONFIG)
+        if not adapter.is_plain:
+            return _with_peft(model, adapter)
+        merge(model.base_model, adapter.files.config, adapter.tensors)
     except ModelError as error:
-        raise ModelError(f"adapter {adapter!r} could not be loaded: {error}") from error
-    if found is None:
         raise ModelError(
-            f"adapter {adapter!r} could not be loaded: there is no {presets.ADAPTER_CONFIG}; give the folder or hub "
-            "id of an adapter that peft saved"
-        )
-    config = json.loads(Path(found).read_text(encoding="utf-8"))
-    if (weights := find_file(spec, presets.ADAPTER_WEIGHTS)) is None:
-        return None
-    tensors = load_file(weights)
-    return (config, tensors) if is_plain(config, tensors) else None
+            f"adapter {adapter.files.name!r} ({adapter.files.weights}) could not be merged: {error}"
+        ) from error
+    return model
 
 
-def _names_head(adapter: str) -> bool:
-    """Whether an adapter was trained on the model with its head. Then its names have one level more."""
-    _, load_peft_weights = _peft()
-    try:
-        keys = load_peft_weights(adapter, device="cpu")
-    except ValueError as error:
-        raise ModelError(f"adapter {adapter!r} could not be loaded: {error}") from error
-    return any(key.startswith(("base_model.model.model.", "base_model.model.lm_head.")) for key in keys)
-
-
-def _with_peft(model: PreTrainedModel, adapter: str) -> PreTrainedModel:
-    peft_model, _ = _peft()
-    adapted: Any = peft_model.from_pretrained(model, adapter)
-    merged: PreTrainedModel
-    merged = adapted.get_base_model() if getattr(model, "is_quantized", False) else adapted.merge_and_unload()
+def _with_peft(model: PreTrainedModel, adapter: Adapter) -> PreTrainedModel:
+    peft_model = _peft()
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        try:
+            adapted: Any = peft_model.from_pretrained(model, str(adapter.files.folder))
+            quantised = getattr(model, "is_quantized", False)
+            merged: PreTrainedModel = adapted.get_base_model() if quantised else adapted.merge_and_unload()
+        except (MemoryError, ImportError):
+            raise
+        except Exception as error:  # peft raises whatever comes of a config or of weights that do not fit
+            raise ModelError(f"peft cannot use it ({type(error).__name__}: {error})") from error
+    highest = max(map(_layer, adapter.tensors))
+    for warning in said:
+        text = str(warning.message)
+        lost = re.findall(r"'([^']+)'", text) if "missing adapter keys" in text else []
+        if needed := [name for name in lost if _layer(name) <= highest]:
+            raise ModelError(f"it has no weights {needed[0]!r}; save the adapter again")
+        if not lost:
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
     return merged
 
 
-def _peft() -> tuple[Any, Any]:
+def _peft() -> Any:
     try:
         from peft import PeftModel
-        from peft.utils.save_and_load import load_peft_weights
     except ImportError as error:
         raise ImportError(
             "this adapter is more than plain LoRA, or the model is quantised, which needs peft: "
             + from_checkout(".[peft]")
         ) from error
-    return PeftModel, load_peft_weights
+    return PeftModel

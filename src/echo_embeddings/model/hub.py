@@ -22,7 +22,7 @@ from .spec import ModelSpec
 __all__ = ["commit_of", "find_file", "hub_arguments", "pinned"]
 
 # Arguments of `from_pretrained` that say where the files are, so config and tokenizer need them too.
-_HUB_ARGUMENTS = ("revision", "cache_dir", "token", "local_files_only", "subfolder")
+_HUB_ARGUMENTS = ("revision", "cache_dir", "token", "local_files_only", "subfolder", "gguf_file")
 # What the hub allows: "name" or "owner/name".
 _HUB_ID = re.compile(r"(?!.*(?:--|\.\.))[A-Za-z0-9_][\w.-]*(?:/[A-Za-z0-9_][\w.-]*)?", re.ASCII)
 _LONGEST_ID = 96

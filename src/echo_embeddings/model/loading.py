@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-import json
 import os
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from echo_embeddings import notices
 from echo_embeddings.config import presets
 from echo_embeddings.config.files import CONFIG_FILE
 from echo_embeddings.errors import ModelError
-from echo_embeddings.extras import reworded
 
-from . import builtin, int8
-from .adapters import load_adapted
-from .architecture import require_causal, require_decoder
+from . import int8
+from .adapter_files import with_base
+from .adapters import merge_into
+from .adapters import prepare as prepare_adapters
+from .architecture import layers_of, require_causal, require_decoder
+from .checks import check_model_config, check_saved_files, explained, trusts_code
 from .device import pick_device, pick_dtype
 from .gguf import split_gguf
 from .hub import find_file, hub_arguments, pinned
+from .manifest import MARK
 from .spec import ModelSpec
 
-__all__ = ["LoadedModel", "load", "prepare", "unembedding"]
+__all__ = ["LoadedModel", "load", "prepare", "require_weights", "unembedding"]
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class LoadedModel:
         may_change: whether this package loaded the model. Only then may its attention be exchanged and its layers be
             compiled: a model that the user loaded is never changed.
         attention_is_chosen: whether the user asked for an ``attn_implementation``, which is kept in that case.
+        missing: names of the body's weights that the files lack; see :func:`require_weights`.
     """
 
     body: PreTrainedModel
@@ -47,48 +49,69 @@ class LoadedModel:
     merged: str | None = None
     may_change: bool = False
     attention_is_chosen: bool = False
+    missing: frozenset[str] = frozenset()
 
 
 def load(spec: ModelSpec) -> LoadedModel:
     """Load the tokenizer and the body of a causal model, and merge its adapters.
 
+    No code from the model's files runs, unless ``model_kwargs`` has ``trust_remote_code=True``; nothing is asked on the
+    terminal, and nothing is fetched that only a file names.
+
     Raises:
-        ModelError: there is no such model, it is not causal, or an adapter or int8 cannot be used with it.
+        ModelError: there is no such model, a file of it is damaged, it is not causal, or an adapter or int8 cannot be
+            used with it.
         ImportError: transformers needs another package for this model.
     """
     if spec.is_loaded:
         return LoadedModel(prepare(spec.model), spec.tokenizer)
     device = pick_device(spec.device)
-    spec = _with_base(pinned(spec))
-    adapters = [os.fspath(presets.adapter_folder(spec.packaged))] if spec.packaged else []
-    adapters += [spec.adapter] if spec.adapter else []
+    spec = with_base(pinned(spec))
     name, gguf = split_gguf(spec.location())
-    where = hub_arguments(spec) | gguf
-    try:
-        with notices.loading_bars():
-            config = AutoConfig.from_pretrained(name, **where)
-            tokenizer = AutoTokenizer.from_pretrained(name, **where)
+    where = hub_arguments(spec) | gguf | {"trust_remote_code": trusts_code(spec)}
+    check_model_config(spec)
+    check_saved_files(spec)
+    with explained(spec), notices.loading_bars():
+        config = AutoConfig.from_pretrained(name, **where)
         require_decoder(config, spec.name)
         dtype = pick_dtype(_wanted_dtype(spec, config), device)
-        kwargs = {"dtype": dtype} | spec.model_kwargs
-        quantised = bool(gguf or _quantisation(spec, config))
-        with notices.loading_bars(shown=spec.model is not None):  # the built-in model loads in a second
-            model = load_adapted(name, adapters, kwargs | gguf, quantised=quantised)
-        if spec.is_int8:
-            int8.quantise(model)  # on the host, so the device never holds larger weights
-    except ImportError as error:  # transformers needs a package for this model
-        raise ImportError(reworded(str(error)), name=error.name) from error
-    except (OSError, ValueError) as error:
-        if isinstance(error, ModelError):
-            raise
-        raise ModelError(
-            f"model {spec.name!r} could not be loaded: {reworded(str(error))}\n"
-            "Give a hub id, a folder with config.json, or a .gguf file; EchoEncoder() alone uses the built-in model"
-        ) from error
+        kwargs = {"dtype": dtype} | spec.model_kwargs | gguf
+        tokenizer = AutoTokenizer.from_pretrained(name, **where)
+    names = [os.fspath(presets.adapter_folder(spec.packaged))] if spec.packaged else []
+    names += [spec.adapter] if spec.adapter else []
+    adapters = prepare_adapters(names, quantised=bool(where.get("gguf_file") or _quantisation(spec, config)))
+    with_head = any(adapter.has_head and not adapter.is_plain for adapter in adapters)
+    auto = AutoModelForCausalLM if with_head else AutoModel
+    with explained(spec), notices.loading_bars(shown=spec.model is not None):  # the built-in model loads in a second
+        model, missing = _from_pretrained(auto, name, kwargs | {"trust_remote_code": where["trust_remote_code"]})
+    model = merge_into(model, adapters)
+    if spec.is_int8:
+        int8.quantise(model)  # on the host, so the device never holds larger weights
     if "device_map" not in kwargs:
         model = model.to(device)
-    chosen = "attn_implementation" in kwargs
-    return LoadedModel(prepare(model), tokenizer, spec.packaged, may_change=True, attention_is_chosen=chosen)
+    return LoadedModel(
+        prepare(model),
+        tokenizer,
+        spec.packaged,
+        may_change=True,
+        attention_is_chosen="attn_implementation" in kwargs,
+        missing=missing,
+    )
+
+
+def require_weights(loaded: LoadedModel, exit_layer: int) -> None:
+    """Check that no weight of the layers that run was missing from the files; transformers puts random ones there.
+
+    Raises:
+        ModelError: one was missing; the message names it.
+    """
+    above = {id(layer) for layer in layers_of(loaded.body)[exit_layer:]}
+    unused = tuple(f"{name}." for name, module in loaded.body.named_modules() if id(module) in above)
+    if lost := sorted(name for name in loaded.missing if not name.startswith(unused or ("\0",))):
+        more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
+        raise ModelError(
+            f"the model's files have no weights for {', '.join(lost[:3])}{more}; download or save the model again"
+        )
 
 
 def prepare(model: Any) -> PreTrainedModel:
@@ -119,24 +142,25 @@ def unembedding(spec: ModelSpec, body: PreTrainedModel) -> Any:
         model = spec.model
         if not spec.is_loaded:
             name, gguf = split_gguf(spec.location())
-            with notices.loading_bars():
-                model = AutoModelForCausalLM.from_pretrained(name, **spec.model_kwargs, **gguf)
+            kwargs = spec.model_kwargs | gguf | {"trust_remote_code": trusts_code(spec)}
+            with explained(spec), notices.loading_bars():
+                model, missing = _from_pretrained(AutoModelForCausalLM, name, kwargs)
+            if lost := [one for one in missing if one.startswith("lm_head")]:
+                raise ModelError(f"the files of model {spec.name!r} have no unembedding matrix ({lost[0]})")
         if (head := model.get_output_embeddings()) is None:
             raise ModelError(f"{type(model).__name__} has no unembedding matrix; load it with AutoModelForCausalLM")
     return head.weight.detach().float().cpu().numpy()
 
 
-def _with_base(spec: ModelSpec) -> ModelSpec:
-    """Replace a model that is a PEFT adapter by its base model with that adapter."""
-    found = None if spec.adapter or spec.model is None else find_file(spec, "adapter_config.json")
-    if found is None or find_file(spec, "config.json") is not None:
-        return spec
-    base = json.loads(Path(found).read_text(encoding="utf-8")).get("base_model_name_or_path")
-    if not base and spec.packaged is None:
-        raise ModelError(f"adapter {spec.name!r} does not say its base model; use EchoEncoder(base, adapter=...)")
-    # A packaged adapter means that the base is the built-in model, whatever its folder was at training time.
-    is_builtin = spec.packaged is not None or base == builtin.NAME
-    return replace(spec, model=None if is_builtin else base, adapter=spec.location())
+def _from_pretrained(auto: Any, name: str, kwargs: dict[str, Any]) -> tuple[Any, frozenset[str]]:
+    """A model, and the names of the weights that its files lack, as the body calls them."""
+    model, info = auto.from_pretrained(name, **kwargs, output_loading_info=True)
+    if hasattr(model.config, MARK):
+        delattr(model.config, MARK)  # it belongs to these files, not to what is made of them
+    lost = {*info["missing_keys"], *(one[0] if isinstance(one, tuple) else one for one in info["mismatched_keys"])}
+    if info.get("error_msgs"):
+        raise ModelError(str(info["error_msgs"][0]))
+    return model, frozenset(name.removeprefix(f"{model.base_model_prefix}.") for name in lost)
 
 
 def _quantisation(spec: ModelSpec, config: Any) -> Any:

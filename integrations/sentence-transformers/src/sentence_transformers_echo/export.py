@@ -21,6 +21,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from echo_embeddings import ConfigError, EchoEncoder, ModelError, Template, notices
 from echo_embeddings.engine.runtime import Runtime
+from echo_embeddings.model import manifest
+from echo_embeddings.saving import written
 from echo_embeddings.text.layout import Layout
 
 from .module import EchoModule
@@ -62,9 +64,16 @@ def export_stock(
     layout = runtime.layout(template, instruction)
     _require_stock(runtime, layout)
     folder = Path(path).expanduser()
-    folder.mkdir(parents=True, exist_ok=True)
+    with written(folder) as unfinished:
+        _write(unfinished, runtime, role, template, layout, instruction)
+
+
+def _write(
+    folder: Path, runtime: Runtime, role: str, template: Template, layout: Layout, instruction: str | None
+) -> None:
     with notices.loading_bars():
         runtime.backbone.model.save_pretrained(folder)
+    manifest.unmark(folder)
     _tokenizer(runtime, template, instruction).save_pretrained(folder)
     _require_echo(folder, runtime, template, layout)
     modules = [Pooling(runtime.backbone.dimension, "lasttoken"), *_transforms(runtime), Normalize()]

@@ -12,8 +12,9 @@ from sentence_transformers.base.modules import Module
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling
 from sentence_transformers.util import import_from_string
 
-from echo_embeddings import EchoEncoder, ModelError
-from echo_embeddings.saving import POOLING_MODES
+from echo_embeddings import EchoEncoder, EchoError, ModelError
+from echo_embeddings.model import manifest
+from echo_embeddings.saving import POOLING_MODES, written
 
 from .module import EchoModule
 from .weights import in_numbers
@@ -55,7 +56,9 @@ def save(model: EchoEncoder | SentenceTransformer, path: str | os.PathLike[str])
         raise ModelError(
             f"the first module is a {type(model[0]).__name__}, not an EchoModule; save it with model.save_pretrained"
         )
-    model.save_pretrained(os.fspath(Path(path).expanduser()))
+    with written(Path(path).expanduser()) as folder:
+        model.save_pretrained(str(folder))
+        manifest.write(folder)
 
 
 def load(
@@ -97,14 +100,15 @@ def load(
             "from_encoder(EchoEncoder(path))"
         )
     modules = [
-        _module_class(entry["type"], path).load(path, subfolder=entry["path"], model_kwargs=model_kwargs, **hub)
-        for entry in listed
+        _module(path, kind, inside, {"model_kwargs": model_kwargs, **hub}) for kind, inside in _listed(path, listed)
     ]
     if isinstance(modules[0], EchoModule):
         modules[0].on_truncate = on_truncate
         if max_length is not None:
             modules[0].max_length = max_length
     saved = _read(path, "config_sentence_transformers.json", hub) or {}
+    if not isinstance(saved, dict):
+        raise ModelError(f"{path}: config_sentence_transformers.json holds no JSON object; save the model again")
     return SentenceTransformer(
         modules=modules,
         device=device,
@@ -117,7 +121,37 @@ def load(
 
 def _read(path: str, file: str, hub: dict[str, Any]) -> Any:
     found = Module.load_file_path(path, file, **hub)
-    return None if found is None else json.loads(Path(found).read_text(encoding="utf-8"))
+    if found is None:
+        return None
+    try:
+        return json.loads(Path(found).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ModelError(f"{found} cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{found} is not valid JSON ({error}); save the model again") from error
+
+
+def _listed(path: str, modules: Any) -> list[tuple[str, str]]:
+    """Type and folder of each module in ``modules.json``."""
+    listed = modules if isinstance(modules, list) else [modules]
+    for entry in listed:
+        fields = entry if isinstance(entry, dict) else {}
+        if not isinstance(fields.get("type"), str) or not isinstance(fields.get("path"), str):
+            raise ModelError(f"{path}: modules.json has {entry!r:.200}, which is no module; save the model again")
+    return [(entry["type"], entry["path"]) for entry in listed]
+
+
+def _module(path: str, kind: str, inside: str, arguments: dict[str, Any]) -> Any:
+    module = _module_class(kind, path)
+    try:
+        return module.load(path, subfolder=inside, **arguments)
+    except (EchoError, ImportError, MemoryError):
+        raise
+    except Exception as error:  # sentence-transformers raises whatever comes of a damaged file
+        raise ModelError(
+            f"{path}: the module {kind} in {inside or 'the folder itself'!r} could not be loaded "
+            f"({type(error).__name__}: {error}); save the model again"
+        ) from error
 
 
 def _module_class(reference: str, path: str) -> Any:

@@ -16,11 +16,13 @@ from sentence_transformers.base.modules import InputModule
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from echo_embeddings import ConfigError, EchoConfig, Lexical, notices
+from echo_embeddings import ConfigError, EchoConfig, Lexical, NumericalError, notices
 from echo_embeddings.config.files import CONFIG_FILE
 from echo_embeddings.engine.runtime import Runtime
 from echo_embeddings.forward.pooling import POOLINGS
+from echo_embeddings.model import manifest
 from echo_embeddings.model.loading import LoadedModel
+from echo_embeddings.saving import written
 from echo_embeddings.text.inputs import checked
 from echo_embeddings.text.layout import Content, Layout
 from echo_embeddings.text.truncation import ON_TRUNCATE, Truncated, TruncationCount, in_one_call
@@ -196,10 +198,19 @@ class EchoModule(InputModule):
         return contents, layout
 
     def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        """Run the model: adds the pooled tokens' ``token_embeddings`` (float32), and an ``attention_mask`` for them."""
+        """Run the model: adds the pooled tokens' ``token_embeddings`` (float32), and an ``attention_mask`` for them.
+
+        Raises:
+            NumericalError: a vector has NaN or infinity in it, and this is no training.
+        """
         del kwargs  # the instruction is in the token ids
         states = batches.in_groups(features, self._run, self.model.dtype)
         mask = batches.pooled_mask(features["echo_pooled"]).to(states.device)
+        if not self.training and not states[mask.bool()].isfinite().all():
+            raise NumericalError(
+                f"the model (in {self.model.dtype}) or a transform of its config gave NaN or infinity; try float32, "
+                "or fit the transforms again"
+            )
         return {**features, "token_embeddings": states, "attention_mask": mask}
 
     def _run(self, features: Mapping[str, Tensor]) -> Tensor:
@@ -233,11 +244,16 @@ class EchoModule(InputModule):
         saved config names a packaged adapter only in that case; else it is already in the weights that are written.
         """
         del args, safe_serialization, kwargs
-        with notices.loading_bars():
-            self.model.save_pretrained(output_path)
-        self.save_tokenizer(output_path)
-        adapted = getattr(self.model, "_hf_peft_config_loaded", False)
-        (self.echo_config if adapted else self.echo_config.replace(packaged_adapter=None)).save(output_path)
+        with written(Path(output_path), keeps_modules=True) as folder:
+            with notices.loading_bars():
+                self.model.save_pretrained(folder)
+            self.save_tokenizer(str(folder))
+            adapted = getattr(self.model, "_hf_peft_config_loaded", False)
+            config = self.echo_config if adapted else self.echo_config.replace(packaged_adapter=None)
+            config.save(folder)
+            if not adapted:
+                manifest.mark(folder, config.fingerprint())
+            manifest.write(folder)
         card.add_requirements(output_path)
 
     @classmethod
@@ -259,21 +275,20 @@ class EchoModule(InputModule):
 
         Raises:
             ValueError: a ``backend`` other than ``"torch"``.
+            ConfigError: the saved config is damaged, or belongs to other weights.
+            ModelError: a file of the model is missing, damaged, or another one than was saved.
         """
         del init_defaults
         if (backend := kwargs.get("backend", "torch")) != "torch":
             raise ValueError(f"EchoModule runs on backend='torch' only, not {backend!r}")
         hub: dict[str, Any] = {"token": token, "revision": revision, "local_files_only": local_files_only}
-        options = {"trust_remote_code": kwargs.get("trust_remote_code", False)} | (kwargs.get("model_kwargs") or {})
-        adapter = cls.load_file_path(
-            model_name_or_path, "adapter_config.json", subfolder, cache_folder=cache_folder, **hub
-        )
-        loaded, config = weights.load(
-            model_name_or_path, adapter, options, hub | {"subfolder": subfolder, "cache_dir": cache_folder}
-        )
+        # ``SentenceTransformer(..., trust_remote_code=True)`` is consent to this class, not to code of the model.
+        options = dict(kwargs.get("model_kwargs") or {})
+        hub |= {"subfolder": subfolder, "cache_dir": cache_folder}
+        loaded, config, adapter = weights.load(model_name_or_path, options, hub)
         module = cls(loaded.body, loaded.tokenizer, config, loaded.merged)
         if adapter is not None:  # after the layers above the exit are dropped: the adapter has no weights for them
-            module.model.load_adapter(str(Path(adapter).parent))
+            weights.add_adapter(module.model, adapter)
         return module
 
     def on_model_ready(self, model: BaseModel) -> None:
