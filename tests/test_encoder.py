@@ -516,6 +516,26 @@ def test_nan_names_the_text(builtin_folder):
         encoder.encode_documents(["fine", "ferry"])
 
 
+@pytest.mark.parametrize("std", [1e-45, 1e-38])
+def test_infinity_after_a_transform_names_the_text(builtin_folder, std):
+    model, tokenizer = tiny("llama", vocab_size=49152), AutoTokenizer.from_pretrained(builtin_folder)
+    scales = np.ones(32, np.float32)
+    scales[3] = std
+    config = EchoConfig("{text}\n{text}", transforms=(Standardize(np.full(32, 1e4), scales),))
+    encoder = EchoEncoder(model, config, tokenizer=tokenizer)
+    message = "vectors have NaN or infinity in them, among them that of 'ferry'.*fit it again"
+    for encode in (
+        encoder.encode_documents,
+        encoder.encode_queries,
+        lambda texts: list(encoder.stream_documents(texts)),
+    ):
+        with warnings.catch_warnings(), pytest.raises(NumericalError, match=message):
+            warnings.simplefilter("error")
+            encode(["ferry"])
+    with pytest.raises(NumericalError, match="vectors have NaN or infinity"):
+        encoder.encode_tokens("ferry")
+
+
 # --- arguments --------------------------------------------------------------------------------------------------------
 
 

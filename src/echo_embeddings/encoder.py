@@ -180,7 +180,7 @@ class EchoEncoder:
             TypeError: ``texts`` is no sequence (a table, a dict, a set, a file, a generator, ...), and the message says
                 what to pass instead; or an element is not a string, and the message names its position.
             TruncationError: a text is too long and ``on_truncate="error"``.
-            NumericalError: the model gave NaN or infinity; names the texts.
+            NumericalError: the model or a transform gave NaN or infinity; names the texts.
             WorkerError: a worker process of ``devices`` ended before its work was done.
         """
         return self._encode(texts, "document", None, show_progress=show_progress)
@@ -263,7 +263,9 @@ class EchoEncoder:
         unique = list(dict.fromkeys(listed))
         with self._counting() as truncation:
             found = self.engine.embed(unique, "document", None, truncation, lambda _: None, "tokens")
-        of = {text: replace(one, vectors=unit(one.vectors)) for text, one in zip(unique, found, strict=True)}
+        of = {
+            text: replace(one, vectors=unit(one.vectors, one.tokens)) for text, one in zip(unique, found, strict=True)
+        }
         return of[texts] if isinstance(texts, str) else [of[text] for text in listed]
 
     def similarity(self, a: Vectors, b: Vectors) -> NDArray[np.float32]:
@@ -538,7 +540,7 @@ class EchoEncoder:
             return alone
         listed = checked(texts)
         with self._counting() as truncation, progress(len(listed), show_progress) as advance:
-            return unit(_embed(self.engine, listed, role, instruction, truncation, advance))
+            return unit(_embed(self.engine, listed, role, instruction, truncation, advance), listed)
 
     def _check_dimensions(self) -> None:
         """Refuse transforms that do not fit the model, as far as it is known before it is loaded."""
@@ -559,7 +561,7 @@ class EchoEncoder:
     ) -> Iterator[Vectors]:
         with self._counting() as truncation, progress(total, show_progress) as advance:
             for chunk in texts:
-                yield from unit(_embed(self.engine, chunk, role, instruction, truncation, advance))
+                yield from unit(_embed(self.engine, chunk, role, instruction, truncation, advance), chunk)
 
     @contextmanager
     def _counting(self) -> Iterator[TruncationCount]:

@@ -7,7 +7,7 @@
     ├── InputError          a file, a row or an option of the command line that cannot be used    (ValueError)
     ├── OutputError         a file cannot be written, as on a full disk                           (OSError)
     ├── TruncationError     a text is longer than ``max_length`` and ``on_truncate="error"``      (ValueError)
-    ├── NumericalError      the model produced NaN or infinity                                    (ArithmeticError)
+    ├── NumericalError      the model or a transform produced NaN or infinity                     (ArithmeticError)
     └── WorkerError         a worker process of ``devices`` could not do its work                 (RuntimeError)
 
     TruncationWarning       texts were truncated to ``max_length``                                (UserWarning)
@@ -63,7 +63,7 @@ class ModelUnavailableError(ModelError, OSError):
 
 
 class NumericalError(EchoError, ArithmeticError):
-    """The model produced NaN or infinity for at least one text."""
+    """The model, or a transform after it, produced NaN or infinity for at least one text."""
 
 
 class OutputError(EchoError, OSError):

@@ -49,7 +49,8 @@ class Transform(Fitted, ABC):
 
     def __call__(self, vectors: Vectors) -> Vectors:
         self.output_dimension(vectors.shape[1])
-        return self.apply(vectors)
+        with np.errstate(over="ignore", invalid="ignore"):  # where vectors get unit length, infinity is an error
+            return self.apply(vectors)
 
     def _check(self, dimension: int) -> None:
         if self.input_dimension not in (None, dimension):
