@@ -544,7 +544,7 @@ class EchoEncoder:
 
     def _check_dimensions(self) -> None:
         """Refuse transforms that do not fit the model, as far as it is known before it is loaded."""
-        config = self.known_config
+        config = self._config = self.known_config  # kept, because lengths that are not made for it are warned of once
         if config is None or not config.transforms:
             return
         width = known_width(self._spec) or config.transforms[0].input_dimension

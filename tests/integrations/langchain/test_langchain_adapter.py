@@ -102,8 +102,8 @@ def test_instruction_without_a_place_is_an_error(builtin_encoder):
 
 
 def test_dimensions(builtin_encoder, builtin_folder, tmp_path):
-    short = EchoEmbeddings(dimensions=64)
-    whole = np.array(builtin_encoder.encode_queries([QUERY])[0][:64])
+    short = EchoEmbeddings(dimensions=256)
+    whole = np.array(builtin_encoder.encode_queries([QUERY])[0][:256])
     np.testing.assert_allclose(short.embed_query(QUERY), whole / np.linalg.norm(whole), atol=2e-3)
     assert short.cache_namespace != EchoEmbeddings().cache_namespace
     with pytest.raises(ConfigError, match="cannot keep 5000 of 1024"):
@@ -194,7 +194,7 @@ def test_eight_threads_each_with_an_event_loop(float32_encoder):
 
 
 def test_pickle_and_copies(builtin_encoder):
-    for embeddings in (EchoEmbeddings(dimensions=32), EchoEmbeddings(encoder=builtin_encoder)):
+    for embeddings in (EchoEmbeddings(dimensions=256), EchoEmbeddings(encoder=builtin_encoder)):
         vector = embeddings.embed_query("x")
         again = pickle.loads(pickle.dumps(embeddings))
         assert len(pickle.dumps(embeddings)) < 2_000_000  # the config is there; weights (270 MB) are not

@@ -101,8 +101,8 @@ def test_instruction_goes_to_queries_alone():
 
 
 def test_dimensions(builtin_encoder):
-    short = EchoEmbedding(dimensions=64)
-    whole = np.array(builtin_encoder.encode_queries([QUERY])[0][:64])
+    short = EchoEmbedding(dimensions=256)
+    whole = np.array(builtin_encoder.encode_queries([QUERY])[0][:256])
     np.testing.assert_allclose(short.get_query_embedding(QUERY), whole / np.linalg.norm(whole), atol=2e-3)
 
 
@@ -158,7 +158,7 @@ def test_eight_threads(embedding, texts):
 
 
 def test_pickle_and_copies(builtin_encoder):
-    for embedding in (EchoEmbedding(dimensions=32), EchoEmbedding(encoder=builtin_encoder)):
+    for embedding in (EchoEmbedding(dimensions=256), EchoEmbedding(encoder=builtin_encoder)):
         vector = embedding.get_query_embedding("x")
         again = pickle.loads(pickle.dumps(embedding))
         assert len(pickle.dumps(embedding)) < 2_000_000  # the config is there; weights (270 MB) are not
