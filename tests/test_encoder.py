@@ -529,8 +529,7 @@ def test_infinity_after_a_transform_names_the_text(builtin_folder, std):
         encoder.encode_queries,
         lambda texts: list(encoder.stream_documents(texts)),
     ):
-        with warnings.catch_warnings(), pytest.raises(NumericalError, match=message):
-            warnings.simplefilter("error")
+        with pytest.raises(NumericalError, match=message):
             encode(["ferry"])
     with pytest.raises(NumericalError, match="vectors have NaN or infinity"):
         encoder.encode_tokens("ferry")

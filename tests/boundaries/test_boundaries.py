@@ -92,7 +92,10 @@ def test_every_extra_that_a_message_names_exists():
 
 def test_nothing_tells_to_install_by_a_name_that_no_index_has():
     """Until there is a release, hints, pages and examples install from a checkout."""
-    ours = "|".join(("echo-embeddings", *(path.parent.name for path in INTEGRATIONS), "sentence-transformers-echo"))
+    projects = [
+        tomllib.loads(path.read_text())["project"]["name"] for path in (ROOT / "integrations").glob("*/pyproject.toml")
+    ]
+    ours = "|".join(("echo-embeddings", *projects))
     by_name = re.compile(rf"(pip|uv|uv tool|pipx) (install|add)\b[^`#\n]*[ '\"]({ours})(?![\w/-])")
     for path in TRACKED:
         if path.suffix in {".py", ".toml", ".md", ".yaml"} and "tests" not in path.parts:
@@ -102,7 +105,7 @@ def test_nothing_tells_to_install_by_a_name_that_no_index_has():
 def test_hints_come_from_one_place():
     """Only ``extras`` knows which command installs into this environment."""
     for path in [*SOURCES, *(ROOT / "integrations").rglob("*.py")]:
-        if path.name not in {"extras.py", "card.py"}:  # cards are read elsewhere
+        if path.name not in {"extras.py", "card.py", "saving.py"}:  # cards and saved folders are read elsewhere
             assert "pip install" not in path.read_text(encoding="utf-8"), path
 
 
