@@ -27,7 +27,8 @@ def require_finite(vectors: NDArray[Any], texts: Sequence[str] = ()) -> None:
     named = ", ".join(repr(texts[row][:60]) if row < len(texts) else f"row {row}" for row in rows[:3])
     raise NumericalError(
         f"{len(rows)} of {is_broken.size} vectors have NaN or infinity in them, among them that of {named}. The "
-        "model's states were finite, so a transform of the config did this; fit it again with EchoEncoder.fit_transforms"
+        "model's states were finite, so a transform of the config did this; fit it again with "
+        "EchoEncoder.fit_transforms"
     )
 
 
