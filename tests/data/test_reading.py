@@ -59,13 +59,13 @@ def test_a_row_of_csv_whose_quote_is_never_closed_is_refused(tmp_path):
 def test_a_small_file_that_grows_without_end_is_refused_at_once(tmp_path, name):
     path = tmp_path / name
     path.write_bytes(gzip.compress(b"text\n" * name.startswith("a.csv") + b"\n" * 5_000_000))
-    started = time.monotonic()
+    started = time.process_time()
     message = (
         r"a\..*gz:\d+: the file becomes larger than 1,\d{3},\d{3} bytes when it is decompressed.*--max-decompressed-mb"
     )
     with pytest.raises(InputError, match=message):
         texts(path)
-    assert time.monotonic() - started < 20
+    assert time.process_time() - started < 10
     path.write_bytes(gzip.compress(b'{"text": "a"}\n' * 5000))
     with pytest.raises(InputError, match="larger than 60,000 bytes"):
         read(path, decompressed_bytes=60_000)

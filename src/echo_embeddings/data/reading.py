@@ -10,6 +10,7 @@ import hashlib
 import io
 import os
 import stat
+import sys
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -29,6 +30,11 @@ Lines = Iterator[tuple[int, str]]
 BINARY = "a stream is read in binary mode: open the file with 'rb', or give sys.stdin.buffer"
 
 _BUFFER = 2**18
+
+# Opens a named pipe at once, whether a program has opened it to write or not. Windows has no such files.
+_NO_WAITING = os.O_RDONLY
+if sys.platform != "win32":
+    _NO_WAITING |= os.O_NONBLOCK
 
 # Seconds that a named pipe without a writer is waited for.
 _PATIENCE = 5.0
@@ -199,7 +205,7 @@ def _opened(source: Any, name: str) -> Iterator[_Counted]:
 @contextmanager
 def _pipe(path: Path, name: str) -> Iterator[Callable[[int], bytes]]:
     """Open a named pipe, which would else wait without a word for a program that writes into it."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    descriptor = os.open(path, _NO_WAITING)
     try:
         first, deadline = b"", time.monotonic() + _PATIENCE
         while not first:
@@ -213,7 +219,8 @@ def _pipe(path: Path, name: str) -> Iterator[Callable[[int], bytes]]:
                     "program first, or give a file"
                 )
             time.sleep(0 if first else 0.05)
-        os.set_blocking(descriptor, True)
+        if sys.platform != "win32":
+            os.set_blocking(descriptor, True)
         waiting = [first] if first else []
         yield lambda size: waiting.pop() if waiting else os.read(descriptor, size)
     finally:
@@ -224,7 +231,7 @@ def _position(source: Any) -> int | None:
     """Where a file or a stream begins to be read; ``None`` if it cannot be read again."""
     if isinstance(source, Path):
         return 0 if source.is_file() else None
-    if not hasattr(os, "pread") or not isinstance(getattr(source, "raw", source), io.FileIO):
+    if not isinstance(getattr(source, "raw", source), io.FileIO):
         return None  # such as a stream that decompresses: its descriptor is of something else
     try:
         return int(source.tell()) if stat.S_ISREG(os.fstat(source.fileno()).st_mode) else None
@@ -233,8 +240,8 @@ def _position(source: Any) -> int | None:
 
 
 def _digest_from(descriptor: int, start: int) -> str:
+    os.lseek(descriptor, start, os.SEEK_SET)  # it was read to its end, and is again
     sha = hashlib.sha256()
-    while content := os.pread(descriptor, _BUFFER, start):
+    while content := os.read(descriptor, _BUFFER):
         sha.update(content)
-        start += len(content)
     return sha.hexdigest()

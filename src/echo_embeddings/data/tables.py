@@ -77,14 +77,13 @@ class Table(ABC):
         """Whether a file still holds what was read to its end; true for what cannot be read again."""
         return True
 
+    @abstractmethod
     def texts(self) -> Iterator[str]:
         """The texts in order.
 
         Raises:
             InputError: a row has none; names its place.
         """
-        for chunk in self.chunks(1, columns=False):
-            yield from chunk.texts
 
 
 class RowTable(Table):
@@ -123,6 +122,11 @@ class RowTable(Table):
                 yield Chunk(texts, places, from_rows(placed))
             else:
                 yield Chunk(texts, places)
+
+    def texts(self) -> Iterator[str]:
+        """The texts in order."""
+        for place, row in self.rows():
+            yield self._text(place, row)
 
     def _text(self, place: str, row: Row) -> str:
         if self.column not in row:
