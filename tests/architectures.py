@@ -1,5 +1,6 @@
 """Tiny random models of the architectures that late echo is promised for, each made from its config class."""
 
+import tokenizers
 import torch
 import transformers as tf
 
@@ -61,3 +62,13 @@ def tiny(name: str, **changes):
 def backbone(model, layers):
     """A backbone with the faster ways that suit the model as it is."""
     return Backbone(model, layers, switches.apply(LoadedModel(model, None)))
+
+
+def small_tokenizer(texts):
+    """A fast tokenizer of 90 tokens, fitted on some texts."""
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel()
+    tokenizer.decoder = tokenizers.decoders.ByteLevel()
+    trainer = tokenizers.trainers.BpeTrainer(vocab_size=90, special_tokens=["<pad>", "<s>", "</s>"])
+    tokenizer.train_from_iterator(texts, trainer)
+    return tf.PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>")

@@ -14,7 +14,7 @@ from echo_embeddings import ConfigError, EchoConfig, EchoEncoder, EchoError, Mod
 from echo_embeddings.data.files import locked
 from echo_embeddings.errors import InputError
 from tests import killing
-from tests.architectures import tiny
+from tests.architectures import small_tokenizer, tiny
 
 LATE = EchoConfig.preset("late-echo")
 TEXTS = ["The ferry leaves at dawn.", "Bread is baked from flour."]
@@ -27,18 +27,6 @@ def model(tmp_path_factory):
     tiny("llama").save_pretrained(folder)
     small_tokenizer(TEXTS).save_pretrained(folder)
     return folder
-
-
-def small_tokenizer(texts):
-    """A fast tokenizer of 90 tokens."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
-
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.ByteLevel(), decoders.ByteLevel()
-    special = ["<pad>", "<s>", "</s>"]
-    tokenizer.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=90, special_tokens=special))
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>")
 
 
 @pytest.fixture(scope="module")

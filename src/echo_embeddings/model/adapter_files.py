@@ -157,6 +157,10 @@ def _are_names(value: object) -> bool:
     return isinstance(value, str) or (isinstance(value, list) and all(isinstance(one, str) for one in value))
 
 
+def _is_list_of_names(value: object) -> bool:
+    return isinstance(value, list) and _are_names(value)
+
+
 def _are_layers(value: object) -> bool:
     listed = value if isinstance(value, list) else [value]
     return all(isinstance(one, int) and not isinstance(one, bool) and one >= 0 for one in listed)
@@ -172,7 +176,7 @@ _FIELDS = (
     (("r",), _is_rank, f"a whole number from 1 to {_HIGHEST:,}"),
     (("lora_alpha",), _is_scale, f"a number from {-_HIGHEST:,} to {_HIGHEST:,}"),
     (("target_modules", "exclude_modules", "layers_pattern"), _are_names, "a string or a list of strings"),
-    (("modules_to_save", "target_parameters"), _are_names, "a list of strings"),
+    (("modules_to_save", "target_parameters"), _is_list_of_names, "a list of strings"),
     (("layers_to_transform",), _are_layers, "a layer's number or a list of them"),
     (("rank_pattern",), _pattern_of(_is_rank), f"an object of whole numbers from 1 to {_HIGHEST:,}"),
     (("alpha_pattern",), _pattern_of(_is_scale), f"an object of numbers up to {_HIGHEST:,}"),

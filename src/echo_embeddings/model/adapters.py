@@ -244,6 +244,12 @@ def _with(model: PreTrainedModel, adapter: Adapter) -> PreTrainedModel:
 
 def _with_peft(model: PreTrainedModel, adapter: Adapter) -> PreTrainedModel:
     peft_model = _peft()
+    names = [name for name, _ in model.named_modules()]
+    for whole in adapter.files.config.get("modules_to_save") or ():
+        if not any(name == whole or name.endswith(f".{whole}") for name in names):
+            raise ModelError(
+                f"its config names the module {whole!r} in modules_to_save, which this model does not have"
+            )
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         try:
