@@ -11,6 +11,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.util import mine_hard_negatives
 
 from echo_embeddings import ConfigError, EchoEncoder
+from echo_embeddings.data.files import whole_file
 from sentence_transformers_echo.folder import from_encoder
 
 from .data import Data, read
@@ -86,11 +87,6 @@ def _retriever(model: EchoEncoder | SentenceTransformer | None) -> SentenceTrans
 
 
 def _write(rows: Dataset, target: Path) -> None:
-    unfinished = target.with_name(f".{target.name}.tmp")
     opened = gzip.open if target.suffix == ".gz" else open
-    try:
-        with opened(unfinished, "wt", encoding="utf-8") as file:
-            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        unfinished.replace(target)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with whole_file(target) as unfinished, opened(unfinished, "wt", encoding="utf-8") as file:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

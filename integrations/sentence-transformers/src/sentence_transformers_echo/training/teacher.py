@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
 from echo_embeddings import ConfigError
+from echo_embeddings.data.files import whole_file
 from echo_embeddings.vectors.normalize import unit
 
 __all__ = ["Vectors", "load", "targets"]
@@ -49,17 +50,25 @@ def _embedded(teacher: str, texts: list[str], cache: Path, *, show_progress: boo
     for text in texts:
         sha.update(text.encode() + b"\0")
     path = cache / f"{sha.hexdigest()[:16]}.npy"
-    if path.is_file():
-        known: NDArray[np.float16] = np.load(path)
-        return known.astype(np.float32)
+    if (known := _stored(path, len(texts))) is not None:
+        return known
     model = load(teacher)
     model.max_seq_length = min(_LONGEST, model.max_seq_length or _LONGEST)
     vectors = model.encode(texts, batch_size=64, normalize_embeddings=True, show_progress_bar=show_progress)
     half = np.asarray(vectors).astype(np.float16)
     cache.mkdir(parents=True, exist_ok=True)
-    np.save(path.with_suffix(".tmp.npy"), half)
-    path.with_suffix(".tmp.npy").replace(path)
+    with whole_file(path) as unfinished, unfinished.open("wb") as file:
+        np.save(file, half)
     return half.astype(np.float32)
+
+
+def _stored(path: Path, rows: int) -> Vectors | None:
+    """The vectors that an earlier run stored; ``None`` if there are none, or the file is damaged."""
+    try:
+        known: NDArray[np.float16] = np.load(path)
+    except (OSError, ValueError, EOFError):
+        return None
+    return known.astype(np.float32) if len(known) == rows and np.isfinite(known).all() else None
 
 
 def load(teacher: str) -> SentenceTransformer:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,12 +27,13 @@ from sentence_transformers.sentence_transformer.losses import (
 from torch import nn
 from transformers import set_seed
 from transformers.trainer_callback import PrinterCallback
-from transformers.trainer_utils import get_last_checkpoint
 
 from echo_embeddings import ConfigError, TruncationWarning
+from echo_embeddings.config.files import ARRAYS_FILE
+from echo_embeddings.data.files import locked, whole_folder
 from echo_embeddings.vectors.transforms import Project
 
-from . import student
+from . import checkpoints, student
 from .card import write_card
 from .data import TAUGHT, Data, read
 from .judge import Judge
@@ -45,6 +48,8 @@ __all__ = ["Trained", "train"]
 _FIT_HEAD_ON = 3000
 #: How many texts the map is fitted on that takes the head's place.
 _FIT_MAP_ON = 16000
+#: How many checkpoints are kept.
+_KEPT = 2
 
 
 def train(recipe: Recipe, *, resume: bool = False, show_progress: bool = True) -> Trained:
@@ -52,26 +57,28 @@ def train(recipe: Recipe, *, resume: bool = False, show_progress: bool = True) -
 
     Args:
         recipe: the training run.
-        resume: continue from the last checkpoint in the output folder, if there is one. The result has the same weights
-            as an uninterrupted run. Default: no.
+        resume: continue from the last whole checkpoint in the output folder, if there is one; what is not whole is
+            removed. The result has the same weights as an uninterrupted run. Default: no.
         show_progress: show progress bars (default: yes).
 
     Returns:
         The folder of the model, its scores, and the rows of each data set.
 
     Raises:
-        InputError: a file or row cannot be used; names file and line.
+        InputError: a file or row cannot be used; names file and line. Or another process trains into that folder.
         ConfigError: the recipe cannot work, or its output folder holds something else.
         ImportError: peft or accelerate is missing.
     """
-    with warnings.catch_warnings():
+    output = Path(recipe.output).expanduser()
+    output.parent.mkdir(parents=True, exist_ok=True)
+    job = output.resolve()
+    with warnings.catch_warnings(), locked(job.with_name(f"{job.name}.training")):
         warnings.simplefilter("ignore", TruncationWarning)  # the recipe says how many tokens of a text are used
-        return _train(recipe, Path(recipe.output).expanduser(), resume=resume, show_progress=show_progress)
+        _require_output(output, resume=resume)
+        return _train(recipe, output, checkpoints.last(output / "checkpoints"), show_progress=show_progress)
 
 
-def _train(recipe: Recipe, output: Path, *, resume: bool, show_progress: bool) -> Trained:
-    checkpoints = output / "checkpoints"
-    _require_output(output, resume=resume)
+def _train(recipe: Recipe, output: Path, start: Path | None, *, show_progress: bool) -> Trained:
     folder = Path(recipe.data_folder).expanduser()
     data = {entry.title: read(entry, folder, recipe.seed) for entry in recipe.data}
     judge = Judge.open(recipe.evaluate, folder, recipe.evaluate_limit, recipe.echo_config.max_length)
@@ -81,28 +88,42 @@ def _train(recipe: Recipe, output: Path, *, resume: bool, show_progress: bool) -
     data = {entry.title: _columns(entry, data[entry.title], taught) for entry in recipe.data}
     model.model_card_data.generate_widget_examples = False  # so that the card does not quote the data
     before = judge(model) if judge else {}
+    places = output / "checkpoints"
     trainer = _Trainer(
         model=model,
-        args=_arguments(recipe, model, checkpoints, evaluated=judge is not None, show_progress=show_progress),
+        args=_arguments(recipe, model, places, evaluated=judge is not None, show_progress=show_progress),
         train_dataset=DatasetDict(data),
         loss={entry.title: _loss(recipe, entry.loss, model, taught) for entry in recipe.data},
         evaluator=judge,
     )
     if not show_progress:
         trainer.remove_callback(PrinterCallback)  # without a progress bar it would print every loss
-    trainer.train(resume_from_checkpoint=_last(checkpoints) if resume else None)
+    trainer.train(resume_from_checkpoint=None if start is None else str(start))
     final = student.folded(model.eval(), recipe, taught.sample, taught.wanted)
     after = judge(final) if judge else {}
     done = Trained(output, before, after, {name: len(rows) for name, rows in data.items()})
-    final.save_pretrained(str(output))
-    student.name_base(output, recipe.model)
-    write_card(output, recipe, done)
-    shutil.rmtree(output / "teacher", ignore_errors=True)
+    with _result(output) as unfinished:
+        final.save_pretrained(str(unfinished))
+        student.name_base(unfinished, recipe.model)
+        write_card(unfinished, recipe, done)
     return done
+
+
+@contextmanager
+def _result(output: Path) -> Iterator[Path]:
+    """Give a folder to write the trained model to, which becomes ``output``; checkpoints and strange files stay."""
+    if output.is_mount():  # the volume of a container; it cannot be renamed
+        yield output
+    else:
+        with whole_folder(output.resolve(), keep=lambda path: str(path) != ARRAYS_FILE) as unfinished:
+            yield unfinished
+    shutil.rmtree(output / "teacher", ignore_errors=True)
 
 
 class _Trainer(SentenceTransformerTrainer):
     """The trainer with our samplers, and with unrounded parameters in checkpoints: the base class may save bfloat16."""
+
+    _writes_to: str | None = None
 
     def get_batch_sampler(
         self,
@@ -118,6 +139,19 @@ class _Trainer(SentenceTransformerTrainer):
 
     def _count_tokens(self, texts: list[str]) -> list[int]:
         return [int(count) for count in self.model.preprocess(texts)["echo_pooled"].sum(dim=1)]
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Write a checkpoint that is there whole or not at all."""
+        name = f"checkpoint-{self.state.global_step}"
+        with checkpoints.written(Path(self.args.output_dir) / name, keep=_KEPT) as unfinished:
+            self._writes_to = str(unfinished.parent)
+            try:
+                super()._save_checkpoint(model, trial)
+            finally:
+                self._writes_to = None
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return self._writes_to or str(super()._get_output_dir(trial))
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         super()._save(output_dir, state_dict)
@@ -210,7 +244,6 @@ def _arguments(
         eval_strategy="steps" if evaluated else "no",
         eval_steps=recipe.evaluate_every,
         save_steps=recipe.save_every,
-        save_total_limit=2,
         logging_steps=max(min(recipe.evaluate_every, recipe.steps) // 10, 1),
         disable_tqdm=not show_progress,
         report_to="none",
@@ -222,8 +255,3 @@ def _require_output(output: Path, *, resume: bool) -> None:
         raise ConfigError(
             f"output folder {str(output)!r} is not empty; go on with resume (--resume), or name another folder"
         )
-
-
-def _last(checkpoints: Path) -> str | None:
-    found: str | None = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
-    return found
