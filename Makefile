@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+# Which build of torch, in pip's words.
+TORCH  ?= torch
 export HF_HUB_DISABLE_TELEMETRY := 1
 # Threads that wait give the core away instead of spinning: on a busy machine that is worth a factor of 50.
 export OMP_WAIT_POLICY := passive
@@ -15,15 +17,23 @@ install: $(VENV)/.installed  ## make .venv with the library, its extras and the 
 
 INTEGRATIONS := langchain llama-index sentence-transformers
 
-$(VENV)/.installed: pyproject.toml constraints.txt $(INTEGRATIONS:%=integrations/%/pyproject.toml)
+# What make demo needs, and nothing else. make install adds to it.
+$(VENV)/.demo: pyproject.toml constraints.txt
+	@echo "Installing into $(VENV), once: about 300 MB to fetch and 1.1 GB on disk, in one to three minutes."
+	@echo "(On Linux pip may take the torch with CUDA, of several GB. For another build: make demo TORCH='torch --index-url URL')"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet -c constraints.txt torch
+	$(BIN)/python -m pip install -c constraints.txt $(TORCH)
+	$(BIN)/python -m pip install -c constraints.txt --group demo -e ".[cli,faiss]"
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.demo $(INTEGRATIONS:%=integrations/%/pyproject.toml)
+	@echo "Adding the developer's tools to $(VENV), once: another 1 GB on disk, in a few minutes."
 	$(BIN)/python -m pip install --quiet -c constraints.txt --group dev -e ".[all]" \
 		$(INTEGRATIONS:%=-e ./integrations/%)
 	@touch $@
 
-demo: install  ## index Python's own documentation and ask it questions
+demo: $(VENV)/.demo  ## index Python's own documentation and ask it questions; about four minutes, the next time seconds
 	$(BIN)/python examples/demo.py
 
 test: install  ## the tests, on the built-in model, in two processes

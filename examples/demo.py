@@ -1,46 +1,51 @@
-"""A first minute with echo-embeddings: ask Python's own documentation. Run: make demo.
+"""A first minute with echo-embeddings: ask Python's own documentation, beside BM25. Run: make demo.
 
-The default (an echo, fine-tuned) answers beside the same model without either.
+The first start fetches the built-in model (93 MB) and embeds some 900 docstrings, in about a minute. The index
+is kept in your cache folder, so the next start only loads the model and answers.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
+import hashlib
 import sysconfig
-import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.table import Table
-
-from echo_embeddings import EchoEncoder
-from echo_embeddings.data.passages import passages_of
-from echo_embeddings.search import Hit, Index, Passage
+if TYPE_CHECKING:
+    from echo_embeddings import EchoEncoder
+    from echo_embeddings.search import Hit, Index, Passage
 
 MODULES = (
-    "argparse base64 bisect calendar configparser contextlib csv datetime difflib email/message fractions "
-    "glob gzip heapq http/client inspect ipaddress json/decoder json/encoder locale "
-    "logging/__init__ logging/handlers mimetypes pathlib pickle pprint queue random sched shutil smtplib "
-    "socket ssl statistics string subprocess tarfile tempfile textwrap threading timeit traceback "
-    "unittest/case urllib/parse urllib/request weakref webbrowser zipfile"
+    "argparse base64 bisect contextlib csv datetime difflib email/message fractions glob gzip heapq http/client "
+    "json/decoder json/encoder logging/__init__ logging/handlers mimetypes pathlib pickle pprint queue random sched "
+    "shutil smtplib socket ssl statistics string subprocess tempfile textwrap threading timeit urllib/parse "
+    "urllib/request webbrowser zipfile"
 )
 
-QUESTIONS = (
-    "How do I find the middle value of a list of numbers?",
-    "run another program and read what it printed",
-    "pick some items from a list by chance",
-    "break a long text into lines that fit the screen",
-    "delete a folder and everything in it",
-    "make several threads wait for each other",
-)
+# Each shows one thing.
+QUESTIONS = {
+    "pick some items from a list by chance": "meaning: the answer has other words",
+    "send an e-mail with a login": "meaning again",
+    "getaddrinfo": "a name",
+    "what does SMTP_SSL do": "a name in a sentence",
+    "ZIP64": "a rare word",
+    "BLAKE2": "nothing about it is there, so all scores are low",
+}
 
-console = Console(highlight=False)
+
+def say(text: str = "") -> None:
+    """Print a line that is on the screen at once, in a terminal or not."""
+    print(text, flush=True)
 
 
 def documentation(limit: int) -> list[Passage]:
     """The first paragraph of each public docstring in MODULES, evenly thinned out to ``limit`` of them."""
+    from echo_embeddings.data.passages import passages_of
+    from echo_embeddings.search import Passage
+
     library = Path(sysconfig.get_path("stdlib"))
     first: dict[str, Passage] = {}
     for module in MODULES.split():
@@ -57,57 +62,118 @@ def documentation(limit: int) -> list[Passage]:
     return [passages[int(i * step)] for i in range(int(len(passages) / step))]
 
 
-def build(folder: Path, encoder: EchoEncoder, passages: list[Passage], name: str) -> Index:
-    """Embed the passages and save them as an index that the command line can search too."""
-    _ = encoder.dimension  # loads the model, which shall not count
-    started = time.perf_counter()
-    index = Index.build(passages, encoder, show_progress=sys.stderr.isatty())
+def kept(indexes: Path, passages: list[Passage], encoder: EchoEncoder) -> tuple[Index, Path]:
+    """The index of these passages and its folder: that of the last start if it is of the same, else a new one."""
+    from echo_embeddings.errors import EchoError
+    from echo_embeddings.search import Index
+
+    content = repr([(passage.source, passage.text) for passage in passages]) + encoder.fingerprint()
+    folder = indexes / hashlib.sha256(content.encode()).hexdigest()[:12]
+    if folder.is_dir():
+        try:
+            index = Index.load(folder, encoder)
+            say(f"   The index of the last start is there: {folder}")
+        except (EchoError, ImportError) as error:
+            say(f"   The index of the last start cannot be read ({error}); it is made again.")
+        else:
+            return index, folder
+    index = Index.build(passages, encoder, show_progress=progress(len(passages)))
     index.save(folder)
-    console.print(f"  {name}: {len(passages)} passages in {time.perf_counter() - started:.0f} s")
-    return index
+    say(f"   Kept for the next start in {folder}")
+    return index, folder
 
 
-def shown(hits: list[Hit]) -> str:
-    """Answers as a cell: where each stands, and how its text begins."""
-    lines = []
+def progress(total: int) -> Callable[[int], None]:
+    """A function that is told of each batch, and prints a line every five seconds."""
+    done, started, said = 0, time.monotonic(), time.monotonic()
+
+    def advance(count: int) -> None:
+        nonlocal done, said
+        done += count
+        now = time.monotonic()
+        if done == total:
+            say(f"   {done:,} of {total:,} docstrings in {now - started:.0f} seconds")
+        elif now - said >= 5:
+            said = now
+            left = (now - started) / done * (total - done)
+            say(f"   {done:,} of {total:,} docstrings, about {left:.0f} seconds left")
+
+    return advance
+
+
+def bm25(passages: list[Passage]) -> Callable[[str], list[int]] | None:
+    """A search by words alone, which gives the numbers of the passages; ``None`` if bm25s is not installed."""
+    try:
+        import bm25s
+    except ImportError:
+        return None
+    quiet: dict[str, Any] = {"show_progress": False}
+    words = {"stopwords": "en"} | quiet
+    retriever = bm25s.BM25()
+    retriever.index(bm25s.tokenize([passage.text for passage in passages], **words), **quiet)
+
+    def search(question: str) -> list[int]:
+        found, scores = retriever.retrieve(bm25s.tokenize(question, **words), k=3, **quiet)
+        return [int(number) for number, score in zip(found[0], scores[0], strict=True) if score > 0]
+
+    return search
+
+
+def line(source: str, text: str) -> str:
+    """An answer in one line: where it stands, and how its text begins."""
+    body = " ".join(text.split(": ", 1)[-1].split())
+    return f"{source}: {body}"[:100]
+
+
+def answer(hits: list[Hit], words: list[str] | None) -> None:
+    """Print what both found."""
+    say("   echo-embeddings")
     for hit in hits:
-        text = " ".join(hit.passage.split(": ", 1)[-1].split())
-        lines.append(f"{hit.rank}. {hit.source}\n   {text[:75]}{'…' if len(text) > 75 else ''}")
-    return "\n".join(lines)
+        say(f"     {hit.score:.2f}  {line(hit.source, hit.passage)}")
+    if words is not None:
+        say("   BM25, words alone")
+        for found in words or ["nothing: no docstring has such a word"]:
+            say(f"           {found}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--passages", type=int, default=5000, help="index at most this many docstrings")
-    limit = parser.parse_args().passages
+    parser.add_argument("--indexes", type=Path, help="where the index is kept (default: your cache folder)")
+    arguments = parser.parse_args()
 
-    console.print("\n[bold]1. The model[/bold]: SmolLM2, 135 million parameters; fetched once (93 MB), then cached.")
-    echo, classical = (EchoEncoder(config=name, on_truncate="ignore") for name in ("default", "classical"))
+    say("1. The model: SmolLM2, 135 million parameters. At the first start it is fetched (93 MB) and converted.")
+    from echo_embeddings import EchoEncoder
+    from echo_embeddings.user_cache import folder as user_cache
 
-    passages = documentation(limit)
-    console.print(
-        f"[bold]2. The text[/bold]: {len(passages)} docstrings from Python's standard library. Embedding them twice:"
-    )
-    folder = Path(tempfile.gettempdir()) / "echo-embeddings-demo"
-    with_echo = build(folder / "echo", echo, passages, "the default: it reads each text twice, and was fine-tuned")
-    without = build(folder / "classical", classical, passages, "classical: the same model reads it once, untrained")
+    started = time.monotonic()
+    encoder = EchoEncoder(on_truncate="ignore")
+    _ = encoder.dimension
+    say(f"   Loaded in {time.monotonic() - started:.0f} seconds.")
 
-    console.print("[bold]3. The questions[/bold]: nobody tuned them; judge the answers yourself.\n")
-    for question in QUESTIONS:
-        table = Table(title=f"“{question}”", title_justify="left", title_style="bold", expand=True)
-        table.add_column("default (echo, fine-tuned)", ratio=1)
-        table.add_column("classical (no echo, untrained)", ratio=1)
-        table.add_row(shown(with_echo.search(question, 3)), shown(without.search(question, 3)))
-        console.print(table)
+    passages = documentation(arguments.passages)
+    say(f"2. The texts: {len(passages):,} docstrings from Python's standard library, each read twice by the model.")
+    index, folder = kept(arguments.indexes or user_cache() / "demo", passages, encoder)
 
-    console.print("\n[bold]What to try next[/bold] (after: source .venv/bin/activate)")
+    by_words = bm25(passages)
+    say("3. The questions. BM25 finds words, and only those; the default finds meaning and words.")
+    if by_words is None:
+        say("   (For BM25's answers beside: pip install bm25s)")
+    for question, shows in QUESTIONS.items():
+        say(f"\n“{question}” ({shows})")
+        found = None
+        if by_words is not None:
+            found = [line(passages[i].source, passages[i].text) for i in by_words(question)]
+        answer(index.search(question, 3), found)
+
+    say("\nWhat to try next (after: source .venv/bin/activate)")
     for command, what in (
-        (f'echo-embeddings search {folder / "echo"} "your question"', "ask this index more"),
+        (f'echo-embeddings search {folder} "your question"', "ask this index more"),
         ("echo-embeddings index FOLDER my.index", "index your own notes, documents or code"),
-        ("echo-embeddings compare PAIRS.tsv", "measure both on your own data: six questions prove little"),
+        ("echo-embeddings compare PAIRS.tsv", "measure on your own data: six questions prove little"),
         ("python examples/quickstart.py", "the same from Python, in three lines"),
     ):
-        console.print(f"  [cyan]{command}[/cyan]\n      {what}", soft_wrap=True)
+        say(f"   {command}\n       {what}")
 
 
 if __name__ == "__main__":

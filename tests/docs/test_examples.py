@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
 # What makes an example quick enough for a test, and a line that its output must hold.
-ARGUMENTS = {"demo.py": ["--passages", "40"], "search_files.py": ["."], "fine_tune.py": ["4"]}
+ARGUMENTS = {"demo.py": ["--passages", "40", "--indexes", "."], "search_files.py": ["."], "fine_tune.py": ["4"]}
 EXPECTED = {
     "demo.py": "What to try next",
     "fine_tune.py": "questions not learned from",
