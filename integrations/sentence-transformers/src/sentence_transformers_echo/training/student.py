@@ -24,7 +24,7 @@ from echo_embeddings import ConfigError, EchoConfig, EchoEncoder
 from echo_embeddings.config import presets
 from echo_embeddings.extras import from_checkout
 from echo_embeddings.forward.speed.compiled import compile_layers
-from echo_embeddings.model import builtin
+from echo_embeddings.model import builtin, manifest
 from echo_embeddings.model.device import pick_device
 from echo_embeddings.vectors.transforms import Project, Standardize, Transform
 from sentence_transformers_echo.folder import from_encoder
@@ -341,6 +341,7 @@ def name_base(folder: Path, model: str | None) -> None:
     content = json.loads(path.read_text(encoding="utf-8"))
     content["base_model_name_or_path"] = builtin.NAME if model is None else model
     path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    manifest.write(folder)  # it lists this file, too
 
 
 def store(model: SentenceTransformer, folder: Path) -> None:
