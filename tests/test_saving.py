@@ -58,14 +58,14 @@ def test_a_saved_folder_has_a_mark_and_gives_the_same_vectors(saved, folder):
 
 def test_a_marked_folder_without_its_config_is_refused(folder):
     (folder / "echo_config.json").unlink()
-    with pytest.raises(ConfigError, match=r"has no echo_config.json, but its config.json says that one belongs to it"):
+    with pytest.raises(ConfigError, match=r"has no echo_config.json, but its other files say that one"):
         vectors(folder)
     assert EchoEncoder(folder, LATE).encode_documents(TEXTS).shape == (2, 32), "a config that is given is enough"
 
 
 def test_a_marked_folder_with_another_config_is_refused(folder):
     LATE.replace(max_length=7).save(folder)
-    with pytest.raises(ConfigError, match=r"echo_config.json is not the config that was saved with this model"):
+    with pytest.raises(ConfigError, match=r"echo_config.json is not the one that was saved with this model"):
         vectors(folder)
 
 

@@ -52,7 +52,7 @@ def saved_config(spec: ModelSpec) -> EchoConfig | None:
     if config is None:
         if marked is not None:
             raise ConfigError(
-                f"{spec.name!r} has no {CONFIG_FILE}, but its config.json says that one belongs to it; save the model "
+                f"{spec.name!r} has no {CONFIG_FILE}, but its other files say that one belongs to it; save the model "
                 "again, or say which config to use, such as EchoEncoder(model, config='echo')"
             )
         return None
@@ -60,9 +60,9 @@ def saved_config(spec: ModelSpec) -> EchoConfig | None:
     found = EchoConfig.from_files(Path(config), None if arrays is None else Path(arrays))
     if marked not in (None, found.fingerprint()):
         raise ConfigError(
-            f"{config} is not the config that was saved with this model (config.json beside it names another): it was "
-            "damaged, or changed by something else. Save the model again, or give the config: EchoEncoder(model, "
-            "config=EchoConfig.load(folder))"
+            f"{config}{'' if arrays is None else f' or {ARRAYS_FILE}'} is not the one that was saved with this model, "
+            "says config.json or echo_files.json beside it: it was damaged, or changed by something else. Save the "
+            "model again; if you changed it on purpose, give it: EchoEncoder(model, config=EchoConfig.load(folder))"
         )
     return found
 

@@ -128,7 +128,7 @@ def _write(folder: Path, runtime: Runtime) -> None:
     saved.save(folder)
     manifest.mark(folder, saved.fingerprint())
     write_modules(folder, runtime.dimension, saved.pooling)
-    manifest.write(folder)
+    manifest.write(folder, saved.fingerprint())
 
 
 def write_modules(folder: Path, dimension: int, pooling: str) -> None:

@@ -8,8 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from echo_embeddings.config.files import read_object
-from echo_embeddings.errors import ConfigError, EchoError, ModelError
+from echo_embeddings.errors import EchoError, ModelError
 from echo_embeddings.extras import reworded
 
 from . import manifest
@@ -44,9 +43,7 @@ def check_model_config(spec: ModelSpec) -> None:
     if spec.model is None or (found := find_file(spec, "config.json")) is None:
         return
     path = Path(found)
-    content = _json(path)
-    if not isinstance(content, dict):
-        raise ModelError(f"{path} holds a {type(content).__name__} and no JSON object; save the model again")
+    content = _object(path)
     if not trusts_code(spec):
         for field, value in _implementations(content):
             raise ModelError(
@@ -77,17 +74,26 @@ def check_saved_files(spec: ModelSpec, *, modules: bool = False) -> None:
 
 
 def mark_of(spec: ModelSpec) -> str | None:
-    """The fingerprint of the config that ``config.json`` says belongs to the model; ``None`` if it says nothing.
+    """The fingerprint of the config that belongs to the model, as its files say; ``None`` if they do not say.
 
     Raises:
-        ModelError: the file cannot be read, or the mark in it is none.
+        ModelError: a file cannot be read, or one says something else than the other.
     """
-    if spec.model is None or spec.is_loaded or (found := find_file(spec, "config.json")) is None:
+    if spec.model is None or spec.is_loaded:
         return None
-    try:
-        return manifest.mark_in(Path(found), read_object(Path(found)))
-    except ConfigError as error:
-        raise ModelError(str(error)) from error
+    of_config = None
+    if (found := find_file(spec, "config.json")) is not None:
+        of_config = manifest.mark_in(Path(found), _object(Path(found)))
+        if of_config is None and not Path(spec.location()).is_dir():
+            return None  # so the hub need not be asked for a list
+    if (listed := find_file(spec, manifest.FILE)) is None:
+        return of_config
+    of_list = manifest.config_in(Path(listed))
+    if of_config not in (None, of_list):
+        raise ModelError(
+            f"{listed} and {found} name different configs, so one of them is of another model; save the model again"
+        )
+    return of_list
 
 
 @contextmanager
@@ -139,6 +145,13 @@ def _damaged(spec: ModelSpec) -> str:
     if pickled := sorted(folder.glob("pytorch_model*.bin")):
         return f"{pickled[0]} is pickled; convert the weights to safetensors. "
     return ""
+
+
+def _object(path: Path) -> dict[str, Any]:
+    content = _json(path)
+    if not isinstance(content, dict):
+        raise ModelError(f"{path} holds a {type(content).__name__} and no JSON object; save the model again")
+    return content
 
 
 def _json(path: Path) -> Any:

@@ -1,8 +1,9 @@
 """What a saved folder says about itself: which config belongs to it, and which files were written together.
 
-``config.json`` has a mark, the fingerprint of the echo config. ``echo_files.json`` has the size and a checksum of the
-weights, the tokenizer and ``config.json``. So a file that is damaged, or comes from another folder, is an error and
-never gives other vectors. transformers and sentence-transformers ignore both.
+``config.json`` has a mark, the fingerprint of the echo config. ``echo_files.json`` has it too, because an adapter has
+no ``config.json``; and it has the size and a checksum of the weights, the tokenizer and ``config.json``. So a file that
+is damaged, or comes from another folder, is an error and never gives other vectors. transformers and
+sentence-transformers ignore both.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import numpy as np
 from echo_embeddings.config.files import ARRAYS_FILE, CONFIG_FILE, read_object
 from echo_embeddings.errors import ConfigError, ModelError
 
-__all__ = ["FILE", "MARK", "check", "mark", "mark_in", "unmark", "write"]
+__all__ = ["FILE", "MARK", "check", "checksum", "config_in", "mark", "mark_in", "unmark", "write"]
 
 FILE = "echo_files.json"
 #: The key in ``config.json``.
@@ -64,12 +65,26 @@ def mark_in(path: Path, content: dict[str, Any]) -> str | None:
     return str(found["config"])
 
 
-def write(folder: Path) -> None:
-    """Write ``echo_files.json`` for the files that are in a folder now."""
+def config_in(path: Path) -> str:
+    """The fingerprint of the config that an ``echo_files.json`` names.
+
+    Raises:
+        ModelError: the file is damaged.
+    """
+    return str(_content(path)["config"])
+
+
+def write(folder: Path, fingerprint: str) -> None:
+    """Write ``echo_files.json`` for the files that are in a folder now.
+
+    Args:
+        folder: the folder.
+        fingerprint: that of the config that belongs to them.
+    """
     inside = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     names = sorted(name for name in inside if _counts(name))
     files = {name: {"size": (folder / name).stat().st_size, "sum": checksum(folder / name)} for name in names}
-    content = {"format": _FORMAT, "files": files}
+    content = {"format": _FORMAT, "config": fingerprint, "files": files}
     (folder / FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
@@ -117,14 +132,19 @@ def _counts(name: str) -> bool:
     return is_weights or is_config or (name.startswith(_TOKENIZER) and name != CONFIG_FILE)
 
 
-def _read(path: Path) -> Iterable[tuple[str, int, str]]:
+def _content(path: Path) -> dict[str, Any]:
     try:
         content = read_object(path)
     except ConfigError as error:
         raise ModelError(str(error)) from error
-    files = content.get("files")
-    if content.get("format") != _FORMAT or not isinstance(files, dict):
-        raise ModelError(f"{path} has no list of files in format {_FORMAT}; save the model again")
+    is_list = isinstance(content.get("files"), dict) and isinstance(content.get("config"), str)
+    if content.get("format") != _FORMAT or not is_list:
+        raise ModelError(f"{path} is no list of files in format {_FORMAT}; save the model again")
+    return content
+
+
+def _read(path: Path) -> Iterable[tuple[str, int, str]]:
+    files = _content(path)["files"]
     for name, entry in files.items():
         is_entry = isinstance(entry, dict) and isinstance(entry.get("size"), int) and isinstance(entry.get("sum"), str)
         if not is_entry or not (_NAME.fullmatch(name) or _MODULES.fullmatch(name)):

@@ -58,7 +58,7 @@ def save(model: EchoEncoder | SentenceTransformer, path: str | os.PathLike[str])
         )
     with written(Path(path).expanduser()) as folder:
         model.save_pretrained(str(folder))
-        manifest.write(folder)
+        manifest.write(folder, manifest.config_in(folder / manifest.FILE))
 
 
 def load(

@@ -253,7 +253,7 @@ class EchoModule(InputModule):
             config.save(folder)
             if not adapted:
                 manifest.mark(folder, config.fingerprint())
-            manifest.write(folder)
+            manifest.write(folder, config.fingerprint())
         card.add_requirements(output_path)
 
     @classmethod
