@@ -341,7 +341,7 @@ def name_base(folder: Path, model: str | None) -> None:
     content = json.loads(path.read_text(encoding="utf-8"))
     content["base_model_name_or_path"] = builtin.NAME if model is None else model
     path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    manifest.write(folder)  # it lists this file, too
+    manifest.write(folder, manifest.config_in(folder / manifest.FILE))  # it lists this file, too
 
 
 def store(model: SentenceTransformer, folder: Path) -> None:
