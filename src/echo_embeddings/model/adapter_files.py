@@ -11,12 +11,13 @@ from typing import Any
 from echo_embeddings.config import presets
 from echo_embeddings.config.files import read_object
 from echo_embeddings.errors import ConfigError, ModelError
+from echo_embeddings.extras import from_checkout
 
 from . import builtin, manifest
 from .hub import find_file, hub_arguments, pinned
 from .spec import ModelSpec
 
-__all__ = ["AdapterFiles", "adapter_files", "with_base"]
+__all__ = ["AdapterFiles", "adapter_files", "peft_model", "with_base"]
 
 _OLD_WEIGHTS = "adapter_model.bin"
 #: The largest rank and scale that we compute with. Those in use are below 1,000.
@@ -104,6 +105,8 @@ def with_base(spec: ModelSpec) -> ModelSpec:
 def _files(spec: ModelSpec, config: Path) -> AdapterFiles:
     try:
         content = read_object(config)
+        if content.get("use_dora") is True:
+            peft_model()  # what is missing from this machine is said before what is missing from the file
         _check(content)
     except ConfigError as error:
         said = str(error) if str(config) in str(error) else f"{config} cannot be read: {error}"
@@ -117,6 +120,22 @@ def _files(spec: ModelSpec, config: Path) -> AdapterFiles:
             "the adapter again"
         )
     return AdapterFiles(spec.name, config.parent, content, Path(weights))
+
+
+def peft_model() -> Any:
+    """The class of peft that runs adapters which are more than plain LoRA.
+
+    Raises:
+        ImportError: peft is not installed.
+    """
+    try:
+        from peft import PeftModel
+    except ImportError as error:
+        raise ImportError(
+            "this adapter is more than plain LoRA, or the model is quantised, which needs peft: "
+            + from_checkout(".[peft]")
+        ) from error
+    return PeftModel
 
 
 def _check(config: Mapping[str, Any]) -> None:

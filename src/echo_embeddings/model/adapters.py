@@ -19,9 +19,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from echo_embeddings.errors import ModelError
-from echo_embeddings.extras import from_checkout
 
-from .adapter_files import AdapterFiles, adapter_files
+from .adapter_files import AdapterFiles, adapter_files, peft_model
 
 __all__ = ["Adapter", "is_plain", "merge", "merge_into", "prepare", "read_tensors"]
 
@@ -243,7 +242,7 @@ def _with(model: PreTrainedModel, adapter: Adapter) -> PreTrainedModel:
 
 
 def _with_peft(model: PreTrainedModel, adapter: Adapter) -> PreTrainedModel:
-    peft_model = _peft()
+    runs = peft_model()
     names = [name for name, _ in model.named_modules()]
     for whole in adapter.files.config.get("modules_to_save") or ():
         if not any(name == whole or name.endswith(f".{whole}") for name in names):
@@ -253,7 +252,7 @@ def _with_peft(model: PreTrainedModel, adapter: Adapter) -> PreTrainedModel:
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         try:
-            adapted: Any = peft_model.from_pretrained(model, str(adapter.files.folder))
+            adapted: Any = runs.from_pretrained(model, str(adapter.files.folder))
             quantised = getattr(model, "is_quantized", False)
             merged: PreTrainedModel = adapted.get_base_model() if quantised else adapted.merge_and_unload()
         except (MemoryError, ImportError):
@@ -269,14 +268,3 @@ def _with_peft(model: PreTrainedModel, adapter: Adapter) -> PreTrainedModel:
         if not lost:
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
     return merged
-
-
-def _peft() -> Any:
-    try:
-        from peft import PeftModel
-    except ImportError as error:
-        raise ImportError(
-            "this adapter is more than plain LoRA, or the model is quantised, which needs peft: "
-            + from_checkout(".[peft]")
-        ) from error
-    return PeftModel
