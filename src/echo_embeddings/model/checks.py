@@ -136,6 +136,8 @@ def _damaged(spec: ModelSpec) -> str:
     folder = Path(spec.location())
     if not folder.is_dir():
         return ""
+    if file := spec.model_kwargs.get("gguf_file"):
+        return f"{folder / str(file)} cannot be read: "
     checks = {".json": _json, ".safetensors": _tensors}
     for path in sorted(folder.iterdir()):
         try:

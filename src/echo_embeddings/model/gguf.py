@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 from echo_embeddings.errors import ModelError
 
-__all__ = ["split_gguf"]
+__all__ = ["as_plain", "require_gguf", "split_gguf"]
 
 
 def split_gguf(name: str) -> tuple[str, dict[str, str]]:
@@ -25,6 +26,22 @@ def split_gguf(name: str) -> tuple[str, dict[str, str]]:
     if not name.endswith(".gguf"):
         return name, {}
     path = Path(name).expanduser()
-    if not path.is_file():
-        raise ModelError(f"there is no GGUF file {name!r}; give the path of an existing .gguf file")
+    require_gguf(path)
     return os.fspath(path.parent), {"gguf_file": path.name}
+
+
+def require_gguf(path: Path) -> None:
+    """Check that there is a GGUF file.
+
+    Raises:
+        ModelError: there is none.
+    """
+    if not path.is_file():
+        raise ModelError(f"there is no GGUF file {os.fspath(path)!r}; give the path of an existing .gguf file")
+
+
+def as_plain(model: Any) -> None:
+    """Let a model be saved as any other. Its weights are no longer quantised, but transformers says that they are."""
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    model.hf_quantizer = None

@@ -124,7 +124,9 @@ def _require_possible(name: str) -> None:
     """
     if _is_folder(name):
         return
-    if Path(name).is_file() and not name.endswith(".gguf"):
+    if Path(name).is_file():
+        if name.endswith(".gguf"):
+            return
         raise ModelError(
             f"model {name!r} is a file; give the folder that holds config.json and the weights, or a .gguf file"
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ from .adapters import prepare as prepare_adapters
 from .architecture import layers_of, require_causal, require_decoder
 from .checks import check_model_config, check_saved_files, explained, trusts_code
 from .device import pick_device, pick_dtype
-from .gguf import split_gguf
+from .gguf import as_plain, require_gguf, split_gguf
 from .hub import find_file, hub_arguments, pinned
 from .manifest import MARK
 from .spec import ModelSpec
@@ -69,6 +70,8 @@ def load(spec: ModelSpec) -> LoadedModel:
     spec = with_base(pinned(spec))
     name, gguf = split_gguf(spec.location())
     where = hub_arguments(spec) | gguf | {"trust_remote_code": trusts_code(spec)}
+    if Path(name).is_dir() and "gguf_file" in where:
+        require_gguf(Path(name, where.get("subfolder") or "", where["gguf_file"]))
     check_model_config(spec)
     check_saved_files(spec)
     with explained(spec), notices.loading_bars():
@@ -85,6 +88,8 @@ def load(spec: ModelSpec) -> LoadedModel:
     with explained(spec), notices.loading_bars(shown=spec.model is not None):  # the built-in model loads in a second
         model, missing = _from_pretrained(auto, name, kwargs | {"trust_remote_code": where["trust_remote_code"]})
     model = merge_into(model, adapters)
+    if "gguf_file" in where:
+        as_plain(model)
     if spec.is_int8:
         int8.quantise(model)  # on the host, so the device never holds larger weights
     if "device_map" not in kwargs:
