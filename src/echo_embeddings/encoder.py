@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -246,6 +246,12 @@ class EchoEncoder:
     ) -> Iterator[Vectors]:
         """Embed queries from any iterable: :meth:`stream_documents` with the query template."""
         return self._stream(chunks(texts, chunk), "query", instruction, _length(texts), show_progress)
+
+    @overload
+    def encode_tokens(self, texts: str) -> TokenEmbeddings: ...  # type: ignore[overload-overlap]  # a str comes first
+
+    @overload
+    def encode_tokens(self, texts: Sequence[str] | Column) -> list[TokenEmbeddings]: ...
 
     def encode_tokens(self, texts: str | Sequence[str] | Column) -> TokenEmbeddings | list[TokenEmbeddings]:
         """Embed each token of a document, at its place in the last copy, where it has seen the whole text.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,7 +53,7 @@ class Data:
 
     path: str
     loss: str = "contrastive"
-    columns: tuple[str, ...] | None = None
+    columns: Sequence[str] | None = None
     ratio: float = 1.0
     limit: int | None = None
     sentences: bool = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,7 +31,7 @@ class Judge(SentenceEvaluator):
         self.primary_metric = "average"
 
     @classmethod
-    def open(cls, paths: tuple[str, ...], folder: Path, limit: int | None, max_length: int) -> Judge | None:
+    def open(cls, paths: Sequence[str], folder: Path, limit: int | None, max_length: int) -> Judge | None:
         """Open files of pairs and BEIR folders.
 
         Args:

@@ -35,7 +35,7 @@ class Lora:
     alpha: float = 32
     dropout: float = 0.0
     first_layer: int = 0
-    modules: tuple[str, ...] | None = None
+    modules: Sequence[str] | None = None
     start: str | None = None
 
 
@@ -87,7 +87,7 @@ class Recipe:
         ConfigError: a value cannot work; the message names it.
     """
 
-    data: tuple[Data, ...]
+    data: Sequence[Data]
     output: str
     model: str | None = None
     config: EchoConfig | str | Mapping[str, Any] = "zero-shot"
@@ -101,11 +101,11 @@ class Recipe:
     learning_rate: float = 3e-4
     warmup: float = 0.05
     temperature: float = 0.02
-    matryoshka: tuple[int, ...] = ()
+    matryoshka: Sequence[int] = ()
     lora: Lora = field(default_factory=Lora)
     max_length: int = 128
     seed: int = 0
-    evaluate: tuple[str, ...] = ()
+    evaluate: Sequence[str] = ()
     evaluate_limit: int | None = None
     evaluate_every: int = 100
     save_every: int = 100
