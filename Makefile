@@ -19,7 +19,7 @@ INTEGRATIONS := langchain llama-index sentence-transformers
 
 # What make demo needs, and nothing else. make install adds to it.
 $(VENV)/.demo: pyproject.toml constraints.txt
-	@echo "Installing into $(VENV), once: about 300 MB to fetch and 1.1 GB on disk, in one to three minutes."
+	@echo "Installing into $(VENV), once: about 300 MB to fetch and 1.3 GB on disk, in one to three minutes."
 	@echo "(On Linux pip may take the torch with CUDA, of several GB. For another build: make demo TORCH='torch --index-url URL')"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"

@@ -139,7 +139,7 @@ def test_a_base_model_that_the_user_names_is_used(plain, adapter):
 
 
 def test_an_adapter_never_meets_another_one_in_silence(folder, adapter):
-    with pytest.raises(ModelError, match="is an adapter, and adapter=.* is another"):
+    with pytest.raises(ConfigError, match="holds an adapter, and adapter=.* is another"):
         vectors(adapter, adapter=adapter)
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         shutil.copy(adapter / name, folder)
