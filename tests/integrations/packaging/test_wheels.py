@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -95,3 +96,70 @@ def test_normal_install(wheels, tmp_path, name, statement, where):
         check=True,
     )
     assert done.stdout.strip() == os.fspath(tmp_path / where / "__init__.py")
+
+
+#: Each distribution: its folder, its packages below ``src``, and what lies beside ``src`` in its source.
+DISTRIBUTIONS = {
+    "echo_embeddings": (".", "echo_embeddings", {"CHANGELOG.md"}),
+    "langchain_echo_embeddings": ("integrations/langchain", "langchain_echo_embeddings", set()),
+    "llama_index_embeddings_echo": ("integrations/llama-index", "llama_index", set()),
+    "sentence_transformers_echo": ("integrations/sentence-transformers", "sentence_transformers_echo", set()),
+}
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    """The files that git knows, and some that lie about in a developer's folder."""
+    copy = tmp_path_factory.mktemp("checkout")
+    known = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in filter(None, known.split("\0")):
+        if name.startswith(("src/", "integrations/", "docs/")) or "/" not in name:
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            if (ROOT / name).is_file():  # else it is removed, and that is not committed yet
+                shutil.copy(ROOT / name, copy / name)
+    for folder, *_ in DISTRIBUTIONS.values():
+        for stray in (
+            "notes.md",
+            "tests/test_x.py",
+            "other/src/x.py",
+            "other/README.md",
+            "other/LICENSE",
+            "build/x.py",
+        ):
+            (copy / folder / stray).parent.mkdir(parents=True, exist_ok=True)
+            (copy / folder / stray).write_text("")
+    return copy
+
+
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+def test_source_and_wheel_hold_exactly_what_they_should(checkout, tmp_path, name):
+    """The wheel is made of the source distribution, so nothing is missing in that either."""
+    folder, package, more = DISTRIBUTIONS[name]
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", tmp_path, checkout / folder]
+    subprocess.run(command, check=True, capture_output=True)
+    source = checkout / folder / "src"
+    files = {path.relative_to(source).as_posix() for path in (source / package).rglob("*") if path.is_file()}
+    assert len(files) >= 3
+    (archive,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(archive) as opened:
+        there = {path.split("/", 1)[1] for path in opened.getnames()}
+    beside = {".gitignore", "LICENSE", "README.md", "PKG-INFO", "pyproject.toml"} | more
+    assert there == {f"src/{path}" for path in files} | beside
+    (wheel,) = tmp_path.glob("*.whl")
+    assert names(wheel) == files
+    about = {"METADATA", "RECORD", "WHEEL", "licenses/LICENSE"}
+    if name in {"echo_embeddings", "sentence_transformers_echo"}:
+        about.add("entry_points.txt")
+    with zipfile.ZipFile(wheel) as opened:
+        inside = {path.split("/", 1)[1] for path in opened.namelist() if ".dist-info/" in path}
+    assert inside == about
+
+
+def test_no_two_wheels_have_a_file_in_common():
+    """Else the one installed last would replace a part of the other."""
+    seen = {}
+    for name, (folder, package, _) in DISTRIBUTIONS.items():
+        source = ROOT / folder / "src"
+        for path in (source / package).rglob("*"):
+            if path.is_file() and "__pycache__" not in path.parts:
+                assert seen.setdefault(path.relative_to(source), name) == name
