@@ -43,7 +43,7 @@ def folder(builtin_folder, tmp_path_factory):
     """A model with a sliding window of 40 tokens, which gives NaN for "ferry"."""
     path = tmp_path_factory.mktemp("tiny")
     model, tokenizer = (
-        tiny("mistral-window", sliding_window=40, vocab_size=49152),
+        tiny("mistral-window", sliding_window=40, vocab_size=49152, tie_word_embeddings=True),
         AutoTokenizer.from_pretrained(builtin_folder),
     )
     (bad,) = tokenizer("ferry", add_special_tokens=False).input_ids[:1]
