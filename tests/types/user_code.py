@@ -16,7 +16,6 @@ from sentence_transformers import SentenceTransformer
 
 from echo_embeddings import (
     ConfigError,
-    DimensionsWarning,
     EchoConfig,
     EchoEncoder,
     EchoError,
@@ -38,6 +37,7 @@ from echo_embeddings import (
     WorkerError,
     embed_table,
 )
+from echo_embeddings.errors import DimensionsWarning
 from echo_embeddings.evaluation import Dataset, Score, compare, open_dataset
 from echo_embeddings.search import Hit, Index, Passage, Plan, Update
 from langchain_echo_embeddings import EchoEmbeddings
