@@ -13,7 +13,7 @@ import warnings
 
 import numpy as np
 import pytest
-from transformers import AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from echo_embeddings import (
     ConfigError,
@@ -43,12 +43,14 @@ def folder(builtin_folder, tmp_path_factory):
     """A model with a sliding window of 40 tokens, which gives NaN for "ferry"."""
     path = tmp_path_factory.mktemp("tiny")
     model, tokenizer = (
-        tiny("mistral-window", sliding_window=40, vocab_size=49152, tie_word_embeddings=True),
+        tiny("mistral-window", sliding_window=40, vocab_size=49152),
         AutoTokenizer.from_pretrained(builtin_folder),
     )
     (bad,) = tokenizer("ferry", add_special_tokens=False).input_ids[:1]
     model.embed_tokens.weight.data[bad] = float("nan")
-    model.save_pretrained(path)
+    whole = AutoModelForCausalLM.from_config(model.config)  # with its output matrix, which has no NaN
+    whole.model = model
+    whole.save_pretrained(path)
     tokenizer.save_pretrained(path)
     return path
 
