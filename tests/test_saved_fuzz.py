@@ -13,6 +13,7 @@ from echo_embeddings import EchoConfig, EchoEncoder, EchoError
 from tests.architectures import small_tokenizer, tiny
 
 TEXTS = ["The ferry leaves at dawn.", "Bread is baked from flour."]
+FIT = [f"{text} {more}" for text in TEXTS for more in ("Again.", "No.", "A ferry.", "An island, a loaf.")]
 SEED = 23
 FLIPS = 5
 #: Seconds that a folder may take; an idle machine needs a tenth of a second.
@@ -32,12 +33,12 @@ def saved(model, tmp_path_factory):
     """Two folders that encoders saved, alike but in weights, words and config."""
     folder = tmp_path_factory.mktemp("saved")
     late = EchoConfig.preset("late-echo")
-    EchoEncoder(model, late, dtype="float32").fit_transforms(TEXTS).save_pretrained(folder / "one")
+    EchoEncoder(model, late, dtype="float32").fit_transforms(FIT).save_pretrained(folder / "one")
     other = tiny("llama")
     other.layers[1].mlp.up_proj.weight.data *= 2
     words = [text.upper() for text in TEXTS]
     encoder = EchoEncoder(other, late.replace(max_length=9, pooling="last"), tokenizer=small_tokenizer(words))
-    encoder.fit_transforms(TEXTS[::-1] + words).save_pretrained(folder / "other")
+    encoder.fit_transforms(FIT[::-1] + words).save_pretrained(folder / "other")
     return folder / "one", folder / "other"
 
 

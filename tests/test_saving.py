@@ -18,6 +18,7 @@ from tests.architectures import small_tokenizer, tiny
 
 LATE = EchoConfig.preset("late-echo")
 TEXTS = ["The ferry leaves at dawn.", "Bread is baked from flour."]
+FIT = [f"{text} {more}" for text in TEXTS for more in ("Again.", "No.", "A ferry.", "An island, a loaf.")]
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,7 @@ def model(tmp_path_factory):
 @pytest.fixture(scope="module")
 def saved(model, tmp_path_factory):
     """The model as an encoder saved it, with transforms; and its vectors."""
-    encoder = EchoEncoder(model, LATE, dtype="float32").fit_transforms(TEXTS)
+    encoder = EchoEncoder(model, LATE, dtype="float32").fit_transforms(FIT)
     folder = tmp_path_factory.mktemp("saved") / "model"
     encoder.save_pretrained(folder)
     return folder, encoder.encode_documents(TEXTS)
