@@ -37,7 +37,8 @@ def saved(model, tmp_path_factory):
     other = tiny("llama")
     other.layers[1].mlp.up_proj.weight.data *= 2
     words = [text.upper() for text in TEXTS]
-    encoder = EchoEncoder(other, late.replace(max_length=9, pooling="last"), tokenizer=small_tokenizer(words))
+    config = late.replace(max_length=9, pooling="last")
+    encoder = EchoEncoder(other, config, tokenizer=small_tokenizer(words), on_truncate="ignore")
     encoder.fit_transforms(FIT[::-1] + words).save_pretrained(folder / "other")
     return folder / "one", folder / "other"
 

@@ -35,3 +35,10 @@ def test_model_pull_of_a_wrong_file(run, tmp_path):
 
 def test_model_pull_of_what_is_there(run, builtin_folder):
     assert run("model", "pull") == f"SmolLM2-135M-Instruct is in {builtin_folder}\n"
+
+
+def test_model_info_runs_no_code_and_asks_nothing(run, tmp_path):
+    (tmp_path / "evil.py").write_text("raise SystemExit(7)")
+    config = {"model_type": "evil", "auto_map": {"AutoConfig": "evil.A"}, "num_hidden_layers": 6}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert "needs code that is in its files" in run("model", "info", tmp_path, code=1)

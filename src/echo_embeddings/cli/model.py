@@ -11,6 +11,7 @@ from echo_embeddings import EchoConfig, EchoEncoder
 from echo_embeddings.config import presets
 from echo_embeddings.errors import InputError
 from echo_embeddings.model import builtin
+from echo_embeddings.model.spec import ModelSpec
 
 from . import options, output
 
@@ -56,7 +57,9 @@ def info(
 
 
 def _facts(model: str, config: EchoConfig) -> dict[str, Any]:
-    weights = _weights_config(model).get_text_config()
+    from echo_embeddings.model.loading import config_of
+
+    weights = config_of(ModelSpec(model)).get_text_config()
     layers = config.layers(weights.num_hidden_layers)
     document, query = config.templates
     return {
@@ -82,15 +85,3 @@ def _adapter(config: EchoConfig) -> str | None:
     """The packaged adapter with the beginning of its digest, which tells versions apart."""
     name = config.packaged_adapter
     return None if name is None else f"{name} (packaged, {presets.digest(name)[:12]})"
-
-
-def _weights_config(model: str) -> Any:
-    from transformers import AutoConfig
-
-    path = Path(model)
-    try:
-        if model.endswith(".gguf"):
-            return AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
-        return AutoConfig.from_pretrained(model)
-    except (OSError, ValueError) as error:
-        raise InputError(f"model {model!r} cannot be read: {error}") from error

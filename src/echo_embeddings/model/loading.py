@@ -28,7 +28,7 @@ from .hub import find_file, hub_arguments, pinned
 from .manifest import MARK
 from .spec import ModelSpec
 
-__all__ = ["LoadedModel", "load", "prepare", "require_weights", "unembedding"]
+__all__ = ["LoadedModel", "config_of", "load", "prepare", "require_weights", "unembedding"]
 
 
 @dataclass(frozen=True)
@@ -68,17 +68,13 @@ def load(spec: ModelSpec) -> LoadedModel:
         return LoadedModel(prepare(spec.model), spec.tokenizer)
     device = pick_device(spec.device)
     spec = with_base(pinned(spec))
-    name, gguf = split_gguf(spec.location())
-    where = hub_arguments(spec) | gguf | {"trust_remote_code": trusts_code(spec)}
-    if Path(name).is_dir() and "gguf_file" in where:
-        require_gguf(Path(name, where.get("subfolder") or "", where["gguf_file"]))
-    check_model_config(spec)
+    name, where = _place(spec)
     check_saved_files(spec)
+    config = _config(spec)
     with explained(spec), notices.loading_bars():
-        config = AutoConfig.from_pretrained(name, **where)
         require_decoder(config, spec.name)
         dtype = pick_dtype(_wanted_dtype(spec, config), device)
-        kwargs = {"dtype": dtype} | spec.model_kwargs | gguf
+        kwargs = {"dtype": dtype} | spec.model_kwargs | where
         tokenizer = AutoTokenizer.from_pretrained(name, **where)
     names = [os.fspath(presets.adapter_folder(spec.packaged))] if spec.packaged else []
     names += [spec.adapter] if spec.adapter else []
@@ -86,7 +82,7 @@ def load(spec: ModelSpec) -> LoadedModel:
     with_head = any(adapter.has_head and not adapter.is_plain for adapter in adapters)
     auto = AutoModelForCausalLM if with_head else AutoModel
     with explained(spec), notices.loading_bars(shown=spec.model is not None):  # the built-in model loads in a second
-        model, missing = _from_pretrained(auto, name, kwargs | {"trust_remote_code": where["trust_remote_code"]})
+        model, missing = _from_pretrained(auto, name, kwargs)
     model = merge_into(model, adapters)
     if "gguf_file" in where:
         as_plain(model)
@@ -102,6 +98,15 @@ def load(spec: ModelSpec) -> LoadedModel:
         attention_is_chosen="attn_implementation" in kwargs,
         missing=missing,
     )
+
+
+def config_of(spec: ModelSpec) -> Any:
+    """The transformers config of a model that is not loaded; of an adapter, that of its base. Weights are not read.
+
+    Raises:
+        ModelError: there is no such model, or its config is damaged.
+    """
+    return _config(with_base(pinned(spec)))
 
 
 def require_weights(loaded: LoadedModel, exit_layer: int) -> None:
@@ -146,15 +151,31 @@ def unembedding(spec: ModelSpec, body: PreTrainedModel) -> Any:
     if not getattr(body.config.get_text_config(), "tie_word_embeddings", False):
         model = spec.model
         if not spec.is_loaded:
-            name, gguf = split_gguf(spec.location())
-            kwargs = spec.model_kwargs | gguf | {"trust_remote_code": trusts_code(spec)}
+            spec = with_base(pinned(spec))
+            name, where = _place(spec)
             with explained(spec), notices.loading_bars():
-                model, missing = _from_pretrained(AutoModelForCausalLM, name, kwargs)
+                model, missing = _from_pretrained(AutoModelForCausalLM, name, spec.model_kwargs | where)
             if lost := [one for one in missing if one.startswith("lm_head")]:
                 raise ModelError(f"the files of model {spec.name!r} have no unembedding matrix ({lost[0]})")
         if (head := model.get_output_embeddings()) is None:
             raise ModelError(f"{type(model).__name__} has no unembedding matrix; load it with AutoModelForCausalLM")
     return head.weight.detach().float().cpu().numpy()
+
+
+def _place(spec: ModelSpec) -> tuple[str, dict[str, Any]]:
+    """What transformers loads, and the arguments that say where it is and whether its code may run."""
+    name, gguf = split_gguf(spec.location())
+    where = hub_arguments(spec) | gguf | {"trust_remote_code": trusts_code(spec)}
+    if Path(name).is_dir() and "gguf_file" in where:
+        require_gguf(Path(name, where.get("subfolder") or "", where["gguf_file"]))
+    return name, where
+
+
+def _config(spec: ModelSpec) -> Any:
+    name, where = _place(spec)
+    check_model_config(spec)
+    with explained(spec), notices.loading_bars():
+        return AutoConfig.from_pretrained(name, **where)
 
 
 def _from_pretrained(auto: Any, name: str, kwargs: dict[str, Any]) -> tuple[Any, frozenset[str]]:

@@ -149,7 +149,7 @@ def _tokenizer(runtime: Runtime, template: Template, instruction: str | None) ->
 
 def _require_echo(folder: Path, runtime: Runtime, template: Template, layout: Layout) -> None:
     """Check that the tokenizer, loaded as sentence-transformers loads it, gives the same tokens as the encoder."""
-    loaded = AutoTokenizer.from_pretrained(folder)
+    loaded = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     contents = runtime.tokenizer.contents(_PROBES, spaced=template.spaced, limit=runtime.limit_of(layout))
     for text, content in zip(_PROBES, contents, strict=True):
         if loaded(text, truncation=True).input_ids != layout.assemble(content.ids).tolist():
