@@ -166,10 +166,10 @@ def test_what_cannot_work_is_said(lexical_encoder, tmp_path):
     with pytest.raises(ConfigError, match="weights has NaN or infinity"):
         Lexical([np.nan])
     assert Lexical([1], 256) == Lexical([1], [256])
-    for blocks in ((), (0,), (128, True), ("128",), 1.5):
+    for blocks in ((), (0,), (128, True), ("128",), 1.5, (10**12,)):
         with pytest.raises(ConfigError, match=r"blocks=\(.*\): give the number of dimensions of each block"):
             Lexical([1], blocks)
-    for size in (2, 4.0, None):
+    for size in (2, 4.0, None, 65, 10**9):
         with pytest.raises(ConfigError, match=rf"size={size}: give the number of characters of an n-gram, from 3"):
             Lexical([1], size=size)
     with pytest.raises(ConfigError, match="cannot be fitted on no texts; give some thousand"):

@@ -29,6 +29,8 @@ _BUCKETS = 2**15
 _SATURATION = 1.2
 #: Texts whose n-grams are counted together.
 _AT_A_TIME = 128
+#: The most dimensions of all blocks together, and the longest n-gram: beyond, a damaged config would fill the memory.
+_WIDEST, _LONGEST = 2**17, 64
 #: The largest weight: float32 keeps enough digits of the echo beside words that are so long.
 _HEAVIEST = 1000
 
@@ -53,7 +55,7 @@ class Lexical(Fitted):
         blocks: the number of dimensions of each block, or one number for one block. An n-gram has one place in each
             block, so that narrow blocks have more collisions. The share of a block in the squared length grows with the
             square root of its width, because less collides in wide ones (research/log.md, 2026-11-26).
-        size: number of characters of an n-gram, from 3.
+        size: number of characters of an n-gram, from 3 to 64.
         document_weight: length of the lexical part of a document, beside an echo of length 1; from 0 to 1000.
         query_weight: the same for queries. Twice the length in queries is better in retrieval, and changes nothing
             between documents (research/log.md, 2026-11-26).
@@ -87,10 +89,15 @@ class Lexical(Fitted):
         if (self.arrays["weights"] < 0).any():
             bucket = int(self.arrays["weights"].argmin())
             raise ConfigError(f"Lexical needs weights from 0 up; that of bucket {bucket} is negative")
-        if not blocks or not all(_whole(width, 1) for width in blocks):
-            raise ConfigError(f"blocks={blocks!r}: give the number of dimensions of each block, such as {_BLOCKS}")
-        if not _whole(size, 3):
-            raise ConfigError(f"size={size!r}: give the number of characters of an n-gram, from 3, such as 4")
+        if not blocks or not all(_whole(width, 1) for width in blocks) or sum(blocks) > _WIDEST:
+            raise ConfigError(
+                f"blocks={blocks!r}: give the number of dimensions of each block, such as {_BLOCKS}, together at most "
+                f"{_WIDEST}"
+            )
+        if not _whole(size, 3) or size > _LONGEST:
+            raise ConfigError(
+                f"size={size!r}: give the number of characters of an n-gram, from 3 to {_LONGEST}, such as 4"
+            )
 
     @classmethod
     def fit(
