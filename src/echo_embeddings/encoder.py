@@ -497,7 +497,10 @@ class EchoEncoder:
             save(folder_at(path), self.runtime)
 
     def close(self) -> None:
-        """End the worker processes of ``devices``, if there are any; a later call starts new ones."""
+        """End the worker processes of ``devices``, if there are any; a later call starts new ones.
+
+        A call that is running in another thread ends with a ``WorkerError``.
+        """
         if self._engine is not None:
             self._engine.close()
 

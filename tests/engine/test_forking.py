@@ -265,12 +265,12 @@ def test_two_threads_that_fork_at_once(encoder):
 
 
 def test_locks_and_queues_are_forgotten_with_their_encoder(folder):
-    before = len(forking._locks), len(forking._givers_up)
+    before = len(forking._locks), len(forking._owners)
     encoder = EchoEncoder(folder, CONFIG, dtype="float32")
     encoder.encode_documents("a")
     assert len(forking._locks) > before[0]
     del encoder
-    assert (len(forking._locks), len(forking._givers_up)) == before
+    assert (len(forking._locks), len(forking._owners)) == before
 
 
 def test_a_model_on_a_gpu_is_refused_in_a_fork(folder, monkeypatch):

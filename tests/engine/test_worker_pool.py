@@ -289,6 +289,33 @@ def test_closing_ends_the_workers_and_a_later_call_starts_them_again(single, dou
     assert cosines(double.encode_documents(MANY), single.encode_documents(MANY)).min() >= 0.9999
 
 
+def test_closing_in_the_middle_of_a_call_ends_it_and_leaves_no_workers(folder, single):
+    """Closed by another thread, or by the call itself while it tells its progress."""
+    before = children()
+    with EchoEncoder(folder, CONFIG, dtype="float32", devices=DEVICES) as encoder:
+        encoder.encode_documents("they run")
+        with pytest.raises(WorkerError, match="the encoder was closed in the middle of this call"):
+            encoder.encode_documents(MANY, show_progress=lambda _: encoder.close())
+        assert children() == before
+        assert cosines(encoder.encode_documents(MANY), single.encode_documents(MANY)).min() >= 0.9999
+        began, caught = threading.Event(), []
+
+        def embed():
+            texts = [f"{text} {i}" for text in MANY for i in range(20)]
+            with pytest.raises(WorkerError, match="the encoder was closed in the middle of this call") as error:
+                encoder.encode_documents(texts, show_progress=lambda _: began.set())
+            caught.append(error.value)
+
+        thread = threading.Thread(target=embed)
+        thread.start()
+        began.wait()
+        encoder.close()
+        assert children() == before
+        thread.join(20)
+        assert len(caught) == 1
+        assert children() == before
+
+
 def test_one_device_needs_no_worker(folder, single):
     before = children()
     with EchoEncoder(folder, CONFIG, dtype="float32", devices=["cpu"]) as encoder:
@@ -322,6 +349,7 @@ def test_workers_do_not_outlive_their_script(folder, tmp_path, end):
     assert done.returncode == (-9 if end == "killed" else 0), done.stderr
     assert "(2, 32)" in done.stdout
     assert "Traceback" not in done.stderr
+    assert "resource_tracker" not in done.stderr  # nor does it say that semaphores were leaked
     pids = [int(pid) for pid in done.stdout.split(")")[1].split()]
     assert len(pids) == 2
     assert ended(pids)
@@ -333,6 +361,51 @@ def test_a_script_without_a_main_guard_is_told_to_have_one(folder, tmp_path):
     assert "WorkerError: a worker process imports the script that is running, and this" in done.stderr
     assert 'if __name__ == "__main__":' in done.stderr
     assert done.stderr.count("Traceback") == 1
+
+
+AWAITS = """
+import asyncio, sys
+from echo_embeddings import EchoConfig, EchoEncoder
+encoder = EchoEncoder(sys.argv[1], EchoConfig("{text}\\n{text}"), devices=["cpu", "cpu"])
+print(asyncio.run(encoder.aencode_documents("a")))
+"""
+IN_A_THREAD = """
+import sys, threading
+from echo_embeddings import EchoConfig, EchoEncoder
+encoder = EchoEncoder(sys.argv[1], EchoConfig("{text}\\n{text}"), devices=["cpu", "cpu"])
+def embed():
+    try:
+        encoder.encode_documents("a")
+    except BaseException as error:
+        print(error)
+        raise
+thread = threading.Thread(target=embed)
+thread.start()
+thread.join()
+"""
+
+
+@pytest.mark.parametrize("script", [AWAITS, IN_A_THREAD], ids=["awaits", "in-a-thread"])
+def test_so_it_is_if_it_does_not_embed_in_its_main_thread(folder, tmp_path, script):
+    """There an exception of the worker's would be lost, or caught."""
+    done = run(tmp_path, script, folder)
+    assert "WorkerError: a worker process imports the script that is running, and this script" in done.stderr
+
+
+IMPORTS_NONSENSE = """
+import multiprocessing, sys
+from echo_embeddings import EchoConfig, EchoEncoder
+if multiprocessing.current_process().name != "MainProcess":
+    import no_such_module
+if __name__ == "__main__":
+    EchoEncoder(sys.argv[1], EchoConfig("{text}\\n{text}"), devices=["cpu", "cpu"]).encode_documents("a")
+"""
+
+
+def test_a_worker_that_fails_while_it_imports_says_so(folder, tmp_path):
+    done = run(tmp_path, IMPORTS_NONSENSE, folder)
+    assert "WorkerError: the worker process on device 'cpu' ended with exit code 1 before its work" in done.stderr
+    assert "ModuleNotFoundError: No module named 'no_such_module'" in done.stderr
 
 
 def test_so_it_is_with_a_config_that_is_larger_than_a_pipe(builtin_folder, tmp_path):

@@ -55,7 +55,7 @@ class Awaited(Generic[Vector]):
         self._waiting: list[_Asked[Vector]] = []
         self._batch: list[_Asked[Vector]] = []  # what the thread works on
         self._thread: Thread | None = None
-        in_forks(self._give_up)
+        in_forks(self)
 
     async def __call__(self, text: str, embed: Callable[[list[str]], Iterable[Vector]], key: Hashable = None) -> Vector:
         """Embed one text.
@@ -119,7 +119,7 @@ class Awaited(Generic[Vector]):
         for asked in left:
             asked.fail(error)
 
-    def _give_up(self) -> None:
+    def give_up(self) -> None:
         """Forget, in a forked process, the thread of its parent."""
         message = (
             "this process was forked while another thread embedded the text, and that thread does not exist here; "

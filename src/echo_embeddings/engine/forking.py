@@ -16,15 +16,14 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable
 from functools import cache
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from echo_embeddings.errors import WorkerError
 
-__all__ = ["ForkLock", "forget_process", "forks", "in_forks"]
+__all__ = ["ForkLock", "GivesUp", "forget_process", "forks", "in_forks"]
 
 _log = logging.getLogger(__name__)
 
@@ -34,9 +33,16 @@ _PATIENCE = 30.0
 _SOFT = 1
 
 _numbers = count()
-# Weak references, in the order of creation: an encoder's lock is made before the locks that are taken inside it.
+# What is alive, in the order of creation: an encoder's lock is made before the locks that are taken inside it.
 _locks: dict[int, weakref.ref[ForkLock]] = {}
-_givers_up: dict[int, weakref.WeakMethod[Callable[[], object]]] = {}
+_owners: dict[int, weakref.ref[Any]] = {}
+
+
+class GivesUp(Protocol):
+    """What :func:`in_forks` takes."""
+
+    def give_up(self) -> None:
+        """Forget, in a forked process, the threads and processes of the parent."""
 
 
 class ForkLock:
@@ -51,8 +57,7 @@ class ForkLock:
 
     def __init__(self, doing: str) -> None:
         self._doing, self._lock, self._lost = doing, threading.RLock(), False
-        number = next(_numbers)
-        _locks[number] = weakref.ref(self, lambda _: _locks.pop(number, None))
+        _remember(self, _locks)
 
     def __enter__(self) -> None:
         """Take the lock.
@@ -104,18 +109,21 @@ def forks() -> int:
     return _forks
 
 
-def in_forks(give_up: Callable[[], object]) -> None:
-    """Call a method in each process that is forked from this one, before anything else runs there.
+def in_forks(owner: GivesUp) -> None:
+    """Call ``owner.give_up()`` in each process that is forked from this one, before anything else runs there.
 
     Args:
-        give_up: a bound method. Its object is not kept alive.
+        owner: what began something that cannot go on there. It is not kept alive.
     """
-    number = next(_numbers)
-    _givers_up[number] = weakref.WeakMethod(give_up, lambda _: _givers_up.pop(number, None))
+    _remember(owner, _owners)
 
 
 def forget_process(process: Any) -> None:
-    """Let a forked process forget a process of its parent. Otherwise it would end that one when it ends itself."""
+    """Let multiprocessing forget a process, which it would end when this process ends.
+
+    It does not see by itself that a process has ended if something else asked for the exit code, nor that a process
+    belongs to the parent of a forked process.
+    """
     getattr(multiprocessing.process, "_children", set()).discard(process)
 
 
@@ -146,12 +154,17 @@ def _in_child() -> None:
     if "tokenizers" in sys.modules:
         os.environ["TOKENIZERS_PARALLELISM"] = "false"  # its threads are not here, even if the user wants them
     _after()
-    for give_up in _living(_givers_up):
-        give_up()
+    for owner in _living(_owners):
+        owner.give_up()
 
 
-def _living(references: dict[int, Any]) -> list[Any]:
-    found = [reference() for reference in references.copy().values()]
+def _remember(one: Any, where: dict[int, weakref.ref[Any]]) -> None:
+    number, forget = next(_numbers), where.pop  # bound now, because at Python's end there may be no ``where``
+    where[number] = weakref.ref(one, lambda _: forget(number, None))
+
+
+def _living(where: dict[int, Any]) -> list[Any]:
+    found = [reference() for reference in where.copy().values()]
     return [one for one in found if one is not None]
 
 

@@ -6,11 +6,10 @@ are made by true token counts.
 
 from __future__ import annotations
 
-import os
 import threading
 import weakref
-from collections.abc import Callable, Generator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from echo_embeddings.config.config import EchoConfig
-from echo_embeddings.errors import warn
+from echo_embeddings.errors import WorkerError, warn
 from echo_embeddings.model.device import is_cpu
 from echo_embeddings.model.spec import ModelSpec
 from echo_embeddings.options import EncoderOptions
@@ -26,7 +25,8 @@ from echo_embeddings.text.inputs import CHUNK
 from echo_embeddings.text.truncation import TruncationCount
 from echo_embeddings.types import Role, Vectors
 
-from .worker import Call, Setup, Tokenised, Worker
+from .forking import ForkLock, in_forks
+from .worker import CLOSED, Call, Setup, Tokenised, Worker, require_processes
 
 if TYPE_CHECKING:
     from .readout import Readout
@@ -38,6 +38,8 @@ _Tasks = SimpleQueue["tuple[Call, int, _Task] | None"]
 
 # So few texts are tokenised by one worker: to share them would cost more than it saves.
 _FEW = 64
+# So many different warnings of workers are remembered, so as not to repeat them.
+_MOST_SAID = 256
 
 
 class WorkerPool:
@@ -115,7 +117,7 @@ class WorkerPool:
         """Embed distinct texts; see ``Engine.embed``. ``advance`` is called in the caller's thread.
 
         Raises:
-            WorkerError: a worker process ended before its work was done.
+            WorkerError: a worker process ended before its work was done, or the encoder was closed meanwhile.
             Exception: the error that a worker raised, with the same class and message.
         """
         import torch
@@ -126,17 +128,18 @@ class WorkerPool:
         size = CHUNK * len(self._devices)
         # Pieces smaller than a batch would only add overhead.
         least = min(batch_size.default_budget(torch.device(device)) for device in self._devices)
-        for start in range(0, max(len(texts), 1), size):  # at least once: the result for no texts has a dimension too
-            part = texts[start : start + size]
-            tokenised = self._tokenise(part, role, instruction)
-            truncation.add(part, tokenised.contents, tokenised.limit)
-            if start == 0 and readout == "text":
-                found = np.empty((len(texts), tokenised.dimension), dtype=np.float32)
-            costs = [tokenised.layout.total(len(content.ids)) for content in tokenised.contents]
-            pieces = _pieces(costs, len(self._devices), least=least)
-            tasks = [_read_out(readout, part, tokenised, piece, role) for piece in pieces]
-            with closing(self._workers.run(self.config, tasks, advance)) as done:
-                for number, some in done:
+        with self._workers.call(self.config) as call:
+            # At least once: the result for no texts has a dimension too.
+            for start in range(0, max(len(texts), 1), size):
+                part = texts[start : start + size]
+                tokenised = self._tokenise(call, part, role, instruction)
+                truncation.add(part, tokenised.contents, tokenised.limit)
+                if start == 0 and readout == "text":
+                    found = np.empty((len(texts), tokenised.dimension), dtype=np.float32)
+                costs = [tokenised.layout.total(len(content.ids)) for content in tokenised.contents]
+                pieces = _pieces(costs, len(self._devices), least=least)
+                tasks = [_read_out(readout, part, tokenised, piece, role) for piece in pieces]
+                for number, some in self._workers.run(call, tasks, advance):
                     places = [start + i for i in pieces[number]]
                     if readout == "text":
                         found[places] = some
@@ -146,24 +149,28 @@ class WorkerPool:
         return found
 
     def close(self) -> None:
-        """End the workers, once calls under way in other threads are done; a later call starts new ones."""
+        """End the workers. A call under way in another thread ends with a ``WorkerError``; a later call starts others.
+
+        Other encoders that share the workers (``EchoEncoder.with_config``) start others too.
+        """
         self._workers.close()
 
     def _ask(self, name: str, *arguments: Any) -> Any:
         """The value of a property of a worker's runtime, or the result of one of its methods."""
-        return dict(self._workers.run(self.config, [("ask", (name, *arguments))], lambda _: None))[0]
+        with self._workers.call(self.config) as call:
+            return dict(self._workers.run(call, [("ask", (name, *arguments))]))[0]
 
-    def _tokenise(self, texts: Sequence[str], role: Role, instruction: str | None) -> Tokenised:
+    def _tokenise(self, call: Call, texts: Sequence[str], role: Role, instruction: str | None) -> Tokenised:
         """Let the workers tokenise texts, and repeat their warnings in this process."""
         size = max(_FEW, -(-len(texts) // len(self._devices)))
         tasks = [
             ("tokenise", (list(texts[i : i + size]), role, instruction)) for i in range(0, max(len(texts), 1), size)
         ]
-        found = dict(self._workers.run(self.config, tasks, lambda _: None))
+        found = dict(self._workers.run(call, tasks))
         parts: list[Tokenised] = [found[number] for number in range(len(tasks))]
         for message in (message for part in parts for message in part.warnings):
             if str(message) not in self._said:  # several workers send the same warning
-                self._said.add(str(message))
+                self._said = {*self._said, str(message)} if len(self._said) < _MOST_SAID else {str(message)}
                 warn(message if isinstance(message, Warning) else UserWarning(message))
         first = parts[0]
         contents = [content for part in parts for content in part.contents]
@@ -171,77 +178,155 @@ class WorkerPool:
 
 
 class _Workers:
-    """The worker processes, one for each device, and for each of them a thread of this process that gives it tasks."""
+    """The worker processes of an encoder, and the calls that they work for."""
 
     def __init__(self, spec: ModelSpec, devices: tuple[str, ...], options: EncoderOptions) -> None:
         self._spec, self._devices, self._options = spec, devices, options
-        self._lock = threading.Lock()
-        self._workers: list[Worker] = []
-        self._threads: list[threading.Thread] = []
-        self._pid = os.getpid()
+        self._lock = ForkLock("was starting worker processes")
+        self._calls: set[Call] = set()
+        self._crew: _Crew | None = None
+        self._dismiss: weakref.finalize[[], _Workers] | None = None
+        in_forks(self)
 
-    def close(self) -> None:
-        """End the workers, once calls under way in other threads are done; a later call starts new ones."""
-        with self._lock:
-            threads, self._threads, self._workers = self._threads, [], []
-            if threads:
-                self._dismiss()
-        for thread in threads:
-            thread.join()
-
-    def run(
-        self, config: EchoConfig, tasks: Sequence[_Task], advance: Callable[[int], object]
-    ) -> Generator[tuple[int, Any], None, None]:
-        """Give tasks to free workers. Yields each task's number and result, in the order in which they finish."""
+    @contextmanager
+    def call(self, config: EchoConfig) -> Iterator[Call]:
+        """A call whose tasks may be run in the block. After the block nobody waits for those that are left."""
         call = Call(config)
         with self._lock:
-            self._start(config)
-            for number, task in enumerate(tasks):
-                self._tasks.put((call, number, task))
+            self._calls.add(call)
         try:
-            left = len(tasks)
-            while left:
-                kind, number, value = call.events.get()
-                if kind == "failed":
-                    raise value
-                if kind == "batch":
-                    advance(value)
-                else:
-                    left -= 1
-                    yield number, value
+            yield call
         finally:
-            call.over = True  # after an error or Ctrl-C nobody waits for the remaining tasks
+            call.over = True  # after an error or Ctrl-C too
+            with self._lock:
+                self._calls.discard(call)
 
-    def _start(self, config: EchoConfig) -> None:
-        """Start the workers that are not running: all of them, or those that have died."""
-        if self._pid != os.getpid():  # a forked process has no threads, and the workers belong to its parent
-            self._workers, self._threads, self._pid = [], [], os.getpid()
-        if self._workers:
-            for i, worker in enumerate(self._workers):
-                if not worker.alive():
-                    self._workers[i] = self._worker(i, config)
-            return
-        self._spec.location()  # the built-in model is fetched once, not by every worker
-        self._workers = workers = [self._worker(i, config) for i in range(len(self._devices))]
-        self._tasks: _Tasks = SimpleQueue()
-        # The threads hold the tasks and the workers, but not this object: so it can be garbage collected, which ends
-        # them.
-        self._threads = [
-            threading.Thread(target=_attend, args=(self._tasks, workers, i), name=f"echo-embeddings-{i}", daemon=True)
-            for i in range(len(workers))
-        ]
-        for thread in self._threads:
-            thread.start()
-        self._dismiss = weakref.finalize(self, _dismiss, self._tasks, len(workers))
-        self._dismiss.atexit = False  # at exit multiprocessing ends its daemons itself
+    def run(
+        self, call: Call, tasks: Sequence[_Task], advance: Callable[[int], object] = lambda _: None
+    ) -> Iterator[tuple[int, Any]]:
+        """Give tasks to free workers. Yields each task's number and result, in the order in which they finish.
 
-    def _worker(self, i: int, config: EchoConfig) -> Worker:
+        Raises:
+            WorkerError: the workers cannot be started, one ended, or they were closed during the call.
+            Exception: the error that a task raised in a worker.
+        """
+        queue = self._queue(call)
+        for number, task in enumerate(tasks):
+            queue.put((call, number, task))
+        left = len(tasks)
+        while left:
+            kind, number, value = call.events.get()
+            if kind == "failed":
+                try:
+                    raise value
+                finally:
+                    del value  # otherwise the error would hold itself, by its traceback
+            if kind == "batch":
+                advance(value)
+            else:
+                left -= 1
+                yield number, value
+
+    def close(self) -> None:
+        """End the calls under way with an error, and the workers. A later call starts new ones."""
+        with self._lock:
+            crew, calls = self._crew, self._calls
+            self._forget()
+        for call in calls:
+            call.end(WorkerError(CLOSED))
+        if crew is not None:
+            crew.end()
+
+    def _queue(self, call: Call) -> _Tasks:
+        """The queue of the workers' tasks; starts the workers that are not there."""
+        require_processes()
+        if self._crew is None:
+            self._spec.location()  # the built-in model is fetched once, not by every worker
+        with self._lock:
+            if call.error is not None:
+                raise call.error
+            if self._crew is None:
+                self._crew = _Crew(self._setups(call.config))
+                self._dismiss = weakref.finalize(self, self._crew.dismiss)
+                self._dismiss.atexit = False  # at exit multiprocessing ends its daemons itself
+            crew = self._crew
+        crew.start()
+        return crew.tasks
+
+    def _setups(self, config: EchoConfig) -> list[Setup]:
         import torch
 
-        device, cpus = self._devices[i], sum(map(is_cpu, self._devices))
-        threads = max(1, torch.get_num_threads() // cpus) if is_cpu(device) else None
-        spec = replace(self._spec, device=device)
-        return Worker(Setup(spec, config, self._options, threads, shows_bars=i == 0))
+        share = max(1, torch.get_num_threads() // max(1, sum(map(is_cpu, self._devices))))
+        return [
+            Setup(
+                replace(self._spec, device=device),
+                config,
+                self._options,
+                share if is_cpu(device) else None,
+                shows_bars=i == 0,
+            )
+            for i, device in enumerate(self._devices)
+        ]
+
+    def give_up(self) -> None:
+        """Leave the workers, in a forked process, to its parent."""
+        for call in self._calls:
+            call.end(WorkerError("this process was forked in the middle of a call, whose workers belong to its parent"))
+        if self._crew is not None:
+            self._crew.abandon()
+        self._forget()
+
+    def _forget(self) -> None:
+        if self._dismiss is not None:
+            self._dismiss.detach()
+        self._calls, self._crew, self._dismiss = set(), None, None
+
+
+class _Crew:
+    """Workers that were started together, and for each of them a thread of this process that gives it tasks.
+
+    The threads know the queue and their worker, but not this object. So it can be garbage collected.
+
+    Raises:
+        WorkerError: a thread cannot be started.
+    """
+
+    def __init__(self, setups: Sequence[Setup]) -> None:
+        self.tasks: _Tasks = SimpleQueue()
+        self._workers = [Worker(setup) for setup in setups]
+        self._threads = [
+            threading.Thread(target=_attend, args=(self.tasks, worker), name=f"echo-embeddings-{i}", daemon=True)
+            for i, worker in enumerate(self._workers)
+        ]
+        try:
+            for thread in self._threads:
+                thread.start()
+        except RuntimeError as error:
+            self.dismiss()
+            raise WorkerError(f"the threads that attend to worker processes cannot be started: {error}") from error
+
+    def start(self) -> None:
+        """Start the processes that are not there: all of them at first, later those that have ended."""
+        for worker in self._workers:
+            worker.start()
+
+    def end(self) -> None:
+        """End all processes and threads, also in the middle of a task."""
+        for worker in self._workers:
+            worker.close()
+        self.dismiss()
+        for thread in self._threads:
+            thread.join()
+
+    def dismiss(self) -> None:
+        """Let each thread end, and with it its process, after the tasks that are left."""
+        for _ in self._threads:
+            self.tasks.put(None)
+
+    def abandon(self) -> None:
+        """Let go of the processes, in a forked process."""
+        for worker in self._workers:
+            worker.abandon()
 
 
 def _read_out(readout: Readout, texts: Sequence[str], tokenised: Tokenised, piece: list[int], role: Role) -> _Task:
@@ -274,14 +359,14 @@ def _pieces(costs: Sequence[int], workers: int, *, least: int) -> list[list[int]
     return pieces
 
 
-def _attend(tasks: _Tasks, workers: list[Worker], i: int) -> None:
-    """What a worker's thread does: give the worker tasks until there are no more, then stop it."""
-    while _one_more(tasks, workers, i):
+def _attend(tasks: _Tasks, worker: Worker) -> None:
+    """What a worker's thread does: give the worker tasks until there are no more, then end it."""
+    while _one_more(tasks, worker):
         pass
-    workers[i].stop()
+    worker.close()
 
 
-def _one_more(tasks: _Tasks, workers: list[Worker], i: int) -> bool:
+def _one_more(tasks: _Tasks, worker: Worker) -> bool:
     """Do one task; false if there are no more.
 
     A function of its own, because its local variables would otherwise keep the last call alive while the thread waits.
@@ -291,12 +376,7 @@ def _one_more(tasks: _Tasks, workers: list[Worker], i: int) -> bool:
     call, number, (method, arguments) = taken
     if not call.over:
         try:
-            call.events.put(("done", number, workers[i].do(call, number, method, arguments)))
-        except Exception as error:  # noqa: BLE001  (raised in the caller's thread)
+            call.events.put(("done", number, worker.do(call, number, method, arguments)))
+        except BaseException as error:  # noqa: BLE001  (raised in the caller's thread)
             call.events.put(("failed", number, error))
     return True
-
-
-def _dismiss(tasks: _Tasks, workers: int) -> None:
-    for _ in range(workers):
-        tasks.put(None)
