@@ -1,7 +1,6 @@
 """A process forked from one that used an encoder: it embeds, or raises an error at once; it never waits for ever."""
 
 import asyncio
-import multiprocessing
 import os
 import pickle
 import signal
@@ -9,7 +8,6 @@ import subprocess
 import sys
 import threading
 import time
-import traceback
 
 import numpy as np
 import pytest
@@ -20,6 +18,7 @@ from echo_embeddings import EchoConfig, EchoEncoder, WorkerError
 from echo_embeddings.engine import forking
 from tests.architectures import tiny
 from tests.conftest import cosines
+from tests.forks import Background, forked
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no process forks here")
 
@@ -53,55 +52,6 @@ def encoder(folder):
 @pytest.fixture(scope="module")
 def expected(encoder):
     return encoder.encode_documents(TEXTS)
-
-
-def forked(function, seconds=60):
-    """What a function returns in a forked process; fails if that takes too long."""
-    ours, theirs = multiprocessing.Pipe(duplex=False)
-    if (pid := os.fork()) == 0:
-        return _run(function, theirs)
-    theirs.close()
-    try:
-        if not ours.poll(seconds):
-            pytest.fail(f"nothing came from the forked process in {seconds} s")
-        kind, value = ours.recv()
-    finally:
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-    if kind == "failed":
-        pytest.fail(f"in the forked process:\n{value}")
-    return value
-
-
-def _run(function, theirs):
-    signal.alarm(90)  # ends the process, also where Python waits
-    try:
-        theirs.send(("done", function()))
-    except BaseException:  # noqa: BLE001 (raised in the parent)
-        theirs.send(("failed", traceback.format_exc()))
-    finally:
-        os._exit(0)
-
-
-class Background:
-    """Calls a function in a thread, again and again, while the block runs."""
-
-    def __init__(self, function):
-        self._function, self._over, self._began = function, False, threading.Event()
-
-    def _work(self):
-        while not self._over:
-            self._began.set()
-            self._function()
-
-    def __enter__(self):
-        self._thread = threading.Thread(target=self._work)
-        self._thread.start()
-        self._began.wait()
-
-    def __exit__(self, *_):
-        self._over = True
-        self._thread.join()
 
 
 def encodes(encoder):

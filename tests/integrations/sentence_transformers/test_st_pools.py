@@ -1,5 +1,6 @@
-"""The module in other processes: sentence-transformers' own pools, and plain pickle."""
+"""The module in other processes: sentence-transformers' own pools, plain pickle, and a fork."""
 
+import os
 import pickle
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from echo_embeddings import EchoEncoder
 from sentence_transformers_echo import from_encoder
 from tests.architectures import tiny
 from tests.conftest import cosines
+from tests.forks import Background, forked
 
 TEXTS = ["The ferry leaves the island at dawn.", "Bread rises faster in a warm room.", "a"]
 ARRIVES = """
@@ -44,3 +46,10 @@ def test_a_pickled_model_works_in_a_fresh_process(model, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert cosines(np.load(tmp_path / "vectors.npy"), model.encode(TEXTS)).min() > 0.999
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no process forks here")
+def test_a_process_forked_while_other_threads_use_it_gives_the_same_vectors(model):
+    expected = model.encode(TEXTS)
+    with Background(lambda: model.encode(TEXTS)):
+        assert cosines(forked(lambda: model.encode(TEXTS)), expected).min() > 0.999
