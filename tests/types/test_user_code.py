@@ -54,6 +54,13 @@ def test_the_file_has_every_public_name():
         assert set(importlib.import_module(package).__all__) <= names, package
 
 
+def test_the_arguments_that_type_checkers_see_are_the_fields():
+    made = ast.parse((ROOT / "integrations/langchain/src/langchain_echo_embeddings/embeddings.py").read_text())
+    shown = next(node for node in ast.walk(made) if getattr(node, "name", "") == "__init__")
+    fields = importlib.import_module("langchain_echo_embeddings").EchoEmbeddings.model_fields
+    assert {argument.arg for argument in shown.args.kwonlyargs} == {*fields, "model"}
+
+
 def mypy(*files):
     command = [sys.executable, "-m", "mypy", "--config-file", str(ROOT / "pyproject.toml"), *map(str, files)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)

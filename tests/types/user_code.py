@@ -166,7 +166,11 @@ def langchain() -> None:
         show_progress=True,
     )
     print(made.cache_namespace, made.query_cache_namespace, made.embed_documents(TEXTS), made.embed_query("a"))
-    print(EchoEmbeddings(encoder=EchoEncoder()).model_name, EchoEmbeddings(config=EchoConfig.preset("echo")).config)
+    print(
+        EchoEmbeddings(model_name="some/model"),
+        EchoEmbeddings(encoder=EchoEncoder()).model_name,
+        EchoEmbeddings(config=EchoConfig.preset("echo")).config,
+    )
 
 
 def llama_index() -> None:

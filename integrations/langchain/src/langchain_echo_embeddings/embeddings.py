@@ -82,7 +82,34 @@ class EchoEmbeddings(BaseModel, Embeddings):
 
     _handle: Handle = PrivateAttr()
 
-    if not TYPE_CHECKING:  # type checkers shall see the fields
+    if TYPE_CHECKING:
+        # For type checkers, which would take a field with an alias by the alias alone.
+        def __init__(  # noqa: PLR0913 - all by name
+            self,
+            *,
+            model_name: str = ...,
+            model: str = ...,
+            encoder: Embedder | None = ...,
+            config: EchoConfig | str | None = ...,
+            adapter: str | None = ...,
+            device: str | None = ...,
+            devices: list[str] | None = ...,
+            dtype: str = ...,
+            compiled: bool = ...,
+            dimensions: int | None = ...,
+            max_length: int | None = ...,
+            batch_tokens: int | None = ...,
+            speed: dict[str, bool] | bool | None = ...,
+            on_truncate: str = ...,
+            model_kwargs: dict[str, Any] = ...,
+            query_instruction: str | None = ...,
+            cache_folder: str | None = ...,
+            encode_kwargs: dict[str, Any] = ...,
+            query_encode_kwargs: dict[str, Any] = ...,
+            show_progress: bool = ...,
+        ) -> None: ...
+
+    else:
 
         def __init__(self, **data: Any) -> None:
             super().__init__(**data)
