@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-from threading import RLock
 from typing import Any
 
 from echo_embeddings.config.config import EchoConfig
 from echo_embeddings.encoder import EchoEncoder
 from echo_embeddings.engine.awaited import Awaited
+from echo_embeddings.engine.forking import ForkLock
 from echo_embeddings.errors import ConfigError
 from echo_embeddings.model import builtin
 from echo_embeddings.options import EncoderOptions
@@ -57,7 +57,7 @@ class Handle:
             raise ValueError(f"a prompt needs an EchoEncoder, and encoder is a {type(self._given).__name__}")
         self._query_kwargs, self._prompts = query_kwargs, prompts
         self._ready: Embedder | None = None
-        self._lock = RLock()
+        self._lock = ForkLock("was making the encoder")
         self._awaited: Awaited[list[float]] = Awaited()
 
     def open(self) -> None:
