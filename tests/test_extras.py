@@ -90,10 +90,11 @@ def test_a_frozen_program(environment, monkeypatch):
     )
 
 
-def test_windows_knows_double_quotes_only(environment, monkeypatch):
-    environment("pip", on_path=["pip"])
-    monkeypatch.setattr(sys, "platform", "win32")
-    assert extras.install(".[cli]").endswith('pip install ".[cli]"')
+def test_windows_knows_double_quotes_only(monkeypatch):
+    monkeypatch.setattr(extras.os, "name", "nt")
+    quoted = [extras._quoted(what) for what in (".[cli]", "x>=1", "x==1", "./here")]
+    monkeypatch.undo()
+    assert quoted == ['".[cli]"', '"x>=1"', '"x==1"', "./here"]
 
 
 def test_messages_of_others(environment):
