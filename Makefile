@@ -8,10 +8,10 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 # Threads that wait give the core away instead of spinning: on a busy machine that is worth a factor of 50.
 export OMP_WAIT_POLICY := passive
 
-.PHONY: help install demo test slow gpu check fix docs bench costs clean
+.PHONY: help install demo test slow test-lowest test-newest gpu check fix docs bench costs clean
 
 help:  ## show this
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 13
 
 install: $(VENV)/.installed  ## make .venv with the library, its extras and the developer's tools
 
@@ -42,6 +42,36 @@ test: install  ## the tests, on the built-in model, in two processes
 slow: install  ## the tests that take minutes
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "slow and not gpu"
 
+# What touches other libraries most; the rest is the same whatever their versions.
+VERSIONED := tests/test_encoder.py tests/model tests/golden/test_reference.py tests/data/test_tables.py \
+	tests/data/test_passages.py tests/evaluation/test_datasets.py \
+	tests/search/test_storage.py tests/cli/test_app.py tests/cli/test_model.py tests/cli/test_embed.py \
+	tests/integrations/langchain/test_langchain_adapter.py tests/integrations/llama_index/test_llama_index_adapter.py \
+	tests/integrations/sentence_transformers/test_st_folder.py tests/integrations/sentence_transformers/test_st_vectors.py
+
+test-lowest: .venv-lowest/.installed  ## those tests with the lowest versions that pyproject.toml allows (docs/versions.md)
+	$(call run-versioned,.venv-lowest)
+
+test-newest: .venv-newest/.installed  ## those tests with the newest versions there are
+	$(call run-versioned,.venv-newest)
+
+# Other versions have deprecations of their own, and their jaxtyping cannot check shapes. The second run converts.
+define run-versioned
+	HF_HUB_OFFLINE=1 $(1)/bin/python -m pytest -o addopts=--import-mode=importlib -o filterwarnings=default \
+		-m "not slow and not network and not gpu" $(VERSIONED)
+	HF_HUB_OFFLINE=1 $(1)/bin/python -m pytest -o addopts=--import-mode=importlib -o filterwarnings=default \
+		-m slow tests/model/test_builtin.py -k real
+endef
+
+.venv-lowest/.installed .venv-newest/.installed: .venv-%/.installed: .ci/lowest.py pyproject.toml $(INTEGRATIONS:%=integrations/%/pyproject.toml)
+	$(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	.venv-$*/bin/python -m pip install --quiet -c constraints.txt torch
+	.venv-$*/bin/python .ci/lowest.py $* > .venv-$*/constraints.txt
+	.venv-$*/bin/python -m pip install --quiet -c .venv-$*/constraints.txt pytest pytest-asyncio beartype \
+		-e ".[all]" -e ./integrations/langchain -e ./integrations/llama-index -e "./integrations/sentence-transformers[train]"
+	@touch $@
+
 gpu:  ## the tests that need a GPU, in the environment that has torch for it
 	HF_HUB_OFFLINE=1 PYTHONPATH=.:src:integrations/sentence-transformers/src:$$PYTHONPATH $(PYTHON) -m pytest -m gpu tests/gpu
 
@@ -66,4 +96,4 @@ costs: install  ## what each preset costs beside a classical pass (research/log.
 	HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.costs $(ARGS)
 
 clean:  ## remove what make install made
-	rm -rf $(VENV)
+	rm -rf $(VENV) .venv-lowest .venv-newest
