@@ -7,6 +7,7 @@ import sys
 import warnings
 
 import pytest
+from transformers import modeling_gguf_pytorch_utils
 from transformers.utils import logging as transformers_logging
 
 from echo_embeddings import notices
@@ -120,6 +121,16 @@ def test_bars_of_transformers_are_as_before_afterwards(monkeypatch):
         assert not transformers_logging.is_progress_bar_enabled(), "what the user switched off stays off"
     finally:
         transformers_logging.enable_progress_bar()
+
+
+def test_the_bar_of_a_gguf_file_is_hidden_too(monkeypatch, capsys):
+    """transformers makes it without asking whether bars are wanted."""
+    monkeypatch.setenv(notices.VARIABLE, "0")
+    with notices.loading_bars():
+        assert list(modeling_gguf_pytorch_utils.tqdm([1, 2])) == [1, 2]
+    assert capsys.readouterr().err == ""
+    assert list(modeling_gguf_pytorch_utils.tqdm([1, 2])) == [1, 2]
+    assert "2/2" in capsys.readouterr().err
 
 
 def test_nothing_is_said_about_the_switch_of_the_hub(monkeypatch):

@@ -13,6 +13,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 __all__ = ["VARIABLE", "allows_bars", "is_watched", "loading_bars", "say"]
 
@@ -87,6 +88,7 @@ def _hide() -> None:
         if _hiding == 0:
             _were_shown = transformers_logging.is_progress_bar_enabled()
             _switch_bars(on=False)
+            _switch_gguf_bar(on=False)
         _hiding += 1
 
 
@@ -94,8 +96,10 @@ def _unhide() -> None:
     global _hiding  # noqa: PLW0603 - see above
     with _lock:
         _hiding -= 1
-        if _hiding == 0 and _were_shown:
-            _switch_bars(on=True)
+        if _hiding == 0:
+            _switch_gguf_bar(on=True)
+            if _were_shown:
+                _switch_bars(on=True)
 
 
 def _switch_bars(*, on: bool) -> None:
@@ -104,3 +108,12 @@ def _switch_bars(*, on: bool) -> None:
     with warnings.catch_warnings():  # huggingface_hub warns where HF_HUB_DISABLE_PROGRESS_BARS is set, and obeys that
         warnings.simplefilter("ignore")
         (transformers_logging.enable_progress_bar if on else transformers_logging.disable_progress_bar)()
+
+
+def _switch_gguf_bar(*, on: bool) -> None:
+    """The bar of reading a GGUF file does not ask whether bars are wanted."""
+    from tqdm.auto import tqdm
+    from transformers import modeling_gguf_pytorch_utils as gguf
+
+    if hasattr(gguf, "tqdm"):
+        gguf.tqdm = tqdm if on else partial(tqdm, disable=True)
