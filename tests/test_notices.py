@@ -110,7 +110,7 @@ def test_the_switch_hides_bars_that_were_asked_for(monkeypatch, capsys):
 
 def test_bars_of_transformers_are_as_before_afterwards(monkeypatch):
     monkeypatch.setattr(sys, "stderr", io.StringIO())
-    assert transformers_logging.is_progress_bar_enabled()
+    transformers_logging.enable_progress_bar()  # a command that ran in this process may have switched them off
     with notices.loading_bars(), notices.loading_bars():
         assert not transformers_logging.is_progress_bar_enabled()
     assert transformers_logging.is_progress_bar_enabled()

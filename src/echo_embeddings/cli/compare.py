@@ -39,10 +39,10 @@ def compare(
 ) -> None:
     """Compare presets on your own data: quality and time for each text."""
     encoder = options.make_encoder(model, device=device, dtype=dtype)
-    usual = usual_presets(encoder)
-    names = usual if presets is None else [name.strip() for name in presets.split(",") if name.strip()]
+    # The usual ones are asked for only if they are needed: a hub may have to say which config is saved with the model.
+    names = usual_presets(encoder) if presets is None else [name.strip() for name in presets.split(",") if name.strip()]
     if not names:
-        raise InputError(f"--presets {presets!r} names none; try --presets {','.join(usual)}")
+        raise InputError(f"--presets {presets!r} names none; try --presets {','.join(usual_presets(encoder))}")
     configs = preset_configs(names, encoder)  # what cannot work is said before the data is read
     if max_length is not None:
         configs = {name: config.replace(max_length=max_length) for name, config in configs.items()}
