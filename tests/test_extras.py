@@ -26,6 +26,7 @@ def environment(tmp_path, monkeypatch):
         monkeypatch.delenv("VIRTUAL_ENV", raising=False)
         monkeypatch.delenv("UV_RUN_RECURSION_DEPTH", raising=False)
         monkeypatch.setattr(extras.importlib.util, "find_spec", lambda name: name in packages or None)
+        monkeypatch.setattr(extras, "has_pip", lambda: "pip" in packages)
         return tmp_path
 
     return make
@@ -103,6 +104,15 @@ def test_messages_of_others(environment):
     assert extras.reworded("it needs `pip install accelerate`.") == f"it needs `{uv} accelerate`."
     assert extras.reworded("run pip install sentencepiece protobuf") == f"run {uv} sentencepiece protobuf"
     assert extras.reworded("nothing to install") == "nothing to install"
+
+
+def test_looking_for_pip_leaves_setuptools_as_it_is():
+    code = (
+        "import sys; from echo_embeddings import extras; assert extras.has_pip(); import setuptools, distutils; "
+        "print('setuptools' in distutils.__file__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "True"
 
 
 def test_require():

@@ -5,6 +5,7 @@ echo-embeddings is on no package index yet, so hints about it and its integratio
 
 from __future__ import annotations
 
+import importlib.machinery
 import importlib.util
 import os
 import re
@@ -14,7 +15,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
-__all__ = ["from_checkout", "install", "require", "reworded"]
+__all__ = ["from_checkout", "has_pip", "install", "require", "reworded"]
 
 
 def require(module: str, extra: str, purpose: str) -> None:
@@ -61,7 +62,7 @@ def install(*requirements: str, options: str = "") -> str:
         return f"pipx runpip {_quoted(prefix.name)} install {what}"
     if _is_managed_by_the_system():
         return f"{_python()} -m venv --system-site-packages .venv && .venv/bin/python -m pip install {what}"
-    if importlib.util.find_spec("pip") is not None:
+    if has_pip():
         return f"{_pip()} install {what}"
     return _without_pip(prefix, what)
 
@@ -70,6 +71,15 @@ def reworded(message: str) -> str:
     """Another library's message, with each ``pip install NAME`` in it in words that work in this environment."""
     plain = r"(?<!-m )(?<!uv )\bpip install ([A-Za-z][\w.\[\]-]*)\b(?![=<>])"
     return re.sub(plain, lambda found: install(found[1]), message)
+
+
+def has_pip() -> bool:
+    """Whether pip is installed in this environment.
+
+    ``importlib.util.find_spec`` asks setuptools' hook too. At the name of pip, that hook switches its own distutils off
+    for the rest of the process; then torch.compile fails on Python 3.10 and 3.11. The finder of paths has no such hook.
+    """
+    return importlib.machinery.PathFinder.find_spec("pip") is not None
 
 
 def _without_pip(prefix: Path, what: str) -> str:

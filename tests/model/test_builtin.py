@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from echo_embeddings import ModelUnavailableError, notices, user_cache
+from echo_embeddings import ModelUnavailableError, extras, notices, user_cache
 from echo_embeddings.model import builtin
 from tests import killing
 
@@ -370,6 +370,8 @@ def stub_of_pip(work):
 
 def downloaders(monkeypatch, work, *, modules=None, programs=(), frozen=False):
     monkeypatch.setattr(builtin.importlib.util, "find_spec", (modules or {}).get)
+    for module in (builtin, extras):
+        monkeypatch.setattr(module, "has_pip", lambda: "pip" in (modules or {}))
     monkeypatch.setattr(builtin.shutil, "which", lambda name: f"/bin/{name}" if name in programs else None)
     monkeypatch.setattr(sys, "frozen", frozen, raising=False)
     return [" ".join(command) for command in builtin._downloaders(work)]
@@ -415,6 +417,8 @@ def test_without_pip_it_is_fetched_all_the_same(monkeypatch, tmp_path, tool):
         pytest.skip("uv is not installed")
     find, which = builtin.importlib.util.find_spec, shutil.which
     monkeypatch.setattr(builtin.importlib.util, "find_spec", lambda name: None if name == "pip" else find(name))
+    for module in (builtin, extras):
+        monkeypatch.setattr(module, "has_pip", lambda: False)
     monkeypatch.setattr(builtin.shutil, "which", lambda name: which(name) if name == tool else None)
     assert builtin._digest_now(builtin.downloaded(tmp_path)) == builtin.SHA256
 

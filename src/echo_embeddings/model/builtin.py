@@ -31,7 +31,7 @@ from typing import Any
 from echo_embeddings import notices, user_cache
 from echo_embeddings.data.files import locked, remove, whole_folder
 from echo_embeddings.errors import InputError, ModelUnavailableError
-from echo_embeddings.extras import install
+from echo_embeddings.extras import has_pip, install
 
 __all__ = ["NAME", "folder", "is_cached", "pull"]
 
@@ -141,7 +141,7 @@ def _downloaders(work: Path) -> Iterator[list[str]]:
     to, uv, pip = os.fspath(work), shutil.which("uv"), shutil.which("pip")
     python = None if getattr(sys, "frozen", False) else sys.executable  # of a frozen program it is the program itself
     download = ["download", "--no-deps", "--quiet", "--dest", to, REQUIREMENT]
-    if python and importlib.util.find_spec("pip") is not None:
+    if python and has_pip():
         yield [python, "-m", "pip", *download]
         return
     if uv:
