@@ -24,9 +24,9 @@ from .config.config import EchoConfig
 from .config.summary import fixed_dimension, short_name
 from .defaults import config_for, known_config, known_width
 from .engine.awaited import Awaited
-from .engine.forking import ForkLock
 from .engine.progress import Progress, progress
 from .errors import ConfigError, ModelError
+from .forking import ForkLock
 from .model.device import checked_devices, pick_device, precision
 from .model.spec import ModelSpec
 from .options import EncoderOptions

@@ -19,7 +19,7 @@ INTEGRATIONS = {
 #: From the ground up. What is not built yet has its place already.
 FLOORS = [
     {"errors", "types", "extras", "notices", "user_cache"},
-    {"text", "data"},
+    {"text", "data", "forking"},
     {"vectors"},
     {"config"},
     {"model"},

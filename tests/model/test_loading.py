@@ -3,12 +3,14 @@
 import hashlib
 import subprocess
 import sys
+import threading
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
-from transformers import AutoTokenizer, DynamicCache
+from transformers import AutoTokenizer, DynamicCache, PreTrainedModel
 
 from echo_embeddings import EchoEncoder, ModelError, ModelUnavailableError
 from echo_embeddings.forward import late_echo
@@ -162,3 +164,22 @@ def test_late_echo_runs_layers_with_either_name_of_the_cache():
             return hidden_states
 
     assert len(late_echo.wrap([Layer(), Layer()], 1)) == 2
+
+
+def test_threads_that_load_leave_transformers_as_it_was(base):
+    """While it loads, transformers replaces functions of its own; two threads at once left the replacement there."""
+    tie_weights = PreTrainedModel.tie_weights
+    barrier = threading.Barrier(4)
+
+    def load():
+        barrier.wait()
+        for _ in range(5):
+            assert EchoEncoder(base, "late-echo").runtime
+
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(load) for _ in range(4)]:
+            done.result()
+    try:
+        assert PreTrainedModel.tie_weights is tie_weights
+    finally:
+        PreTrainedModel.tie_weights = tie_weights

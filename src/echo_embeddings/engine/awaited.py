@@ -10,8 +10,7 @@ from threading import Thread, current_thread
 from typing import Generic, TypeVar
 
 from echo_embeddings.errors import WorkerError
-
-from .forking import ForkLock, in_forks
+from echo_embeddings.forking import ForkLock, in_forks
 
 __all__ = ["Awaited"]
 

@@ -16,6 +16,7 @@ import torch
 
 from echo_embeddings.config.config import EchoConfig
 from echo_embeddings.errors import ConfigError, NumericalError, WorkerError
+from echo_embeddings.forking import ForkLock, forks
 from echo_embeddings.forward.backbone import Backbone
 from echo_embeddings.forward.batch import Batch
 from echo_embeddings.forward.pooling import POOLINGS
@@ -34,7 +35,6 @@ from echo_embeddings.vectors.normalize import norms
 from echo_embeddings.vectors.transforms import Transform, parted
 
 from . import batch_size, batching
-from .forking import ForkLock, forks
 from .layouts import Layouts
 from .readout import Readout, Take, pooled_state, token_states
 

@@ -28,11 +28,10 @@ from typing import TYPE_CHECKING, Any
 
 from echo_embeddings.config.config import EchoConfig
 from echo_embeddings.errors import WorkerError
+from echo_embeddings.forking import ForkLock, forget_process
 from echo_embeddings.model.spec import ModelSpec
 from echo_embeddings.options import EncoderOptions
 from echo_embeddings.types import Role
-
-from .forking import ForkLock, forget_process
 
 if TYPE_CHECKING:
     from echo_embeddings.text.layout import Content, Layout
@@ -62,7 +61,7 @@ _ASKED = 128 + 15
 _BATCH, _STOP = b"batch ", b"stop"
 # A fork of this process in the middle of a start would keep the worker's end of the connection open. Then nobody would
 # notice that the worker has ended.
-_starting = ForkLock("was starting a worker process")
+_starting = ForkLock("was starting a worker process", innermost=True)
 
 
 @dataclass(eq=False)

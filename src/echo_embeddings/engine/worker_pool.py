@@ -18,6 +18,7 @@ import numpy as np
 
 from echo_embeddings.config.config import EchoConfig
 from echo_embeddings.errors import WorkerError, warn
+from echo_embeddings.forking import ForkLock, in_forks
 from echo_embeddings.model.device import is_cpu
 from echo_embeddings.model.spec import ModelSpec
 from echo_embeddings.options import EncoderOptions
@@ -25,7 +26,6 @@ from echo_embeddings.text.inputs import CHUNK
 from echo_embeddings.text.truncation import TruncationCount
 from echo_embeddings.types import Role, Vectors
 
-from .forking import ForkLock, in_forks
 from .worker import CLOSED, Call, Setup, Tokenised, Worker, require_processes
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from typing import Any
 from echo_embeddings.config.config import EchoConfig
 from echo_embeddings.encoder import EchoEncoder
 from echo_embeddings.engine.awaited import Awaited
-from echo_embeddings.engine.forking import ForkLock
 from echo_embeddings.errors import ConfigError
+from echo_embeddings.forking import ForkLock
 from echo_embeddings.model import builtin
 from echo_embeddings.options import EncoderOptions
 from echo_embeddings.text.inputs import checked

@@ -33,6 +33,8 @@ from echo_embeddings.data.files import locked, remove, whole_folder
 from echo_embeddings.errors import InputError, ModelUnavailableError
 from echo_embeddings.extras import has_pip, install
 
+from .weights import from_pretrained
+
 __all__ = ["NAME", "folder", "is_cached", "pull"]
 
 NAME = "SmolLM2-135M-Instruct"
@@ -369,7 +371,7 @@ def _convert(source: Path, target: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name).save_pretrained(target)
-    model = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
+    model = from_pretrained(AutoModelForCausalLM, source.parent, gguf_file=source.name, dtype=torch.float32)
     # The weights are no longer quantised, but transformers refuses to save them while the model says that they are.
     _require_the_same(AutoTokenizer.from_pretrained(target), model)
     vars(model.config).pop("quantization_config", None)  # transformers 5.4 does not say so

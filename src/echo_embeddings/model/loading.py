@@ -27,6 +27,7 @@ from .gguf import as_plain, require_gguf, split_gguf
 from .hub import find_file, hub_arguments, pinned
 from .manifest import MARK
 from .spec import ModelSpec
+from .weights import from_pretrained
 
 __all__ = ["LoadedModel", "config_of", "load", "prepare", "require_weights", "unembedding"]
 
@@ -180,7 +181,7 @@ def _config(spec: ModelSpec) -> Any:
 
 def _from_pretrained(auto: Any, name: str, kwargs: dict[str, Any]) -> tuple[Any, frozenset[str]]:
     """A model, and the names of the weights that its files lack, as the body calls them."""
-    model, info = auto.from_pretrained(name, **kwargs, output_loading_info=True)
+    model, info = from_pretrained(auto, name, **kwargs, output_loading_info=True)
     if hasattr(model.config, MARK):
         delattr(model.config, MARK)  # it belongs to these files, not to what is made of them
     lost = {*info["missing_keys"], *(one[0] if isinstance(one, tuple) else one for one in info["mismatched_keys"])}

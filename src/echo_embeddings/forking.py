@@ -53,10 +53,13 @@ class ForkLock:
 
     Args:
         doing: what a thread does while it holds the lock, for that error: ``"was loading a model"``.
+        innermost: threads take it while they hold other locks of ours, and never the other way round. A fork then takes
+            it last. Without this, a fork takes locks in the order in which they were made.
     """
 
-    def __init__(self, doing: str) -> None:
+    def __init__(self, doing: str, *, innermost: bool = False) -> None:
         self._doing, self._lock, self._lost = doing, threading.RLock(), False
+        self.innermost = innermost
         _remember(self, _locks)
 
     def __enter__(self) -> None:
@@ -129,10 +132,11 @@ def forget_process(process: Any) -> None:
 
 def _before() -> None:
     until, asked = time.monotonic() + _PATIENCE, list[ForkLock]()
-    # Again until there is no new lock: a thread that loads a model makes some, and may take them next.
-    while new := [lock for lock in _living(_locks) if lock not in asked]:
-        asked += new
-        _forking.held += [lock for lock in new if lock.acquire(max(0.0, until - time.monotonic()))]
+    for innermost in (False, True):
+        # Again until there is no new lock: a thread that loads a model makes some, and may take them next.
+        while new := [lock for lock in _living(_locks) if lock.innermost is innermost and lock not in asked]:
+            asked += new
+            _forking.held += [lock for lock in new if lock.acquire(max(0.0, until - time.monotonic()))]
     _forking.keeps_threads = not _gives_up_threads()
     _forking.prepared = True
 

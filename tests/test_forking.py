@@ -14,8 +14,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from echo_embeddings import EchoConfig, EchoEncoder, WorkerError
-from echo_embeddings.engine import forking
+from echo_embeddings import EchoConfig, EchoEncoder, WorkerError, forking
 from tests.architectures import tiny
 from tests.conftest import cosines
 from tests.forks import Background, forked
