@@ -8,7 +8,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 # Threads that wait give the core away instead of spinning: on a busy machine that is worth a factor of 50.
 export OMP_WAIT_POLICY := passive
 
-.PHONY: help install demo test slow test-lowest test-newest gpu check fix docs bench costs clean
+.PHONY: help install demo test slow test-lowest test-newest gpu check fix docs bench evaluate costs clean
 
 help:  ## show this
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 13
@@ -91,6 +91,13 @@ docs: install  ## the site, into site/; a warning is an error
 bench: install  ## throughput beside what one would run instead; about 45 minutes (docs/bench), ARGS=--quick: three
 	$(BIN)/python -m pip install --quiet -c constraints.txt --group bench
 	HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m benchmarks.throughput $(ARGS)
+
+# A folder with sts/*.tsv and retrieval/*/, and further models: make evaluate DATA=folder ARGS="--model NAME=FOLDER"
+DATA ?=
+
+evaluate: install  ## the paper's experiments and all rivals, into docs/results; ARGS=--quick: ten minutes, own data only
+	$(BIN)/python -m pip install --quiet -c constraints.txt --group bench
+	HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m research.paper $(DATA) $(ARGS)
 
 costs: install  ## what each preset costs beside a classical pass (research/log.md says what was found)
 	HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.costs $(ARGS)
