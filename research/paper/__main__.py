@@ -1,6 +1,6 @@
 """Measure and report: ``python -m research.paper DATA --output docs/results``; ``make evaluate`` does it.
 
-What is in ``measurements.jsonl`` of the output is not measured again, so a run that was killed goes on where it stopped.
+What is in ``measurements.jsonl`` of the output is not measured again: a run that was killed goes on where it stopped.
 """
 
 from __future__ import annotations

@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from echo_embeddings import EchoConfig, EchoEncoder
 from echo_embeddings.evaluation.datasets import Dataset, Pairs, Retrieval, open_dataset
+from echo_embeddings.model import builtin
 
 __all__ = ["NotMeasured", "Study"]
 
@@ -55,7 +57,7 @@ class Study:
         self.quick, self.measure = quick, measure
         self._file = output / MEASUREMENTS
         self._environments, self._values = _read(self._file)
-        self._loaded: tuple[str, EchoEncoder] | None = None
+        self._loaded: tuple[str, Any, Any] | None = None
         self._fingerprints: dict[str, str] = {}
 
     def encoder(self, model: str, config: EchoConfig | str) -> EchoEncoder:
@@ -66,14 +68,19 @@ class Study:
             config: a config, or the name of a preset.
         """
         config = EchoConfig.preset(config) if isinstance(config, str) else config
-        if self._loaded is None or self._loaded[0] != model:
-            self._loaded = None  # freed before the next one is loaded
-            base = EchoEncoder(self.models[model], "classical", dtype="float32", on_truncate="ignore")
-            self._loaded = model, base
         if config.packaged_adapter:
             return EchoEncoder(self.models[model], config, dtype="float32", on_truncate="ignore")
-        runtime = self._loaded[1].runtime
-        return EchoEncoder(runtime.model, config, tokenizer=runtime.tokenizer, on_truncate="ignore")
+        body, tokenizer = self.loaded(model)
+        return EchoEncoder(body, config, tokenizer=tokenizer, on_truncate="ignore")
+
+    def loaded(self, model: str) -> tuple[Any, Any]:
+        """A model in float32 as transformers loads it, with its head, and its tokenizer."""
+        if self._loaded is None or self._loaded[0] != model:
+            self._loaded = None  # freed before the next one is loaded
+            folder = self.models[model] or builtin.folder()
+            body = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+            self._loaded = model, body, AutoTokenizer.from_pretrained(folder)
+        return self._loaded[1:]
 
     def fingerprint(self, model: str) -> str:
         """A digest of the model's weights, of 12 characters."""
