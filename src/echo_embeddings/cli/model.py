@@ -1,4 +1,4 @@
-"""``model``: fetch the built-in model, and say what a model is and how it would embed."""
+"""``model``: fetch the built-in model, say what a model is and how it would embed, and what is in the cache."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import Annotated, Any
 
 import typer
 
-from echo_embeddings import EchoConfig, EchoEncoder
+from echo_embeddings import EchoConfig, EchoEncoder, user_cache
 from echo_embeddings.config import presets
 from echo_embeddings.errors import InputError
-from echo_embeddings.model import builtin
+from echo_embeddings.model import builtin, conversion
 from echo_embeddings.model.spec import ModelSpec
 
 from . import options, output
 
-__all__ = ["app", "info", "pull"]
+__all__ = ["app", "info", "list_", "pull", "remove"]
 
-app = typer.Typer(no_args_is_help=True, help="Fetch the built-in model, or describe any.")
+app = typer.Typer(no_args_is_help=True, help="Fetch the built-in model, describe any, or tidy the cache.")
 
 
 @app.command()
@@ -54,6 +54,31 @@ def info(
     for name, value in facts.items():
         shown = value.replace("\n", "\\n") if isinstance(value, str) else value
         output.out.print(f"{name.replace('_', ' '):<16}{shown}", markup=False, soft_wrap=True)
+
+
+@app.command("list")
+def list_(*, json: options.Json = False) -> None:
+    """List what is in the cache: the built-in model, and converted GGUF files."""
+    found = conversion.list_converted()
+    if json:
+        output.print_json([vars(one) | {"folder": str(one.folder)} for one in found])
+        return
+    if not found:
+        output.out.print(f"There is no model in {user_cache.folder()}.", markup=False, soft_wrap=True)
+    width = max((len(one.name) for one in found), default=0)
+    for one in found:
+        line = f"{one.name:<{width}}  {one.size / 1e6:>8,.0f} MB  {one.source}"
+        output.out.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
+def remove(names: Annotated[list[str], typer.Argument(help="Names that model list shows.", metavar="NAME...")]) -> None:
+    """Remove models from the cache; they are made again when they are used again."""
+    for name in names:
+        gone = conversion.remove(name)
+        output.out.print(
+            f"Removed {gone.name}; {gone.size / 1e6:,.0f} MB are free.", markup=False, highlight=False, soft_wrap=True
+        )
 
 
 def _facts(model: str, config: EchoConfig) -> dict[str, Any]:

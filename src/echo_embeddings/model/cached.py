@@ -133,8 +133,8 @@ class CachedFolder:
         except InputError as error:
             raise ModelUnavailableError(f"{error}, with {user_cache.VARIABLE}") from error
         except OSError as error:
-            if isinstance(error, ModelUnavailableError):
-                raise
+            if isinstance(error, ModelUnavailableError) or error.errno is None:
+                raise  # transformers raises an OSError without a number for files that it cannot read
             where = error.filename or self.path.parent
             if error.errno in {errno.ENOSPC, errno.EDQUOT}:
                 raise ModelUnavailableError(

@@ -12,25 +12,27 @@ import os
 import re
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from echo_embeddings import notices, user_cache
 from echo_embeddings.data.files import whole_file
-from echo_embeddings.errors import EchoWarning, InputError, ModelUnavailableError, warn
+from echo_embeddings.errors import InputError, ModelError, ModelUnavailableError, warn
 
-from . import builtin, gguf
+from . import builtin
 from .cached import MANIFEST, CachedFolder, digest
-from .fingerprint import sample
+from .fingerprint import sample_digest
+from .gguf import convert, require_gguf, split_gguf
+from .hub import find_file
+from .spec import ModelSpec
 
-__all__ = ["Converted", "config_folder", "converted", "list_converted", "remove"]
+__all__ = ["Converted", "from_cache", "list_converted", "remove"]
 
 #: What the file was, beside the converted model.
 SOURCE = "gguf_source.json"
 _DIGESTS = "digests.json"
-# The parts of a file's header that say in which precision most weights are (llama.cpp's LLAMA_FTYPE).
-_DTYPES = {0: "float32", 1: "float16"}
+# Arguments that say where the file is; the converted model is elsewhere.
+_PLACES = ("gguf_file", "revision", "subfolder", "cache_dir", "local_files_only", "token", "force_download", "proxies")
 
 _log = logging.getLogger(__name__)
 
@@ -52,27 +54,31 @@ class Converted:
     size: int
 
 
-def converted(file: Path) -> Path:
-    """The folder with the converted model of a GGUF file; it is converted first if that was not done yet.
+def from_cache(spec: ModelSpec, *, may_convert: bool = True) -> ModelSpec:
+    """The spec of the converted model where ``spec`` means a GGUF file; else ``spec`` itself.
 
-    Weights are kept in bfloat16, those of files in float16 or float32 as they are.
+    If the cache cannot be written, a warning says so, and the file itself is what is loaded.
 
-    Returns:
-        The folder.
+    Args:
+        spec: a model that is not loaded; its hub id, if it is one, has its commit.
+        may_convert: convert the file if that was not done yet; ``False`` gives ``spec`` itself then.
 
     Raises:
-        ModelUnavailableError: the cache cannot be read or written.
+        ModelError: there is no such file; or what transformers raises for a file that it cannot read.
     """
-    return _cached(file).get(lambda unfinished: _make(file, unfinished))
-
-
-def config_folder(file: Path) -> Path | None:
-    """The folder with the converted model, if there is one already; nothing is converted."""
+    if (file := _file(spec)) is None:
+        return spec
+    cached = _cached(file)
     try:
-        cached = _cached(file)
-        return cached.path if cached.fault() is None else None
-    except (OSError, ModelUnavailableError):
-        return None
+        if not may_convert and cached.fault() is not None:
+            return spec
+        folder = cached.get(lambda unfinished: _make(file, unfinished))
+    except ModelUnavailableError as error:
+        if may_convert:
+            warn(RuntimeWarning(f"{error}. Until then {file.name} is converted at every start, which takes minutes"))
+        return spec
+    kwargs = {name: value for name, value in spec.model_kwargs.items() if name not in _PLACES}
+    return replace(spec, model=os.fspath(folder), model_kwargs=kwargs)
 
 
 def list_converted() -> list[Converted]:
@@ -109,6 +115,24 @@ def remove(name: str) -> Converted:
     return there[name]
 
 
+def _file(spec: ModelSpec) -> Path | None:
+    """The GGUF file that a spec means, downloaded if it is on the hub; ``None`` if it means none."""
+    location = spec.location()
+    folder, path = split_gguf(location)
+    name = path.get("gguf_file") or spec.model_kwargs.get("gguf_file")
+    if name is None:
+        return None
+    if path or Path(folder).is_dir():
+        inside = "" if path else spec.model_kwargs.get("subfolder") or ""
+        file = Path(folder, inside, name)
+        require_gguf(file)
+        return file
+    found = find_file(spec, name)
+    if found is None:
+        raise ModelError(f"model {spec.name!r} has no file {name!r}; see its list of files on the hub")
+    return Path(found)
+
+
 def _folder() -> Path:
     return user_cache.folder() / "gguf"
 
@@ -123,7 +147,7 @@ def _cached(file: Path) -> CachedFolder:
 def _digest_of(file: Path) -> str:
     """SHA-256 of a file. It is computed once: 5 GB take ten seconds. A copy with another time is read again."""
     about = file.stat()
-    key = " ".join([str(about.st_size), str(about.st_mtime_ns), sample(file)])
+    key = " ".join([str(about.st_size), str(about.st_mtime_ns), sample_digest(file)])
     known = _known_digests()
     if key not in known:
         known = _known_digests() | {key: digest(file)}
@@ -150,18 +174,10 @@ def _make(file: Path, target: Path) -> None:
         f"converting {file.name} ({file.stat().st_size // 10**6:,} MB), once: some minutes; it is kept in {_folder()}",
     )
     with notices.loading_bars():
-        gguf.convert(file, target, _dtype(file))
+        convert(file, target)
     about = {"file": os.fspath(file.absolute()), "sha256": _digest_of(file), "converted": time.strftime("%Y-%m-%d")}
     (target / SOURCE).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
     notices.say(_log, f"converted {file.name} in {time.monotonic() - started:.0f} s; from now on it loads in seconds")
-
-
-def _dtype(file: Path) -> str:
-    """The dtype that holds what the file's weights have: those of 2 to 8 bits fit into bfloat16."""
-    from gguf import GGUFReader
-
-    field = GGUFReader(file).fields.get("general.file_type")
-    return "bfloat16" if field is None else _DTYPES.get(int(field.contents()), "bfloat16")
 
 
 def _size(folder: Path) -> int:

@@ -24,7 +24,7 @@ from .spec import ModelSpec
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["weights_fingerprint"]
+__all__ = ["sample_digest", "weights_fingerprint"]
 
 # Of each tensor so many blocks of so many bytes are read, evenly spaced; a tensor that is not larger is read whole.
 _BLOCKS, _BLOCK_BYTES = 8, 64
@@ -67,6 +67,18 @@ def weights_fingerprint(spec: ModelSpec) -> str:
     if spec.adapter is not None:
         parts.append(_of_named(spec.adapter, {}))
     return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def sample_digest(path: Path) -> str:
+    """SHA-256 (hex) of a file's size and a sample of its bytes.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    sha = hashlib.sha256()
+    for piece in _sample(path):
+        sha.update(piece)
+    return sha.hexdigest()
 
 
 def _of_model(spec: ModelSpec) -> str:

@@ -22,6 +22,7 @@ from .adapters import merge_into
 from .adapters import prepare as prepare_adapters
 from .architecture import layers_of, require_causal, require_decoder
 from .checks import check_model_config, check_saved_files, explained, trusts_code
+from .conversion import from_cache
 from .device import pick_device, pick_dtype
 from .gguf import as_plain, require_gguf, split_gguf
 from .hub import find_file, hub_arguments, pinned
@@ -69,13 +70,15 @@ def load(spec: ModelSpec) -> LoadedModel:
         return LoadedModel(prepare(spec.model), spec.tokenizer)
     device = pick_device(spec.device)
     spec = with_base(pinned(spec))
-    name, where = _place(spec)
+    with explained(spec):
+        files = from_cache(spec)
+    name, where = _place(files)
     check_saved_files(spec)
     config = _config(spec)
     with explained(spec), notices.loading_bars():
         require_decoder(config, spec.name)
         dtype = pick_dtype(_wanted_dtype(spec, config), device)
-        kwargs = {"dtype": dtype} | spec.model_kwargs | where
+        kwargs = {"dtype": dtype} | files.model_kwargs | where
         tokenizer = AutoTokenizer.from_pretrained(name, **where)
     names = [os.fspath(presets.adapter_folder(spec.packaged))] if spec.packaged else []
     names += [spec.adapter] if spec.adapter else []
@@ -153,9 +156,10 @@ def unembedding(spec: ModelSpec, body: PreTrainedModel) -> Any:
         model = spec.model
         if not spec.is_loaded:
             spec = with_base(pinned(spec))
-            name, where = _place(spec)
             with explained(spec), notices.loading_bars():
-                model, missing = _from_pretrained(AutoModelForCausalLM, name, spec.model_kwargs | where)
+                files = from_cache(spec)
+                name, where = _place(files)
+                model, missing = _from_pretrained(AutoModelForCausalLM, name, files.model_kwargs | where)
             if lost := [one for one in missing if one.startswith("lm_head")]:
                 raise ModelError(f"the files of model {spec.name!r} have no unembedding matrix ({lost[0]})")
         if (head := model.get_output_embeddings()) is None:
@@ -173,7 +177,7 @@ def _place(spec: ModelSpec) -> tuple[str, dict[str, Any]]:
 
 
 def _config(spec: ModelSpec) -> Any:
-    name, where = _place(spec)
+    name, where = _place(from_cache(spec, may_convert=False))
     check_model_config(spec)
     with explained(spec), notices.loading_bars():
         return AutoConfig.from_pretrained(name, **where)
