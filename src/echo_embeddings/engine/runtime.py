@@ -19,6 +19,7 @@ from echo_embeddings.errors import ConfigError, NumericalError, WorkerError
 from echo_embeddings.forking import ForkLock, forks
 from echo_embeddings.forward.backbone import Backbone
 from echo_embeddings.forward.batch import Batch
+from echo_embeddings.forward.every_exit import every_exit
 from echo_embeddings.forward.pooling import POOLINGS
 from echo_embeddings.forward.speed import switches
 from echo_embeddings.forward.transfer import Arriving
@@ -49,6 +50,8 @@ _AHEAD = 2
 # A shared prefix is run once if it is at least 1 token in 24 of a sequence; below, copying its keys and values to every
 # row costs more than it saves.
 _PREFIX_PAYS = 24
+# Speed-ups that replace layers or leave out tokens, so that not every layer's states are there.
+_NOT_AT_EXITS = ("fused_layers", "last_layer")
 
 
 class Runtime:
@@ -243,6 +246,41 @@ class Runtime:
             on_done(len(group))
         self._require_finite(states, texts)
         return states
+
+    def states_at_exits(
+        self, texts: Sequence[str], role: Role, advance: Callable[[int], object] = lambda _: None
+    ) -> Vectors:
+        """Pooled states at every exit layer, from one pass of the model, before any transform.
+
+        Args:
+            texts: longer ones are truncated to ``max_length``.
+            role: which template they are laid into.
+            advance: called after each batch with the number of texts in it.
+
+        Returns:
+            float32 ``[n, exits, hidden]``: after each layer from ``start_layer + 1`` without the final norm, and last
+            of all after the last layer with it.
+
+        Raises:
+            ConfigError: the config leaves out layers, or a speed-up is on that replaces layers.
+            NumericalError: the model gave NaN or infinity; names the texts.
+        """
+        layers, on = self.backbone.layers, [name for name in _NOT_AT_EXITS if self.speed[name].on]
+        if layers.exit < layers.depth or on:
+            raise ConfigError(
+                "states at every exit need a config with exit_layer=None, and "
+                f"speed={dict.fromkeys(_NOT_AT_EXITS, False)}"
+            )
+        template = self.config.template_for(role)
+        contents, layout = self.contents(texts, template, None), self.layout(template)
+        exits = layers.depth - layers.start + 1
+        found = np.empty((len(texts), exits, self.backbone.dimension), dtype=np.float32)
+        with every_exit(self.backbone, pooled_state(self.config.pooling)) as take:
+            for group, rows in self._passes(contents, layout, take):
+                found[group] = rows.numpy()
+                advance(len(group))
+        self._require_finite(found.reshape(len(texts), -1), texts)
+        return found
 
     def words(self, contents: Sequence[Ids], role: Role) -> Vectors | None:
         """The lexical part of each text: ``[n, dim]``, of the length that the role gives it; ``None`` without one.

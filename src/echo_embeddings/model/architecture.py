@@ -96,6 +96,17 @@ def layers_of(model: PreTrainedModel) -> list[nn.Module]:
     return list(getattr(model.get_submodule(path), attribute))
 
 
+def final_norm_of(model: PreTrainedModel) -> nn.Module:
+    """The norm behind the last decoder layer.
+
+    Raises:
+        ModelError: it cannot be found.
+    """
+    owner = model.get_submodule(_find_layers(model)[0])
+    norm: nn.Module = getattr(owner, _final_norm(owner))
+    return norm
+
+
 def is_compiled(model: PreTrainedModel) -> bool:
     """Whether parts of a model are compiled, for example by ``compile_layers``."""
     return any(getattr(part, "_compiled_call_impl", None) is not None for part in model.modules())
