@@ -396,6 +396,19 @@ def test_a_trained_map_is_not_replaced_in_silence(builtin_encoder, texts):
         builtin_encoder.fit_transforms(texts)
     fitted = builtin_encoder.fit_transforms(texts, replace=True)
     assert [type(transform) for transform in fitted.config.transforms] == [Standardize]
+    trained = builtin_encoder.config.transforms
+    for wanted in (["embed-filter"], [Truncate(256)], []):
+        with pytest.raises(ConfigError, match=r"fit on top of it: \[\*encoder\.config\.transforms, 'standardize'\]"):
+            builtin_encoder.fit_transforms([], wanted)
+    on_top = builtin_encoder.fit_transforms(texts, [*trained, "standardize"])
+    assert on_top.config.transforms[:1] == trained
+    assert len(on_top.config.transforms) == 2
+
+
+def test_a_fit_keeps_the_length_that_was_asked_for(late_encoder, texts):
+    short = late_encoder.with_config(late_encoder.config.truncated(64))
+    assert short.fit_transforms(texts).dimension == 64
+    assert short.fit_transforms(texts, ["standardize", Truncate(32)]).dimension == 32
 
 
 def test_statistics_of_another_model_are_refused(builtin_folder):
@@ -442,8 +455,17 @@ def test_a_length_that_the_config_was_not_made_for_is_said(builtin_encoder, tmp_
     assert EchoConfig.load(tmp_path) == config
     for silent in (config, EchoConfig.preset("echo")):
         silent.warn_of(256)
+    with pytest.warns(DimensionsWarning, match=message):
+        EchoEncoder(config=config.truncated(384))
     with pytest.raises(ConfigError, match=r"trained_dimensions holds a number=0: give a whole number of at least 1"):
         config.replace(trained_dimensions=(0,))
+
+
+def test_lengths_belong_to_the_map_and_the_words_that_they_were_made_with():
+    config = EchoConfig.preset("default")
+    assert config.replace(max_length=9, packaged_adapter=None).trained_dimensions == (1024, 512, 256)
+    assert config.replace(lexical=None).trained_dimensions == config.replace(transforms=()).trained_dimensions == ()
+    assert config.replace(lexical=None, trained_dimensions=[320]).trained_dimensions == (320,)
 
 
 def test_float32_comes_back_as_float32(late_encoder, texts, tmp_path):

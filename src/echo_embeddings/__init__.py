@@ -11,6 +11,7 @@ from echo_embeddings.encoder import EchoEncoder
 from echo_embeddings.errors import (
     ConfigError,
     EchoError,
+    LeftOutWarning,
     ModelError,
     ModelUnavailableError,
     NumericalError,
@@ -33,6 +34,7 @@ __all__ = [
     "EmbedFilter",
     "Embedder",
     "EncoderOptions",
+    "LeftOutWarning",
     "Lexical",
     "ModelError",
     "ModelUnavailableError",

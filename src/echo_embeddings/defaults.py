@@ -10,11 +10,14 @@ from pathlib import Path
 
 from echo_embeddings.config.config import EchoConfig
 from echo_embeddings.config.files import ARRAYS_FILE, CONFIG_FILE
-from echo_embeddings.errors import ConfigError
+from echo_embeddings.errors import ConfigError, ModelError
 from echo_embeddings.model.spec import ModelSpec
+from echo_embeddings.vectors.transforms import left_out
 
-__all__ = ["config_for", "known_config", "known_width", "saved_config"]
+__all__ = ["config_for", "known_config", "known_width", "loss", "saved_config"]
 
+# What an adapter gets used to in training.
+_TRAINED_WITH = ("template", "query_template", "pooling", "start_layer", "exit_layer")
 # The hidden size of the built-in model.
 _BUILTIN_WIDTH = 576
 # How transformers' configs call the hidden size.
@@ -24,13 +27,18 @@ _WIDTHS = ("hidden_size", "n_embd", "d_model")
 def config_for(spec: ModelSpec) -> EchoConfig:
     """Choose the config of a model for which the user gave none.
 
-    - The built-in model: ``"default"``. With an adapter of the user: ``"zero-shot"``, because that adapter replaces
-      the packaged one of ``"default"``.
+    - A model with an adapter in a folder: the config that is saved with that adapter, as training writes it.
+    - The built-in model: ``"default"``. With an adapter that has no config: ``"zero-shot"``, because that adapter
+      replaces the packaged one of ``"default"``.
     - Any other model: the config that is saved with it, else ``"echo"``, the paper's method.
 
     Raises:
         ConfigError: the saved config cannot be used.
     """
+    if spec.adapter is not None and Path(spec.adapter).is_dir():
+        saved = saved_config(ModelSpec(spec.adapter))
+        if saved is not None:
+            return saved
     if spec.model is None:
         return EchoConfig.preset("default" if spec.adapter is None else "zero-shot")
     saved = None if spec.is_loaded else saved_config(spec)
@@ -65,6 +73,39 @@ def saved_config(spec: ModelSpec) -> EchoConfig | None:
             "model again; if you changed it on purpose, give it: EchoEncoder(model, config=EchoConfig.load(folder))"
         )
     return found
+
+
+def loss(spec: ModelSpec, config: EchoConfig) -> str:
+    """What is lost if ``config`` takes the place of the one that is saved with the model; empty if it is nothing.
+
+    Only folders are looked at, that of the adapter first, and nothing is loaded.
+    """
+    folders = [name for name in (spec.adapter, spec.model) if isinstance(name, str) and Path(name).is_dir()]
+    try:
+        found = ((folder, saved_config(ModelSpec(folder))) for folder in folders)
+        folder, saved = next(((name, one) for name, one in found if one is not None), ("", None))
+    except (ConfigError, ModelError):
+        return ""  # the user gave another one
+    if saved is None:
+        return ""
+    instead = "leave config= out, or change the saved one: EchoConfig.load(folder).replace(...)"
+    if lost := left_out(saved.transforms, config.transforms):
+        return (
+            f"config= takes the place of the config that is saved in {folder!r}, and leaves out its map {lost[0]!r}, "
+            f"which may be trained; {instead}"
+        )
+    changed = [name for name in _TRAINED_WITH if _differ(getattr(saved, name), getattr(config, name))]
+    if (Path(folder) / "adapter_config.json").is_file() and changed:
+        return (
+            f"the adapter in {folder!r} was trained with the config that is saved beside it, and config= has another "
+            f"{' and '.join(changed)}; {instead}"
+        )
+    return ""
+
+
+def _differ(a: object, b: object) -> bool:
+    """Whether two fields differ. A layer's number and a fraction of the depth may mean the same."""
+    return a != b and not (float in {type(a), type(b)} and type(a) is not type(b))
 
 
 def known_config(spec: ModelSpec) -> EchoConfig | None:

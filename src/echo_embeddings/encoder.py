@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 from . import notices
 from .config.config import EchoConfig
 from .config.summary import fixed_dimension, short_name
-from .defaults import config_for, known_config, known_width
+from .defaults import config_for, known_config, known_width, loss
 from .engine.awaited import Awaited
 from .engine.progress import Progress, progress
-from .errors import ConfigError, ModelError
+from .errors import ConfigError, LeftOutWarning, ModelError, warn
 from .forking import ForkLock
 from .model.device import checked_devices, pick_device, precision
 from .model.spec import ModelSpec
@@ -35,7 +35,7 @@ from .text.inputs import CHUNK, Column, checked, chunks
 from .text.truncation import Truncated, TruncationCount
 from .types import Role, TokenEmbeddings, Vectors
 from .vectors.normalize import unit
-from .vectors.transforms import Project, Transform, fit
+from .vectors.transforms import Transform, Truncate, fit, left_out, parted
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -157,6 +157,10 @@ class EchoEncoder:
         # What cannot work raises its error now, not at the first text.
         if self._config is not None:
             self._spec.for_config(self._config)
+            if isinstance(given, EchoConfig) and options.dimensions is None:
+                given.warn_of(given.shortened_to)
+            if lost := loss(self._spec, self._config):
+                warn(LeftOutWarning(lost))
         elif options.adapter is not None:
             self._spec.for_config(EchoConfig.preset("zero-shot"))
         if options.dimensions is not None or self._config is not None:
@@ -453,7 +457,8 @@ class EchoEncoder:
     ) -> EchoEncoder:
         """Make a new encoder with transforms fitted on unlabelled texts; this encoder does not change.
 
-        They take the place of those of the config. A lexical part is not mapped by them; only a ``Truncate`` at the
+        They take the place of those of the config, except that vectors keep the length that ``dimensions`` gave them,
+        unless a ``Truncate`` is among the new ones. A lexical part is not mapped by them; only a ``Truncate`` at the
         end applies to it too.
 
         Args:
@@ -467,11 +472,15 @@ class EchoEncoder:
             ConfigError: a name is unknown; the config has a ``Project``; or there are too few texts that differ: it
                 takes 6 for ``"standardize"``, and one more than there are dimensions for ``"whiten"``.
         """
-        if not replace and any(isinstance(transform, Project) for transform in self.config.transforms):
+        _, lengths = parted(self.config.transforms)
+        if not any(isinstance(transform, Truncate) for transform in transforms):
+            transforms = (*transforms, *lengths)
+        if not replace and left_out(self.config.transforms, [one for one in transforms if isinstance(one, Transform)]):
             raise ConfigError(
                 "fitted transforms would take the place of a map that may have been trained with the weights "
-                "(Project), as that of the default config was, and vectors would be worse; keep it, start from an "
-                "untrained config such as config='zero-shot' or 'late-echo', or say fit_transforms(..., replace=True)"
+                "(Project), as that of the default config was, and vectors would be worse; keep it, fit on top of it: "
+                "[*encoder.config.transforms, 'standardize'], start from an untrained config such as "
+                "config='zero-shot' or 'late-echo', or say fit_transforms(..., replace=True)"
             )
         engine = self.engine  # one set of weights for all three encoders
         plain = self.with_config(self.config.replace(transforms=(), lexical=None))
@@ -479,7 +488,10 @@ class EchoEncoder:
         if texts := checked(texts):
             with self._counting() as truncation:
                 vectors = _embed(plain.engine, texts, "document", None, truncation)
-        return self.with_config(self.config.replace(transforms=fit(transforms, vectors, engine.unembedding)))
+        fitted = fit(transforms, vectors, engine.unembedding)
+        if not left_out(self.config.transforms, fitted):
+            return self.with_config(self.config.replace(transforms=fitted))
+        return self.with_config(self.config.replace(transforms=()).replace(transforms=fitted))
 
     def save_pretrained(self, path: str | os.PathLike[str]) -> None:
         """Write the weights (the layers that run, adapters merged), the tokenizer and ``echo_config.json`` to a folder.

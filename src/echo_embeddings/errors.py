@@ -12,6 +12,7 @@
 
     TruncationWarning       texts were truncated to ``max_length``                                (UserWarning)
     DimensionsWarning       vectors of a length that the config was not made for                  (UserWarning)
+    LeftOutWarning          something that was trained with the model is left out                 (UserWarning)
     WindowWarning           a sliding window hides part of the first copy                         (UserWarning)
 
 A wrong type (``None`` in a list of texts) raises Python's ``TypeError``. A missing optional package raises Python's
@@ -30,6 +31,7 @@ __all__ = [
     "DimensionsWarning",
     "EchoError",
     "InputError",
+    "LeftOutWarning",
     "ModelError",
     "ModelUnavailableError",
     "NumericalError",
@@ -101,6 +103,10 @@ class TruncationWarning(_Truncation, UserWarning):
 
 class DimensionsWarning(UserWarning):
     """Vectors have a length that the config was not made for."""
+
+
+class LeftOutWarning(UserWarning):
+    """Something that was trained with the model, such as its map, is left out; vectors are worse without it."""
 
 
 class WindowWarning(UserWarning):

@@ -33,6 +33,7 @@ def test_the_exported_names():
             "EmbedFilter",
             "Embedder",
             "EncoderOptions",
+            "LeftOutWarning",
             "Lexical",
             "ModelError",
             "ModelUnavailableError",

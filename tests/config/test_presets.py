@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
-from echo_embeddings import ConfigError, EchoConfig, EchoEncoder, Template
+from echo_embeddings import ConfigError, EchoConfig, EchoEncoder, LeftOutWarning, Template
 from echo_embeddings.config import presets
 from echo_embeddings.engine.runtime import Runtime
 from echo_embeddings.model.loading import LoadedModel
@@ -256,8 +256,10 @@ def test_an_adapter_in_a_folder_meets_only_the_one_that_it_was_trained_on(
     with pytest.raises(ConfigError, match=r"holds an adapter, and adapter='some/other' is another; merge the first"):
         EchoEncoder(on_top, adapter="some/other", config="late-echo")
     # Whatever the config, both adapters are in the weights.
-    for config in (None, "default", "classical"):
+    for config in (None, "default"):
         assert EchoEncoder(on_top, config).runtime.merged_adapter == "default"
+    with pytest.warns(LeftOutWarning, match="config= has another template and start_layer and exit_layer"):
+        assert EchoEncoder(on_top, "classical").runtime.merged_adapter == "default"
 
 
 def test_an_adapter_that_is_not_there_is_said(packaged_adapter):

@@ -9,12 +9,12 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from echo_embeddings.errors import ConfigError, DimensionsWarning, warn
+from echo_embeddings.errors import ConfigError, DimensionsWarning, LeftOutWarning, warn
 from echo_embeddings.text.template import Template
 from echo_embeddings.types import Role
 from echo_embeddings.vectors.fitted import Fitted
 from echo_embeddings.vectors.lexical import Lexical
-from echo_embeddings.vectors.transforms import Transform, Truncate, parted
+from echo_embeddings.vectors.transforms import Project, Transform, Truncate, left_out, parted
 
 from . import files, presets
 
@@ -184,7 +184,25 @@ class EchoConfig:
         return Layers(start, exit_, depth, final_norm)
 
     def replace(self, **changes: Any) -> EchoConfig:
-        """A copy of this config with some fields changed."""
+        """A copy of this config with some fields changed.
+
+        With another map or another lexical part, ``trained_dimensions`` is unknown, unless it is given.
+
+        Warns:
+            LeftOutWarning: the new ``transforms`` leave out a map that may be trained, and have no other; ``()`` is
+                taken as it says.
+        """
+        after = tuple(changes.get("transforms", self.transforms))
+        lost = left_out(self.transforms, after)
+        if lost and after and not any(isinstance(one, Project) for one in after):
+            message = (
+                f"transforms={list(after)} leaves out the map {lost[0]!r}, which may be trained, and vectors are worse "
+                "without it. Keep it: transforms=(*config.transforms, ...); for shorter vectors: config.truncated(256)"
+            )
+            warn(LeftOutWarning(message))
+        other_words = "lexical" in changes and changes["lexical"] != self.lexical
+        if other_words or parted(after)[0] != parted(self.transforms)[0]:
+            changes = {"trained_dimensions": (), **changes}
         return replace(self, **changes)
 
     def truncated(self, dimensions: int | None) -> EchoConfig:
@@ -197,6 +215,11 @@ class EchoConfig:
         if dimensions is None:
             return self
         return self.replace(transforms=(*self.transforms, Truncate(dimensions)))
+
+    @property
+    def shortened_to(self) -> int | None:
+        """The length to which the transforms truncate the whole vector; ``None`` if they do not."""
+        return min((truncate.options["dimension"] for truncate in parted(self.transforms)[1]), default=None)
 
     def warn_of(self, dimensions: int | None) -> None:
         """Warn of a length of vectors that this config was not made for, if it says for which it was.

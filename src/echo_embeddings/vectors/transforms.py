@@ -19,7 +19,7 @@ from echo_embeddings.types import Vectors
 
 from .fitted import Fitted
 
-__all__ = ["TRANSFORMS", "EmbedFilter", "Project", "Standardize", "Transform", "Truncate", "fit", "parted"]
+__all__ = ["TRANSFORMS", "EmbedFilter", "Project", "Standardize", "Transform", "Truncate", "fit", "left_out", "parted"]
 
 
 # The fewest different texts to fit on. A standard deviation is known to 1 part in sqrt(2n) from n samples: to 29 % from
@@ -281,6 +281,11 @@ def parted(transforms: Sequence[Transform]) -> tuple[tuple[Transform, ...], tupl
     return tuple(transforms[:maps]), tuple(transforms[maps:])
 
 
+def left_out(before: Sequence[Transform], after: Sequence[Transform]) -> tuple[Project, ...]:
+    """The maps of ``before`` that ``after`` lacks. A ``Project`` may be trained; no texts could give it again."""
+    return tuple(map_ for map_ in before if isinstance(map_, Project) and map_ not in after)
+
+
 def fit(
     wanted: Sequence[str | Transform], vectors: Vectors | None, unembedding: Callable[[], NDArray[Any]]
 ) -> tuple[Transform, ...]:
@@ -306,13 +311,16 @@ def fit(
 def _require_enough(name: str, vectors: Vectors) -> None:
     """Refuse to fit on too few different vectors; texts that occur twice say nothing new."""
     least = _FEWEST if name == "standardize" else max(_FEWEST, vectors.shape[1] + 1)
-    found = len(np.unique(vectors[: 20 * least], axis=0)) if len(vectors) else 0
-    if found < least:
-        better = 500 if name == "standardize" else 5 * least
-        raise ConfigError(
-            f"{name!r} cannot be fitted on {found} text(s) that differ: it needs at least {least}, better {better}; "
-            "give more texts of the kind that will be embedded (no labels are needed)"
-        )
+    different: set[bytes] = set()
+    for vector in vectors:
+        different.add(vector.tobytes())
+        if len(different) >= least:
+            return
+    better = 500 if name == "standardize" else 5 * least
+    raise ConfigError(
+        f"{name!r} cannot be fitted on {len(different)} text(s) that differ: it needs at least {least}, better "
+        f"{better}; give more texts of the kind that will be embedded (no labels are needed)"
+    )
 
 
 def _fitted(wanted: str, vectors: Vectors | None, unembedding: Callable[[], NDArray[Any]]) -> Transform:

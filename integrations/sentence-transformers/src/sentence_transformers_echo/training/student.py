@@ -296,13 +296,23 @@ def folded(
         transforms=transforms,
         max_length=wanted.max_length,
         lexical=wanted.lexical,
-        trained_dimensions=recipe.matryoshka or wanted.trained_dimensions,
+        trained_dimensions=_made_for(recipe, transforms),
     )
     module = EchoModule(module.model, module.tokenizer, config, module.merged_adapter)
     pooling = type(model[1])(module.get_embedding_dimension(), model[1].pooling_mode)
     return SentenceTransformer(
         modules=[module, pooling, Normalize()], device=str(model.device), similarity_fn_name="cosine"
     )
+
+
+def _made_for(recipe: Recipe, transforms: tuple[Transform, ...]) -> tuple[int, ...]:
+    """The lengths that vectors were trained for; ``()`` if nothing is known."""
+    if recipe.matryoshka:
+        return tuple(recipe.matryoshka)
+    ranks = recipe.dimension is not None and isinstance(recipe.whiten, int | float) and recipe.ranking_steps > 0
+    if ranks and recipe.echo_config.lexical is None:
+        return recipe.lengths
+    return recipe.echo_config.trained_dimensions if transforms == recipe.echo_config.transforms else ()
 
 
 def _pooled(model: SentenceTransformer, texts: list[str]) -> NDArray[np.float32]:
