@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from echo_embeddings import (
     ConfigError,
+    DimensionsWarning,
     EchoConfig,
     EchoEncoder,
     Embedder,
@@ -27,7 +28,6 @@ from echo_embeddings import (
     TruncationWarning,
     WindowWarning,
 )
-from echo_embeddings.errors import DimensionsWarning
 from echo_embeddings.model import builtin
 from echo_embeddings.model.device import pick_device
 from echo_embeddings.vectors.normalize import unit

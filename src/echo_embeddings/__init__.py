@@ -10,6 +10,7 @@ from echo_embeddings.data.embed_table import embed_table
 from echo_embeddings.encoder import EchoEncoder
 from echo_embeddings.errors import (
     ConfigError,
+    DimensionsWarning,
     EchoError,
     LeftOutWarning,
     ModelError,
@@ -28,6 +29,7 @@ from echo_embeddings.vectors.transforms import EmbedFilter, Project, Standardize
 
 __all__ = [
     "ConfigError",
+    "DimensionsWarning",
     "EchoConfig",
     "EchoEncoder",
     "EchoError",

@@ -27,6 +27,7 @@ def test_the_exported_names():
     assert echo_embeddings.__all__ == sorted(
         [
             "ConfigError",
+            "DimensionsWarning",
             "EchoConfig",
             "EchoEncoder",
             "EchoError",

@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from echo_embeddings import ConfigError, EchoConfig, EchoEncoder, ModelError
-from echo_embeddings.errors import DimensionsWarning, InputError
+from echo_embeddings import ConfigError, DimensionsWarning, EchoConfig, EchoEncoder, ModelError
+from echo_embeddings.errors import InputError
 from echo_embeddings.evaluation import Score, compare, open_dataset
 from echo_embeddings.evaluation.comparison import preset_configs, usual_presets
 from echo_embeddings.model import builtin

@@ -16,12 +16,14 @@ from sentence_transformers import SentenceTransformer
 
 from echo_embeddings import (
     ConfigError,
+    DimensionsWarning,
     EchoConfig,
     EchoEncoder,
     EchoError,
     Embedder,
     EmbedFilter,
     EncoderOptions,
+    LeftOutWarning,
     Lexical,
     ModelError,
     ModelUnavailableError,
@@ -37,7 +39,6 @@ from echo_embeddings import (
     WorkerError,
     embed_table,
 )
-from echo_embeddings.errors import DimensionsWarning
 from echo_embeddings.evaluation import Dataset, Score, compare, open_dataset
 from echo_embeddings.search import Hit, Index, Passage, Plan, Update
 from langchain_echo_embeddings import EchoEmbeddings
@@ -119,6 +120,7 @@ def configs() -> None:
 
 def errors() -> None:
     warnings.simplefilter("ignore", TruncationWarning)
+    warnings.simplefilter("ignore", LeftOutWarning)
     warnings.simplefilter("ignore", WindowWarning)
     warnings.simplefilter("ignore", DimensionsWarning)
     try:

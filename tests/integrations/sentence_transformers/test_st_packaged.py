@@ -10,9 +10,10 @@ import torch
 from sentence_transformers import SentenceTransformer
 from transformers import AutoModel, AutoTokenizer
 
-from echo_embeddings import ConfigError, EchoConfig, EchoEncoder, Project
+from echo_embeddings import ConfigError, DimensionsWarning, EchoConfig, EchoEncoder, ModelError, Project
 from echo_embeddings.model import builtin
 from sentence_transformers_echo import EchoModule, from_encoder, load, save
+from sentence_transformers_echo.training import Data, Recipe, train
 from tests.conftest import cosines
 
 
@@ -54,6 +55,31 @@ def test_an_adapter_trained_on_top_keeps_the_packaged_one_beneath(packaged_adapt
         assert cosines(encode(texts), trained).min() > 0.9999
     short = EchoConfig.load(tmp_path).replace(max_length=64)
     assert cosines(EchoEncoder(tmp_path, short, dtype="float32").encode_documents(texts), trained).min() > 0.9999
+
+
+def test_an_adapter_on_top_of_the_users_own_is_refused_where_it_would_be_saved_without_it(adapter_of_default, tmp_path):
+    model = from_encoder(EchoEncoder(config="late-echo", adapter=adapter_of_default))
+    save(model, tmp_path / "merged")
+    model.add_adapter(peft.LoraConfig(r=2, target_modules=["v_proj"]))
+    with pytest.raises(ModelError, match="was trained on top of .* which is merged into the weights and would not be"):
+        save(model, tmp_path / "lost")
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text('{"anchor": "a", "positive": "b"}\n')
+    recipe = Recipe(data=(Data(str(pairs)),), output=str(tmp_path / "out"), model=str(adapter_of_default))
+    with pytest.raises(ConfigError, match="is an adapter, and an adapter trained on top of it could not be loaded"):
+        train(recipe, show_progress=False)
+
+
+def test_truncate_dim_of_a_length_that_the_config_was_not_made_for_is_said(tiny_encoder):
+    config = EchoConfig.preset("late-echo").replace(trained_dimensions=(32, 16))
+    model = from_encoder(tiny_encoder(config))
+    said = "dimensions=24: the config was made for 16, 32"
+    with pytest.warns(DimensionsWarning, match=said):
+        assert model.encode_query("a", truncate_dim=24).shape == (24,)
+    model.truncate_dim = 24
+    with pytest.warns(DimensionsWarning, match=said):
+        model.encode(["a"])
+    assert model.encode("a", truncate_dim=16).shape == (16,)
 
 
 def test_an_adapter_may_name_the_built_in_model(adapter_of_default, texts, tmp_path):

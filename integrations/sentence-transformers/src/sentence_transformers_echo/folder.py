@@ -12,7 +12,7 @@ from sentence_transformers.base.modules import Module
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling
 from sentence_transformers.util import import_from_string
 
-from echo_embeddings import EchoEncoder, EchoError, ModelError
+from echo_embeddings import EchoEncoder, EchoError, EncoderOptions, ModelError
 from echo_embeddings.model import manifest
 from echo_embeddings.saving import POOLING_MODES, written
 
@@ -31,11 +31,20 @@ def from_encoder(encoder: EchoEncoder) -> SentenceTransformer:
     config = in_numbers(encoder.config, runtime.backbone.layers)
     module = EchoModule(runtime.backbone.model, runtime.tokenizer.source, config, runtime.merged_adapter)
     module.on_truncate = encoder.options.on_truncate
+    module.own_adapter = own_adapter(encoder.options)
     dimension = module.get_embedding_dimension()
     pooling = Pooling(dimension, POOLING_MODES[module.echo_config.pooling])
     return SentenceTransformer(
         modules=[module, pooling, Normalize()], device=str(runtime.backbone.device), similarity_fn_name="cosine"
     )
+
+
+def own_adapter(options: EncoderOptions) -> str | None:
+    """The user's adapter that an encoder merges into its weights: ``adapter``, or a model that is one."""
+    if options.adapter is not None:
+        return os.fspath(options.adapter)
+    is_adapter = options.model is not None and (Path(options.model).expanduser() / "adapter_config.json").is_file()
+    return options.model if is_adapter else None
 
 
 def save(model: EchoEncoder | SentenceTransformer, path: str | os.PathLike[str]) -> None:

@@ -28,11 +28,17 @@ class SentenceTransformer(sentence_transformers.SentenceTransformer):
 
         Raises:
             TypeError: the inputs are neither one text nor a sequence of texts; the message says what to pass instead.
+
+        Warns:
+            DimensionsWarning: ``truncate_dim``, here or of the model, is a length that the config was not made for.
         """
         given = dict(zip(_NAMES, args, strict=False)) | kwargs
         name = "sentences" if "sentences" in given else "inputs"
         if name in given and not isinstance(given[name], str):
             given[name] = checked(given[name])
+        module: Any = self[0]
+        dimensions = given.get("truncate_dim")
+        module.echo_config.warn_of(self.truncate_dim if dimensions is None else dimensions)
         with one_call():
             if given.get("pool") is not None or isinstance(given.get("device"), list):
                 self._count(given, name)

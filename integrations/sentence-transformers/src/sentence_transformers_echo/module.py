@@ -16,7 +16,7 @@ from sentence_transformers.base.modules import InputModule
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from echo_embeddings import ConfigError, EchoConfig, Lexical, NumericalError, notices
+from echo_embeddings import ConfigError, EchoConfig, Lexical, ModelError, NumericalError, notices
 from echo_embeddings.config.files import CONFIG_FILE
 from echo_embeddings.engine.runtime import Runtime
 from echo_embeddings.forward.pooling import POOLINGS
@@ -63,6 +63,8 @@ class EchoModule(InputModule):
         super().__init__()  # type: ignore[no-untyped-call]
         layers = config.layers(model.config.get_text_config().num_hidden_layers)
         self.merged_adapter = merged_adapter
+        #: The user's adapter that is merged into the weights, if there is one; ``from_encoder`` sets it.
+        self.own_adapter: str | None = None
         self.tokenizer = tokenizer
         self._runtime = Runtime(LoadedModel(model, tokenizer, merged_adapter), weights.in_numbers(config, layers))
         self.model = self._runtime.backbone.model
@@ -242,8 +244,17 @@ class EchoModule(InputModule):
 
         If the model has adapters, only they and the name of the base model are written, as transformers does. The
         saved config names a packaged adapter only in that case; else it is already in the weights that are written.
+
+        Raises:
+            ModelError: an adapter was trained on top of another one of the user's, which would not be written.
         """
         del args, safe_serialization, kwargs
+        if self.own_adapter is not None and getattr(self.model, "_hf_peft_config_loaded", False):
+            raise ModelError(
+                f"this adapter was trained on top of {self.own_adapter!r}, which is merged into the weights and would "
+                "not be saved with it. Merge that one into a model first, by "
+                f"EchoEncoder({self.own_adapter!r}).save_pretrained(folder), and train on EchoEncoder(folder)"
+            )
         with written(Path(output_path), keeps_modules=True) as folder:
             with notices.loading_bars():
                 self.model.save_pretrained(folder)

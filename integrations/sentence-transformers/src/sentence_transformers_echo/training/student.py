@@ -27,7 +27,7 @@ from echo_embeddings.forward.speed.compiled import compile_layers
 from echo_embeddings.model import builtin, manifest
 from echo_embeddings.model.device import pick_device
 from echo_embeddings.vectors.transforms import Project, Standardize, Transform
-from sentence_transformers_echo.folder import from_encoder
+from sentence_transformers_echo.folder import from_encoder, own_adapter
 from sentence_transformers_echo.module import EchoModule
 
 from .ranking import ranked
@@ -53,7 +53,7 @@ def make(recipe: Recipe) -> SentenceTransformer:
     """Make the model before its first step. Parameters that are trained have ``requires_grad``.
 
     Raises:
-        ConfigError: ``dimension`` is more than the model has, or ``lora`` does not fit the model.
+        ConfigError: ``dimension`` is more than the model has, ``lora`` does not fit the model, or that is an adapter.
         ImportError: peft is not installed.
     """
     config = recipe.echo_config.replace(max_length=recipe.max_length)
@@ -63,6 +63,11 @@ def make(recipe: Recipe) -> SentenceTransformer:
     # On a CPU torch's fused attention has a slower backward pass than "eager" (research/log.md, 2026-11-20).
     options = {"attn_implementation": "eager"} if device == "cpu" else {}
     encoder = EchoEncoder(recipe.model, config, device, dtype=recipe.dtype, on_truncate="ignore", model_kwargs=options)
+    if (beneath := own_adapter(encoder.options)) is not None:
+        raise ConfigError(
+            f"model={beneath!r} is an adapter, and an adapter trained on top of it could not be loaded; merge it into "
+            "a model first: EchoEncoder(adapter).save_pretrained(folder), and give that folder"
+        )
     model = from_encoder(encoder)
     model.requires_grad_(requires_grad=False)
     module = _module(model)
