@@ -89,6 +89,8 @@ def progress(total: int) -> Callable[[int], None]:
 
     def advance(count: int) -> None:
         nonlocal done, said
+        if not count:
+            return  # no text was there twice
         done += count
         now = time.monotonic()
         if done == total:
