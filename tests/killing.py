@@ -38,6 +38,27 @@ def _hook(event, arguments):
 sys.addaudithook(_hook)
 """
 
+# What a process that is killed now would leave is what is on the disk now; so one process can show all moments.
+_COPIES = """
+import shutil
+_into, _copying, _last = {into!r}, False, None
+
+def _copy(event, arguments):
+    global _copying, _last
+    if _copying or event not in _names | {{"open"}} or not _writes(event, arguments):
+        return
+    if not any(_root in os.fsdecode(one) for one in arguments if isinstance(one, (str, bytes, os.PathLike))):
+        return
+    _copying = True
+    found = [os.path.join(place, name) for place, folders, files in os.walk(_root) for name in folders + files]
+    state = sorted((path, os.stat(path).st_size, os.stat(path).st_mtime_ns) for path in found)
+    if state != _last and os.path.isdir(_root):
+        shutil.copytree(_root, os.path.join(_into, f"{{len(os.listdir(_into)):04}}"))
+    _last, _copying = state, False
+
+sys.addaudithook(_copy)
+"""
+
 
 def run(script: str, root: Path, at: int = 0, kill: signal.Signals = signal.SIGKILL) -> subprocess.CompletedProcess:
     """Run a script, killed before its operation number ``at`` (from 1) on files below ``root``; 0 kills never."""
@@ -71,3 +92,17 @@ def at_each(
         if done.returncode == 0:
             return
         at += every
+
+
+def moments(script: str, root: Path, into: Path) -> list[Path]:
+    """Run a script to its end, and copy ``root`` before each of its operations on it: what a kill would leave then.
+
+    It shows every moment for the price of one process. What stands in buffers is lost in a kill, and is not copied.
+    """
+    into.mkdir()
+    hook = _HOOK.format(root=str(root), at=0, signal=0) + _COPIES.format(into=str(into))
+    done = subprocess.run(
+        [sys.executable, "-c", hook + script], capture_output=True, text=True, cwd=ROOT, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return sorted(into.iterdir())

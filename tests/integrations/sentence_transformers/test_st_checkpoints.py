@@ -11,9 +11,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from echo_embeddings import ConfigError
 from echo_embeddings.data.files import locked
 from echo_embeddings.errors import InputError
-from sentence_transformers_echo.training import Data, Lora, Recipe, checkpoints, teacher, train
+from sentence_transformers_echo.training import Data, Lora, Recipe, checkpoints, job, student, teacher, train
+from sentence_transformers_echo.training.data import read
 from tests import killing
 from tests.architectures import tiny
 
@@ -43,9 +45,17 @@ def finished(base, pairs, tmp_path_factory):
     return output
 
 
-def recipe(base, pairs, output):
-    fields = {"config": "late-echo", "steps": 4, "batch_size": 3, "save_every": 2, "lora": Lora(rank=2)}
+def recipe(base, pairs, output, **changes):
+    fields = {"config": "late-echo", "steps": 4, "batch_size": 3, "save_every": 2, "lora": Lora(rank=2)} | changes
     return Recipe(data=(Data(str(pairs)),), output=str(output), model=str(base), **fields)
+
+
+def script(base, pairs, output):
+    return (
+        "from sentence_transformers_echo.training import Data, Lora, Recipe, train\n"
+        f"train(Recipe(data=(Data({str(pairs)!r}),), output={str(output)!r}, model={str(base)!r}, config='late-echo', "
+        "steps=4, batch_size=3, save_every=2, lora=Lora(rank=2)), resume=True, show_progress=False)"
+    )
 
 
 def weights(folder):
@@ -138,19 +148,86 @@ def test_killed_at_any_operation_of_a_checkpoint_there_is_a_whole_one(tmp_path):
     assert at > 10
 
 
+def content(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.slow
+def test_at_every_moment_of_a_run_its_last_whole_checkpoint_is_found(base, pairs, finished, tmp_path):
+    """The whole program once: what stands in its output folder before each of its file operations; about a minute."""
+    output, before, unfinished, seen = tmp_path / "out", 0, 0, {}
+    for moment in killing.moments(script(base, pairs, output), output, tmp_path / "moments"):
+        had = {path.name for path in (moment / "checkpoints").glob("*")}
+        found = checkpoints.last(moment / "checkpoints")
+        left = {path.name for path in (moment / "checkpoints").glob("*")}
+        step = 0 if found is None else int(found.name.rpartition("-")[2])
+        assert step >= before  # what was whole once is not lost while the next is written
+        assert left <= {"checkpoint-2", "checkpoint-4"}
+        if found is not None:
+            assert content(found) == seen.setdefault(step, content(found))
+        if (moment / "adapter_config.json").exists():
+            assert same(weights(moment), weights(finished))
+        before, unfinished = step, unfinished + (left < had)
+    assert set(seen) == {2, 4}
+    assert unfinished > 10
+    assert same(weights(output), weights(finished))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"steps": 6}, "settings, data or weights; train into another output folder, .*steps was 4, now 6"),
+        ({"learning_rate": 1e-3}, "learning_rate was 0.0003, now 0.001"),
+        ({"seed": 1}, "seed was 0, now 1"),
+        ({"lora": Lora(rank=2, alpha=8)}, "adapters; train into another output folder.*lora.alpha was 32, now 8"),
+        ({"config": "echo"}, "config was "),
+    ],
+    ids=["steps", "learning_rate", "seed", "lora", "config"],
+)
+def test_a_checkpoint_of_another_recipe_is_refused(base, pairs, finished, tmp_path, changes, message):
+    shutil.copytree(finished, tmp_path / "out")
+    with pytest.raises(ConfigError, match=f"checkpoint-4 was written by a recipe with other .*{message}"):
+        train(recipe(base, pairs, tmp_path / "out", **changes), resume=True, show_progress=False)
+    assert content(tmp_path / "out") == content(finished)
+
+
+def test_a_checkpoint_of_other_data_or_weights_is_refused(base, pairs, finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "out")
+    (tmp_path / "pairs.jsonl").write_text(pairs.read_text().replace("answer to three", "answer to four"))
+    with pytest.raises(ConfigError, match="data 'pairs' was contrastive, 6 rows .*, now contrastive, 6 rows "):
+        train(recipe(base, tmp_path / "pairs.jsonl", tmp_path / "out"), resume=True, show_progress=False)
+    other = shutil.copytree(base, tmp_path / "base")
+    file = other / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-64] + bytes(64))
+    with pytest.raises(ConfigError, match="weights of the model was .*, now "):
+        train(recipe(other, pairs, tmp_path / "out"), resume=True, show_progress=False)
+
+
+def test_what_does_not_change_what_is_learned_may_change(base, pairs, finished, tmp_path):
+    def job_of(made):
+        return job.job_of(made, {"pairs": read(made.data[0], tmp_path, made.seed)}, student.weights_of(made))
+
+    ours = job_of(recipe(base, pairs, finished))
+    copy, moved = shutil.copytree(base, tmp_path / "base"), shutil.copy(pairs, tmp_path / "pairs.jsonl")
+    free = {"save_every": 3, "mini_batch_tokens": 99, "evaluate": ("dev.tsv",), "compiled": True}
+    assert job_of(recipe(copy, moved, tmp_path, lora=Lora(rank=2, alpha=32.0), **free)) == ours
+    start = shutil.copytree(finished, tmp_path / "start")
+    on = recipe(base, pairs, tmp_path, lora=Lora(rank=2, start=str(start)))
+    before = job_of(on)
+    assert job_of(on.replace(lora=Lora(rank=2, start=str(finished)))) == before
+    DAMAGE["flipped"](start / "adapter_model.safetensors")
+    assert job_of(on) != before
+
+
 @pytest.mark.slow
 def test_training_killed_at_any_operation_goes_on_to_the_same_weights(base, pairs, finished, tmp_path):
     """The whole program, at each fourth of its operations from the first checkpoint on; about half an hour."""
     output = tmp_path / "out"
-    script = (
-        "from sentence_transformers_echo.training import Data, Lora, Recipe, train\n"
-        f"train(Recipe(data=(Data({str(pairs)!r}),), output={str(output)!r}, model={str(base)!r}, config='late-echo', "
-        "steps=4, batch_size=3, save_every=2, lora=Lora(rank=2)), resume=True, show_progress=False)"
-    )
-    for _ in killing.at_each(script, output, every=4):
+    program = script(base, pairs, output)
+    for _ in killing.at_each(program, output, every=4):
         last = checkpoints.last(output / "checkpoints")
         assert last is None or last.name in ("checkpoint-2", "checkpoint-4")
-        done = killing.run(script, output)
+        done = killing.run(program, output)
         assert done.returncode == 0, done.stderr
         assert same(weights(output), weights(finished))
         shutil.rmtree(output)

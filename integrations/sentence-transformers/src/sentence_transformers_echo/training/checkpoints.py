@@ -10,31 +10,36 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from echo_embeddings.data.files import remove, whole_folder
 
-__all__ = ["last", "written"]
+__all__ = ["job_in", "last", "written"]
 
 _NAME = re.compile(r"checkpoint-\d+")
 #: The digests of all other files of a checkpoint, by their paths in it; written last.
 _DIGESTS = "digests.json"
+#: What the job was.
+_JOB = "job.json"
 
 logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def written(folder: Path, keep: int) -> Iterator[Path]:
+def written(folder: Path, keep: int, job: Mapping[str, str] | None = None) -> Iterator[Path]:
     """Give a folder to write a checkpoint to, which becomes ``folder`` at the end of the block.
 
     Args:
         folder: the checkpoint, such as ``checkpoints/checkpoint-100``.
         keep: how many checkpoints may stand there afterwards; older ones are removed.
+        job: what the checkpoint depends on, for :func:`job_in`.
     """
     with whole_folder(folder) as unfinished:
         yield unfinished
+        (unfinished / _JOB).write_text(json.dumps(dict(job or {}), indent=1), encoding="utf-8")
         (unfinished / _DIGESTS).write_text(json.dumps(_digests(unfinished), indent=1), encoding="utf-8")
     for old in _found(folder.parent)[keep:]:
         remove(old)
@@ -56,6 +61,12 @@ def last(checkpoints: Path) -> Path | None:
             logger.warning("%s is not whole and is removed; training %s", folder, goes_on)
             remove(folder)
     return start
+
+
+def job_in(folder: Path) -> dict[str, Any]:
+    """The job of a whole checkpoint, as it was given to :func:`written`."""
+    job: dict[str, Any] = json.loads((folder / _JOB).read_text(encoding="utf-8"))
+    return job
 
 
 def _found(checkpoints: Path) -> list[Path]:

@@ -44,6 +44,7 @@ __all__ = [
     "restore",
     "store",
     "trained",
+    "weights_of",
 ]
 
 _FILE = "echo_trained.safetensors"
@@ -91,6 +92,11 @@ def make(recipe: Recipe) -> SentenceTransformer:
     for parameter in trained(model).values():
         parameter.data = parameter.data.float()  # sentence-transformers casts later modules to the model's dtype
     return model
+
+
+def weights_of(recipe: Recipe) -> str:
+    """The fingerprint of the base model's weights. Nothing is loaded."""
+    return EchoEncoder(recipe.model, recipe.echo_config).weights_fingerprint()
 
 
 def add_adapters(module: EchoModule, lora: Lora) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,7 @@ from echo_embeddings.vectors.transforms import Project
 from . import checkpoints, student
 from .card import write_card
 from .data import TAUGHT, Data, read
+from .job import job_of, require_same
 from .judge import Judge
 from .losses import RankDistillLoss
 from .recipe import Recipe, Trained
@@ -66,7 +68,8 @@ def train(recipe: Recipe, *, resume: bool = False, show_progress: bool = True) -
 
     Raises:
         InputError: a file or row cannot be used; names file and line. Or another process trains into that folder.
-        ConfigError: the recipe cannot work, or its output folder holds something else.
+        ConfigError: the recipe cannot work, its output folder holds something else, or its checkpoints were written by
+            another recipe, for other data or with other weights.
         ImportError: peft or accelerate is missing.
     """
     output = Path(recipe.output).expanduser()
@@ -81,6 +84,9 @@ def train(recipe: Recipe, *, resume: bool = False, show_progress: bool = True) -
 def _train(recipe: Recipe, output: Path, start: Path | None, *, show_progress: bool) -> Trained:
     folder = Path(recipe.data_folder).expanduser()
     data = {entry.title: read(entry, folder, recipe.seed) for entry in recipe.data}
+    job = job_of(recipe, data, student.weights_of(recipe))
+    if start is not None:
+        require_same(start, checkpoints.job_in(start), job)
     judge = Judge.open(recipe.evaluate, folder, recipe.evaluate_limit, recipe.echo_config.max_length)
     set_seed(recipe.seed)
     model = student.make(recipe)
@@ -96,6 +102,7 @@ def _train(recipe: Recipe, output: Path, start: Path | None, *, show_progress: b
         loss={entry.title: _loss(recipe, entry.loss, model, taught) for entry in recipe.data},
         evaluator=judge,
     )
+    trainer.job = job
     if not show_progress:
         trainer.remove_callback(PrinterCallback)  # without a progress bar it would print every loss
     trainer.train(resume_from_checkpoint=None if start is None else str(start))
@@ -123,6 +130,8 @@ def _result(output: Path) -> Iterator[Path]:
 class _Trainer(SentenceTransformerTrainer):
     """The trainer with our samplers, and with unrounded parameters in checkpoints: the base class may save bfloat16."""
 
+    #: What checkpoints belong to.
+    job: Mapping[str, str] = MappingProxyType({})
     _writes_to: str | None = None
 
     def get_batch_sampler(
@@ -143,7 +152,7 @@ class _Trainer(SentenceTransformerTrainer):
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Write a checkpoint that is there whole or not at all."""
         name = f"checkpoint-{self.state.global_step}"
-        with checkpoints.written(Path(self.args.output_dir) / name, keep=_KEPT) as unfinished:
+        with checkpoints.written(Path(self.args.output_dir) / name, _KEPT, self.job) as unfinished:
             self._writes_to = str(unfinished.parent)
             try:
                 super()._save_checkpoint(model, trial)
