@@ -5,11 +5,12 @@ import dataclasses
 import numpy as np
 import pytest
 
-from echo_embeddings import ConfigError, DimensionsWarning, EchoConfig, EchoEncoder, ModelError
+from echo_embeddings import ConfigError, DimensionsWarning, EchoConfig, EchoEncoder, ModelError, TruncationWarning
 from echo_embeddings.errors import InputError
 from echo_embeddings.evaluation import Score, compare, open_dataset
 from echo_embeddings.evaluation.comparison import preset_configs, usual_presets
 from echo_embeddings.model import builtin
+from tests.architectures import small_tokenizer, tiny
 
 PAIRS = "score\tsentence1\tsentence2\n5\ta\tab\n0\ta\tzzzz\n3\ta\tabc\n"
 
@@ -58,6 +59,19 @@ def test_each_preset_gets_a_score_in_the_order_given(pairs):
     assert scores[0].score == 100
     assert scores[1].score is None  # all cosines are equal
     assert all(isinstance(score, Score) and score.ms_per_text >= 0 for score in scores)
+
+
+def test_what_is_truncated_is_said_once_a_config(tmp_path):
+    (tmp_path / "queries.jsonl").write_text('{"_id": "1", "text": "one two three"}\n')
+    (tmp_path / "corpus.jsonl").write_text('{"_id": "1", "title": "", "text": "four five six"}\n')
+    (tmp_path / "qrels").mkdir()
+    (tmp_path / "qrels/test.tsv").write_text("query-id\tcorpus-id\tscore\n1\t1\t1\n")
+    words = ["one two three", "four five six"]
+    encoder = EchoEncoder(tiny("llama"), "echo", tokenizer=small_tokenizer(words))
+    configs = {name: EchoConfig.preset(name).replace(max_length=2) for name in ("echo", "late-echo")}
+    with pytest.warns(TruncationWarning, match=r"2 text\(s\) were truncated to max_length=2 tokens") as seen:
+        compare(encoder, tmp_path, configs)
+    assert [warning.filename for warning in seen] == [__file__] * 2
 
 
 def test_a_data_set_that_is_open_already_and_configs_by_a_name_of_ones_own(pairs):

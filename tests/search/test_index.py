@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from echo_embeddings import EchoConfig
+from echo_embeddings import EchoConfig, EchoEncoder, TruncationWarning
 from echo_embeddings.errors import InputError
 from echo_embeddings.search import Hit, Index, Passage
+from tests.architectures import small_tokenizer, tiny
 from tests.search.fake import PASSAGES, FakeEncoder
 
 
@@ -59,6 +60,19 @@ def test_passages_are_added_behind_those_that_are_there(index, tmp_path):
     assert len(Index.load(tmp_path / "i")) == 1
     loaded.save(tmp_path / "i")
     assert len(Index.load(tmp_path / "i")) == loaded.manifest.passages == 3
+
+
+@pytest.mark.parametrize("way", ["build", "update"])
+def test_what_is_truncated_is_said_once_a_call(way, tmp_path, monkeypatch):
+    monkeypatch.setattr("echo_embeddings.search.index._CHUNK", 2)
+    texts = [f"one two three four five {number}" for number in range(5)]
+    model, tokenizer = tiny("llama"), small_tokenizer(texts)
+    encoder = EchoEncoder(model, "late-echo", tokenizer=tokenizer, max_length=4)
+    for number, text in enumerate(texts):
+        (tmp_path / f"{number}.txt").write_text(text)
+    with pytest.warns(TruncationWarning, match=r"5 text\(s\) were truncated to max_length=4 tokens") as seen:
+        Index.build(texts, encoder) if way == "build" else Index.empty(encoder).update(tmp_path)
+    assert [warning.filename for warning in seen] == [__file__]
 
 
 def test_what_is_saved_is_loaded(index, tmp_path):

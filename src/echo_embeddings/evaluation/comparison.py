@@ -17,6 +17,7 @@ from echo_embeddings.encoder import EchoEncoder
 from echo_embeddings.errors import InputError, ModelError
 from echo_embeddings.extras import install
 from echo_embeddings.model import builtin
+from echo_embeddings.text.truncation import one_call
 
 from .datasets import Dataset, open_dataset
 
@@ -104,7 +105,7 @@ def compare(
     for name, config in configs.items():
         # The encoder before is let go first, so that its weights are shared or freed.
         encoder = encoder.with_config(config)
-        with _showing(show_progress, name) as show:
+        with one_call(), _showing(show_progress, name) as show:
             scores.append(_score(name, encoder, dataset, show))
     for name in dict.fromkeys(yardsticks):
         with _showing(show_progress, name) as show:
@@ -153,7 +154,7 @@ def _score(name: str, encoder: EchoEncoder, dataset: Dataset, show: Show) -> Sco
     documents, queries = dataset.texts
     total = len(documents) + len(queries)
     show(name, 0, total)
-    encoder.encode_documents("warm")  # the first pass pays for what is set up once
+    encoder.encode_documents("a")  # the first pass pays for what is set up once
     done = 0
 
     def advance(count: int) -> None:
@@ -186,7 +187,7 @@ def _yardstick(name: str, dataset: Dataset, show: Show) -> Score:
         raise ModelError(f"the yardstick {name!r} could not be loaded: {error}") from error
     documents, queries = dataset.texts
     show(name, 0, len(documents) + len(queries))
-    model.encode_document("warm")
+    model.encode_document("a")
     started = time.perf_counter()
     settings: dict[str, Any] = {"normalize_embeddings": True, "show_progress_bar": False}
     found = model.encode_document(documents, **settings)

@@ -18,6 +18,7 @@ from echo_embeddings.engine.progress import progress
 from echo_embeddings.errors import InputError
 from echo_embeddings.extras import require
 from echo_embeddings.model import builtin
+from echo_embeddings.text.truncation import one_call
 from echo_embeddings.types import Vectors
 
 from . import storage
@@ -159,7 +160,7 @@ class Index:
             show_progress: as for :meth:`build`.
         """
         listed = _listed(passages, len(self))
-        with progress(len(listed), show_progress) as advance:
+        with one_call(), progress(len(listed), show_progress) as advance:
             for chunk in _chunks(listed):
                 vectors = _array(self.encoder.encode_documents([p.text for p in chunk], show_progress=advance))
                 before = len(self)
@@ -209,7 +210,7 @@ class Index:
         if planned.changes_nothing:
             return planned.update
         fresh, vectors = planned.passages, self._kept(planned)
-        with progress(len(fresh), show_progress) as advance:
+        with one_call(), progress(len(fresh), show_progress) as advance:
             for chunk in _chunks(fresh):
                 texts = [passage.text for passage in chunk]
                 vectors.add(_array(self.encoder.encode_documents(texts, show_progress=advance)))

@@ -381,7 +381,7 @@ def test_every_option_of_an_encoder_is_a_field():
     assert EncoderOptions.names() - {"model"} <= set(EchoEmbedding.model_fields)
 
 
-@pytest.mark.parametrize("name", ["documents", "documents awaited", "queries"])
+@pytest.mark.parametrize("name", BATCHES)
 def test_what_is_truncated_is_said_once_a_call(builtin_folder, name):
     encoder = EchoEncoder(model=None, config="late-echo", max_length=4)
     embedding = EchoEmbedding(encoder=encoder, embed_batch_size=2)

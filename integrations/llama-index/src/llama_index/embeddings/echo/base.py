@@ -26,7 +26,7 @@ from echo_embeddings.frameworks.foreign import foreign_fields
 from echo_embeddings.frameworks.handle import MAKING, Handle
 from echo_embeddings.model import builtin
 from echo_embeddings.text.inputs import checked
-from echo_embeddings.text.truncation import one_call
+from echo_embeddings.text.truncation import in_one_call, one_call
 
 __all__ = ["EchoEmbedding"]
 
@@ -187,6 +187,8 @@ class EchoEmbedding(BaseEmbedding):
         return self._handle.queries([query])[0]
 
     async def _aget_query_embedding(self, query: str) -> list[float]:
+        if in_one_call():  # which the thread of awaited queries, shared by all callers, would not know
+            return await asyncio.to_thread(self._get_query_embedding, query)
         return await self._handle.aquery(query)
 
     def _get_text_embedding(self, text: str) -> list[float]:
