@@ -1,8 +1,10 @@
 """Tell weights apart that stand under one path, without reading them whole."""
 
+import json
 import shutil
 import time
 
+import peft
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -61,6 +63,25 @@ def test_an_adapter_counts_by_its_content(folder, tmp_path):
         seen |= {EchoEncoder(folder, ECHO, adapter=adapter).weights_fingerprint()}
         seen |= {EchoEncoder(config=ECHO, adapter=adapter).weights_fingerprint()}
     assert len(seen) == 5
+
+
+def test_an_adapter_as_the_model_counts_with_its_base(folder, tmp_path):
+    adapter = tmp_path / "adapter"
+    peft.get_peft_model(tiny("llama", vocab_size=49152), peft.LoraConfig(target_modules=["q_proj"])).save_pretrained(
+        adapter
+    )
+    config = adapter / "adapter_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"base_model_name_or_path": str(folder)}))
+    seen = [EchoEncoder(adapter).weights_fingerprint()]
+    tensors = load_file(adapter / "adapter_model.safetensors")
+    for name in tensors:  # every tensor of it counts
+        save_file(tensors | {name: tensors[name] + 0.5}, adapter / "adapter_model.safetensors")
+        seen.append(EchoEncoder(adapter).weights_fingerprint())
+    changed(folder, "norm.weight")
+    seen.append(EchoEncoder(adapter).weights_fingerprint())
+    assert len(set(seen)) == len(seen) == len(tensors) + 2
+    config.write_text("[")
+    assert EchoEncoder(adapter).weights_fingerprint() not in seen
 
 
 def test_a_loaded_model_that_is_trained_has_another_fingerprint(builtin_folder):

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from echo_embeddings.config import presets
-from echo_embeddings.config.files import ARRAYS_FILE
-from echo_embeddings.errors import ModelError
+from echo_embeddings.config.files import ARRAYS_FILE, read_object
+from echo_embeddings.errors import ConfigError, ModelError
 
 from . import builtin
 from .gguf import split_gguf
@@ -52,7 +52,8 @@ def weights_fingerprint(spec: ModelSpec) -> str:
     """SHA-256 (hex) of what a model's vectors depend on besides the config: weights, tokenizer, architecture, adapter.
 
     - A folder or file: the sizes of its tensors, a sample of the bytes of each, and the small files beside them. The
-      path does not count, so a copy has the same fingerprint.
+      path does not count, so a copy has the same fingerprint. If it is an adapter on a base model in a folder here,
+      the base counts too.
     - A hub id: the commit that its ``revision`` means now, or only the name if nobody knows; then it cannot be loaded.
     - A loaded model: the shapes of its tensors and a sample of each.
     - The built-in model: a constant.
@@ -86,7 +87,20 @@ def _of_model(spec: ModelSpec) -> str:
         return builtin.SHA256
     if spec.is_loaded:
         return _of_loaded(spec.model, spec.tokenizer)
-    return _of_named(spec.model, spec.model_kwargs)
+    found = _of_named(spec.model, spec.model_kwargs)
+    base = _base_of(Path(spec.model) / (spec.model_kwargs.get("subfolder") or ""))
+    return found if base is None else repr((found, _of_named(base, {})))
+
+
+def _base_of(folder: Path) -> str | None:
+    """The base model of the adapter in a folder; ``None`` if it is no adapter, or its base is no folder here."""
+    if not (folder / presets.ADAPTER_CONFIG).is_file() or (folder / "config.json").is_file():
+        return None
+    try:
+        base = read_object(folder / presets.ADAPTER_CONFIG).get("base_model_name_or_path")
+    except ConfigError:
+        return None  # what is wrong with it is said when it is loaded
+    return base if isinstance(base, str) and (Path(base) / "config.json").is_file() else None
 
 
 def _of_named(name: str, kwargs: Mapping[str, Any]) -> str:
