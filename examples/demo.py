@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import sys
 import sysconfig
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +44,24 @@ def say(text: str = "") -> None:
     print(text, flush=True)
 
 
+@contextmanager
+def signs_of_life(what: str, seconds: float = 10) -> Iterator[None]:
+    """Print every ten seconds that something is still going on, until the block ends."""
+    ended, started = threading.Event(), time.monotonic()
+
+    def tell() -> None:
+        while not ended.wait(seconds):
+            say(f"   {what}, {time.monotonic() - started:.0f} seconds so far")
+
+    thread = threading.Thread(target=tell, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
 def documentation(limit: int) -> list[Passage]:
     """The first paragraph of each public docstring in MODULES, evenly thinned out to ``limit`` of them."""
     from echo_embeddings.data.passages import passages_of
@@ -62,8 +83,11 @@ def documentation(limit: int) -> list[Passage]:
     return [passages[int(i * step)] for i in range(int(len(passages) / step))]
 
 
-def kept(indexes: Path, passages: list[Passage], encoder: EchoEncoder) -> tuple[Index, Path]:
-    """The index of these passages and its folder: that of the last start if it is of the same, else a new one."""
+def kept(indexes: Path, passages: list[Passage], encoder: EchoEncoder) -> tuple[Index, Path | None]:
+    """The index of these passages and its folder: that of the last start if it is of the same, else a new one.
+
+    There is no folder if the index cannot be saved.
+    """
     from echo_embeddings.errors import EchoError
     from echo_embeddings.search import Index
 
@@ -78,7 +102,11 @@ def kept(indexes: Path, passages: list[Passage], encoder: EchoEncoder) -> tuple[
         else:
             return index, folder
     index = Index.build(passages, encoder, show_progress=progress(len(passages)))
-    index.save(folder)
+    try:
+        index.save(folder)
+    except (EchoError, OSError) as error:
+        say(f"   The index cannot be kept for the next start ({error}); give another place: --indexes FOLDER")
+        return index, None
     say(f"   Kept for the next start in {folder}")
     return index, folder
 
@@ -144,13 +172,15 @@ def main() -> None:
     parser.add_argument("--indexes", type=Path, help="where the index is kept (default: your cache folder)")
     arguments = parser.parse_args()
 
-    say("1. The model: SmolLM2, 135 million parameters. At the first start it is fetched (93 MB) and converted.")
-    from echo_embeddings import EchoEncoder
-    from echo_embeddings.user_cache import folder as user_cache
-
+    say("1. The model: SmolLM2, 135 million parameters.")
+    say("   At the first start it is fetched (93 MB) and converted, in about a minute; 270 MB are kept.")
     started = time.monotonic()
-    encoder = EchoEncoder(on_truncate="ignore")
-    _ = encoder.dimension
+    with signs_of_life("Still loading"):
+        from echo_embeddings import EchoEncoder
+        from echo_embeddings.user_cache import folder as user_cache
+
+        encoder = EchoEncoder(on_truncate="ignore")
+        _ = encoder.dimension
     say(f"   Loaded in {time.monotonic() - started:.0f} seconds.")
 
     passages = documentation(arguments.passages)
@@ -170,7 +200,7 @@ def main() -> None:
 
     say("\nWhat to try next (after: source .venv/bin/activate)")
     for command, what in (
-        (f'echo-embeddings search {folder} "your question"', "ask this index more"),
+        *([(f'echo-embeddings search {folder} "your question"', "ask this index more")] if folder else []),
         ("echo-embeddings index FOLDER my.index", "index your own notes, documents or code"),
         ("echo-embeddings compare PAIRS.tsv", "measure on your own data: six questions prove little"),
         ("python examples/quickstart.py", "the same from Python, in three lines"),
@@ -178,5 +208,18 @@ def main() -> None:
         say(f"   {command}\n       {what}")
 
 
+def run() -> int:
+    """Run :func:`main`; what goes wrong is one line. Gives the status to exit with."""
+    try:
+        main()
+    except KeyboardInterrupt:
+        say("\nStopped. To go on: make demo")
+        return 130
+    except (OSError, ImportError) as error:  # such as no built-in model, no FAISS, no space
+        say(f"\nThe demo cannot go on: {error}")
+        return 1
+    return 0
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(run())
