@@ -1,15 +1,16 @@
 """Kill a process between any two of its file operations, and look at what it leaves.
 
-A script runs in a process of its own. An audit hook counts its operations on files below a folder (open to write,
-rename, exchange, remove, make a folder, link, change the mode), and the process sends itself a signal before the one
-asked for. So every moment between two operations is tried, one process each.
+A script runs in a process of its own (``tests.processes``). An audit hook counts its operations on files below a folder
+(open to write, rename, exchange, remove, make a folder, link, change the mode), and the process sends itself a signal
+before the one asked for. So every moment between two operations is tried, one process each.
 """
 
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+from tests import processes
 
 ROOT = Path(__file__).parent.parent
 
@@ -64,9 +65,7 @@ def run(script: str, root: Path, at: int = 0, kill: signal.Signals = signal.SIGK
     """Run a script, killed before its operation number ``at`` (from 1) on files below ``root``; 0 kills never."""
     hook = _HOOK.format(root=str(root), at=at, signal=int(kill))
     end = "\nprint('operations:', _count, file=sys.stderr)\n"
-    return subprocess.run(
-        [sys.executable, "-c", hook + script + end], capture_output=True, text=True, cwd=ROOT, timeout=300, check=False
-    )
+    return processes.run(hook + script + end, cwd=ROOT)
 
 
 def operations(script: str, root: Path) -> int:

@@ -12,6 +12,7 @@ from transformers.utils import logging as transformers_logging
 
 from echo_embeddings import notices
 from echo_embeddings.engine.progress import progress
+from tests import processes
 from tests.architectures import tiny
 
 log = logging.getLogger("echo_embeddings.test")
@@ -44,31 +45,39 @@ def saved(tmp_path_factory, builtin_folder):
     return folder
 
 
-def stderr_of(saved, tmp_path, *, terminal=False, show=False, **environment):
-    import os
+def script(saved, tmp_path, *, terminal=False, show=False):
+    return SCRIPT.format(terminal=terminal, model=str(saved), config="echo", show=show, saved=str(tmp_path / "out"))
 
-    code = SCRIPT.format(terminal=terminal, model=str(saved), config="echo", show=show, saved=str(tmp_path / "out"))
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | environment, check=True
-    )
-    return done.stderr
+
+@pytest.fixture
+def stderr_of(saved, tmp_path, monkeypatch):
+    def stderr_of(switch=None, **how):
+        if switch is not None:
+            monkeypatch.setenv(notices.VARIABLE, switch)
+        done = processes.run(script(saved, tmp_path, **how))
+        assert done.returncode == 0, done.stderr
+        return done.stderr
+
+    return stderr_of
 
 
 def test_off_a_terminal_loading_and_saving_are_quiet(saved, tmp_path):
-    assert stderr_of(saved, tmp_path) == ""
+    """From the first import on."""
+    command = [sys.executable, "-c", script(saved, tmp_path)]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stderr == ""
 
 
-def test_on_a_terminal_they_are_shown(saved, tmp_path):
-    said = stderr_of(saved, tmp_path, terminal=True)
+def test_on_a_terminal_they_are_shown(stderr_of):
+    said = stderr_of(terminal=True)
     assert "Loading weights" in said
     assert "Writing model shards" in said
 
 
-def test_the_switch_shows_everything_or_nothing(saved, tmp_path):
-    said = stderr_of(saved, tmp_path, show=True, ECHO_EMBEDDINGS_PROGRESS="1")
+def test_the_switch_shows_everything_or_nothing(stderr_of):
+    said = stderr_of("1", show=True)
     assert "Loading weights" in said
     assert "embedding: 100%" in said
-    assert stderr_of(saved, tmp_path, terminal=True, show=True, ECHO_EMBEDDINGS_PROGRESS="0") == ""
+    assert stderr_of("0", terminal=True, show=True) == ""
 
 
 def test_a_line_is_shown_to_who_watches_and_logged_else(monkeypatch, caplog):

@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 import threading
 
 import numpy as np
@@ -13,7 +11,7 @@ from transformers import AutoModel, AutoTokenizer
 from echo_embeddings import ConfigError, EchoConfig, EchoEncoder, EchoError, ModelError
 from echo_embeddings.data.files import locked
 from echo_embeddings.errors import InputError
-from tests import killing
+from tests import killing, processes
 from tests.architectures import small_tokenizer, tiny
 
 LATE = EchoConfig.preset("late-echo")
@@ -214,7 +212,7 @@ def _killed(saved, model, tmp_path, every):
     hook = killing._HOOK.replace("{at}", "__AT__").format(root=str(root), signal=9)
     names = {"model": str(model), "root": str(root), "results": str(results), "old": str(saved[0])}
     script = SAVE_AND_DIE.format(hook=hook, every=every, **names)
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    done = processes.run(script)
     assert done.returncode == 0, done.stderr
     contents = [_content(path) for path in sorted(results.iterdir(), key=lambda path: int(path.name))]
     old, new = _content(saved[0]), contents[-1]

@@ -5,7 +5,6 @@ import json
 import pickle
 import re
 import shutil
-import subprocess
 import sys
 import textwrap
 
@@ -17,6 +16,7 @@ from echo_embeddings import ConfigError, EchoConfig, EchoEncoder, LeftOutWarning
 from echo_embeddings.config import presets
 from echo_embeddings.engine.runtime import Runtime
 from echo_embeddings.model.loading import LoadedModel
+from tests import processes
 from tests.architectures import tiny
 from tests.conftest import cosines
 
@@ -147,8 +147,8 @@ def test_peft_is_not_needed(packaged_adapter):
         encoder = EchoEncoder()
         print(encoder.encode_documents("a text").shape, encoder.config.packaged_adapter)
     """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True)
-    assert done.stdout == "(576,) default\n"
+    done = processes.run(textwrap.dedent(code))
+    assert done.stdout == "(576,) default\n", done.stderr
 
 
 def test_more_than_plain_lora_names_the_extra(adapter_of_default, tmp_path, monkeypatch):

@@ -6,11 +6,8 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +17,7 @@ import pytest
 from echo_embeddings import TruncationWarning, embed_table
 from echo_embeddings.data.embed_table import RowsDone, rows_saved
 from echo_embeddings.errors import InputError, NumericalError
-from tests import killing
+from tests import killing, processes
 from tests.data.fake import FakeEncoder
 
 ROWS = [{"id": i, "text": f"number {i} of many", "tags": ["x"] * (i % 3)} for i in range(10)]
@@ -293,8 +290,6 @@ def test_progress(folder, capsys):
     assert "10row" in capsys.readouterr().err
 
 
-ROOT = Path(__file__).parents[2]
-PYTHONPATH = os.pathsep.join([os.fspath(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])  # where `tests` is found
 SCRIPT = """
 import sys
 from echo_embeddings import embed_table
@@ -305,10 +300,7 @@ embed_table(source, target, FakeEncoder(seconds=0.02), checkpoint_rows=4)
 
 
 def start(folder, source, output):
-    command = [sys.executable, "-c", SCRIPT, source, output]
-    with (folder / "in.jsonl").open("rb") as stdin:
-        env = os.environ | {"PYTHONPATH": PYTHONPATH}
-        return subprocess.Popen(command, cwd=folder, env=env, stdin=stdin, stderr=subprocess.PIPE, text=True)
+    return processes.start(SCRIPT, source, output, cwd=folder, stdin=folder / "in.jsonl", stderr=folder / "errors")
 
 
 @pytest.mark.parametrize("source", ["in.jsonl", "-"])
@@ -319,17 +311,17 @@ def test_killed_again_and_again_it_gives_the_same_bytes(tmp_path, source, output
     for wanted in (1, 8, 16):
         process = start(tmp_path, source, output)
         deadline = time.monotonic() + 60
-        while len(list(parts.glob("*.npz"))) < wanted and process.poll() is None:
+        while len(list(parts.glob("*.npz"))) < wanted and process.is_alive():
             assert time.monotonic() < deadline
             time.sleep(0.002)
-        os.kill(process.pid, signal.SIGKILL)
-        kills += process.wait() == -signal.SIGKILL
-        process.stderr.close()
+        process.kill()
+        process.join()
+        kills += process.exitcode == -signal.SIGKILL
         assert not (tmp_path / output).exists()
     assert kills == 3
     process = start(tmp_path, source, output)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 0, err
+    process.join(60)
+    assert process.exitcode == 0, (tmp_path / "errors").read_text()
     assert not parts.exists()
     run(tmp_path, f"whole-{output}")
     assert (tmp_path / output).read_bytes() == (tmp_path / f"whole-{output}").read_bytes()
@@ -524,8 +516,7 @@ except OSError as error:
 def test_a_disk_that_is_full_at_the_end_does_not_cost_the_vectors(tmp_path, output, size):
     rows = [{"text": hashlib.sha256(bytes([i % 256, i // 256])).hexdigest()} for i in range(400)]
     (tmp_path / "in.jsonl").write_text(lines(rows))
-    command, env = [sys.executable, "-c", LIMITED, str(size), output], os.environ | {"PYTHONPATH": PYTHONPATH}
-    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    done = processes.run(LIMITED, size, output, cwd=tmp_path)
     assert done.stdout.startswith("OutputError"), done
     assert f"400 rows are saved in {output}.parts: make room and run the same again to go on: '{output}'" in done.stdout
     assert run(tmp_path, output).resumed_from == 400

@@ -1,11 +1,11 @@
 """Streaming holds one window of texts and vectors, however many texts there are."""
 
-import subprocess
 import sys
 
 import pytest
 from transformers import AutoTokenizer
 
+from tests import processes
 from tests.architectures import tiny
 
 MANY, SOME = 1_000_000, 20_000
@@ -55,7 +55,7 @@ def folder(builtin_folder, tmp_path_factory):
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="resident memory is read from /proc")
 @pytest.mark.parametrize("count", [SOME, pytest.param(MANY, marks=pytest.mark.slow)])
 def test_streaming_keeps_memory_bounded(folder, count):
-    command = [sys.executable, "-c", SCRIPT, folder, str(count)]
-    told = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
-    first, most, end = map(float, told.split())
+    done = processes.run(SCRIPT, folder, count, timeout=1800)
+    assert done.returncode == 0, done.stderr
+    first, most, end = map(float, done.stdout.split())
     assert most < ALLOWED_MB, f"{first:.0f} MB after the first window, at most {most:.0f} more, {end:.0f} at the end"

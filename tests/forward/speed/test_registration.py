@@ -2,8 +2,6 @@
 
 import copy
 import pickle
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -11,12 +9,14 @@ import torch
 import transformers
 
 from echo_embeddings.forward.speed import block_attention, packed_attention
+from tests import processes
 from tests.architectures import tiny
 from tests.killing import ROOT
 
 # It imports no module of ours itself.
 ARRIVES = """
 import pickle, sys
+assert "echo_embeddings" not in sys.modules
 import numpy as np, torch, transformers
 with open(sys.argv[1], "rb") as file:
     model, config = pickle.load(file)
@@ -40,8 +40,7 @@ def with_attention(name):
 def test_a_model_runs_where_it_is_unpickled(name, tmp_path):
     model = with_attention(name)
     (tmp_path / "model").write_bytes(pickle.dumps((model, model.config)))
-    command = [sys.executable, "-c", ARRIVES, tmp_path / "model", name, tmp_path / "states.npy"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = processes.run(ARRIVES, tmp_path / "model", name, tmp_path / "states.npy")
     assert done.returncode == 0, done.stderr
     with torch.inference_mode():
         expected = model(input_ids=torch.arange(1, 41)[None], use_cache=False).last_hidden_state

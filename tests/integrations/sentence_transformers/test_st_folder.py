@@ -15,6 +15,7 @@ from sentence_transformers.sentence_transformer.modules import Pooling
 
 from echo_embeddings import ConfigError, EchoConfig, EchoEncoder, ModelError
 from sentence_transformers_echo import EchoModule, from_encoder, load, save
+from tests import processes
 from tests.conftest import TEXTS, cosines
 
 PROJECT = Path(__file__).parents[3] / "integrations" / "sentence-transformers"
@@ -125,8 +126,8 @@ def test_the_model_cards_snippet_runs(folder):
     snippet = card.split("```python\n")[1].split("```")[0]
     assert "trust_remote_code=True" in snippet
     code = snippet.replace("sentence_transformers_model_id", str(folder))
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("(3, 16)\n")
+    done = processes.run(code)
+    assert done.stdout.startswith("(3, 16)\n"), done.stderr
 
 
 def test_a_config_in_fractions_is_saved_in_numbers(tiny_encoder, tmp_path):

@@ -2,14 +2,13 @@
 
 import os
 import pickle
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
 from echo_embeddings import EchoEncoder
 from sentence_transformers_echo import from_encoder
+from tests import processes
 from tests.architectures import tiny
 from tests.conftest import cosines
 from tests.forks import Background, forked
@@ -18,6 +17,7 @@ TEXTS = ["The ferry leaves the island at dawn.", "Bread rises faster in a warm r
 ARRIVES = """
 import pickle, sys
 import numpy as np
+assert "echo_embeddings" not in sys.modules
 with open(sys.argv[1], "rb") as file:
     np.save(sys.argv[2], pickle.load(file).encode(sys.argv[3:]))
 """
@@ -42,8 +42,7 @@ def test_a_pool_of_processes_gives_the_same_vectors(model):
 
 def test_a_pickled_model_works_in_a_fresh_process(model, tmp_path):
     (tmp_path / "model").write_bytes(pickle.dumps(model))
-    command = [sys.executable, "-c", ARRIVES, tmp_path / "model", tmp_path / "vectors.npy", *TEXTS]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = processes.run(ARRIVES, tmp_path / "model", tmp_path / "vectors.npy", *TEXTS)
     assert done.returncode == 0, done.stderr
     assert cosines(np.load(tmp_path / "vectors.npy"), model.encode(TEXTS)).min() > 0.999
 
