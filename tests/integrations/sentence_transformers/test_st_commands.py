@@ -12,6 +12,7 @@ import tomllib
 
 import sentence_transformers_echo
 from echo_embeddings.cli.plugins import GROUP
+from tests import processes
 
 PROJECT = Path(__file__).parents[3] / "integrations" / "sentence-transformers" / "pyproject.toml"
 COMMANDS = tomllib.loads(PROJECT.read_text())["project"]["entry-points"][GROUP]
@@ -53,16 +54,26 @@ def test_help_waits_for_no_heavy_package(tmp_path, arguments):
 
 
 def test_training_needs_no_command_line():
-    code = (
-        "import sys\n"
-        "for name in ('typer', 'rich'):\n    sys.modules[name] = None\n"
-        "import sentence_transformers_echo.training\n"
-        "commands = ('echo_embeddings.cli', 'sentence_transformers_echo.commands')\n"
-        "print([name for name in sys.modules if name.startswith(commands)])"
-    )
-    assert in_a_fresh_process(code).strip() == "[]"
-    code = "import sys, sentence_transformers_echo.training; print('typer' in sys.modules)"
-    assert in_a_fresh_process(code).strip() == "False"
+    code = """
+import sys
+
+class Absent:
+    asked = []
+
+    def find_spec(self, name, *_):
+        if name in ("typer", "rich"):
+            self.asked.append(name)
+            raise ModuleNotFoundError(name)
+
+for name in [name for name in sys.modules if name.partition(".")[0] in ("typer", "rich")]:
+    del sys.modules[name]
+sys.meta_path.insert(0, Absent())
+import sentence_transformers_echo.training
+commands = ("echo_embeddings.cli", "sentence_transformers_echo.commands")
+print([name for name in sys.modules if name.startswith(commands)], "typer" in Absent.asked)
+"""
+    done = processes.run(code)
+    assert done.stdout == "[] False\n", done.stderr
 
 
 def test_every_exported_name_is_there():

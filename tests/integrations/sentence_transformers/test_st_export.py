@@ -1,8 +1,6 @@
 """The stock export: loaded by plain sentence-transformers, with no flag and with our packages out of reach."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -13,19 +11,21 @@ from transformers import AutoModel, AutoTokenizer
 
 from echo_embeddings import ConfigError, EchoConfig, EchoEncoder, ModelError, Template
 from sentence_transformers_echo import export_stock, from_encoder
+from tests import processes
 from tests.conftest import cosines
 
 LAST = EchoConfig.preset("echo").replace(pooling="last", exit_layer=0.5, final_norm=True)
 LONG = "Every ferry of the harbour leaves at dawn or not at all, said the harbour master. " * 30
 ALONE = """
-import json, sys
+import json, sys, warnings
+warnings.simplefilter("ignore")
 class Blocked:
     def find_spec(self, name, *_):
         if name.split(".")[0] in ("echo_embeddings", "sentence_transformers_echo"):
             raise ModuleNotFoundError(name)
 sys.meta_path.insert(0, Blocked())
 from sentence_transformers import SentenceTransformer
-folder, texts = sys.argv[1], json.loads(sys.stdin.read())
+folder, texts = sys.argv[1], json.loads(sys.argv[2])
 model = SentenceTransformer(folder)
 vectors = [model.encode(texts, batch_size=3).tolist(), [model.encode(text).tolist() for text in texts]]
 assert not {"echo_embeddings", "sentence_transformers_echo"} & set(sys.modules)
@@ -35,8 +35,7 @@ print(json.dumps(vectors))
 
 def encode_alone(folder, texts):
     """Vectors in batches and one by one, from a process that cannot import us."""
-    command = [sys.executable, "-W", "ignore", "-c", ALONE, str(folder)]
-    done = subprocess.run(command, input=json.dumps(texts), capture_output=True, text=True, check=False)
+    done = processes.run(ALONE, folder, json.dumps(texts))
     assert done.returncode == 0, done.stderr
     return np.array(json.loads(done.stdout), dtype=np.float32)
 
