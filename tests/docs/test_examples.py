@@ -1,4 +1,4 @@
-"""Every file in examples/ runs as it stands, on the built-in model, and prints something."""
+"""Every file in examples/ runs on the built-in model and prints something: on few texts, and, slowly, as it stands."""
 
 import os
 from pathlib import Path
@@ -10,8 +10,33 @@ from tests import processes
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
-# What makes an example quick enough for a test, and a line that its output must hold.
+# Arguments, where an example would else look at the whole repository or train for long.
 ARGUMENTS = {"demo.py": ["--passages", "40", "--indexes", "."], "search_files.py": ["."], "fine_tune.py": ["4"]}
+# What makes an example quick: fewer texts, and shorter answers. Everything else runs as it stands.
+MODULES = 'glob("[a-z]*.py")'
+FEWER = {
+    "demo.py": {},
+    "faiss_add_later.py": {"load_docs(300)": "load_docs(30)", "[:250]": "[:25]", "[250:]": "[25:]", "- 250": "- 25"},
+    "faiss_exact.py": {"load_docs(400)": "load_docs(30)"},
+    "faiss_hnsw.py": {"load_docs(400)": "load_docs(30)"},
+    "faiss_ivfpq.py": {"load_docs(400)": "load_docs(80)"},
+    "faiss_metadata_filter.py": {"load_docs(300)": "load_docs(80)"},
+    "faiss_roles.py": {"load_docs(120": "load_docs(20"},
+    "fine_tune.py": {
+        "datetime fractions glob heapq json locale random shutil statistics string textwrap zipfile": "heapq",
+        "batch_size=32": "batch_size=3",
+    },
+    "langchain_persist.py": {
+        MODULES: 'glob("[st]*.py")',
+        "subprocess.run([sys.executable, __file__, folder], check=True)": "ask(folder, EchoEmbeddings())",
+    },
+    "langchain_rag.py": {MODULES: 'glob("st*.py")', "max_new_tokens=50": "max_new_tokens=4"},
+    "llama_index_rag.py": {MODULES: 'glob("st*.py")', "max_new_tokens=50": "max_new_tokens=4"},
+    "quickstart.py": {},
+    "search_files.py": {},
+    "stdlib_passages.py": {},
+}
+# A line that the output must hold.
 EXPECTED = {
     "demo.py": "What to try next",
     "fine_tune.py": "questions not learned from",
@@ -21,7 +46,7 @@ EXPECTED = {
     "faiss_exact.py": "1024 dimensions",
     "faiss_hnsw.py": "recall@10",
     "faiss_ivfpq.py": "sorted exactly",
-    "faiss_add_later.py": "second run: 300 passages",
+    "faiss_add_later.py": "0 passages, its vector is the new one (1.00)",
     "faiss_metadata_filter.py": "'module': 'zipfile'",
     "faiss_roles.py": "nDCG@10",
 }
@@ -32,16 +57,33 @@ SCRIPT = """
 import os, runpy, sys, warnings
 warnings.filterwarnings("error", category=UserWarning)
 del sys.argv[0]
-sys.path.insert(0, os.path.dirname(sys.argv[0]))
+sys.path.insert(0, {folder!r})
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
-def test_an_example_runs(path, builtin_folder, tmp_path):
+def run(path, name, tmp_path):
     env = os.environ | {"HF_HUB_OFFLINE": "1", "TMPDIR": str(tmp_path), "COLUMNS": "100", "OMP_NUM_THREADS": "1"}
     (tmp_path / "LICENSE").write_text((ROOT / "LICENSE").read_text()[:4000])
-    done = processes.run(SCRIPT, path, *ARGUMENTS.get(path.name, []), cwd=tmp_path, env=env, timeout=400)
+    script = SCRIPT.format(folder=str(ROOT / "examples"))
+    done = processes.run(script, path, *ARGUMENTS.get(name, []), cwd=tmp_path, env=env, timeout=400)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
-    assert EXPECTED.get(path.name, "") in done.stdout
+    assert EXPECTED.get(name, "") in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name, fewer in FEWER.items() if fewer])
+def test_an_example_runs_as_it_stands(name, builtin_folder, tmp_path):
+    run(ROOT / "examples" / name, name, tmp_path)
+
+
+@pytest.mark.parametrize("name", [path.name for path in EXAMPLES])
+def test_an_example_runs_on_fewer_texts(name, builtin_folder, tmp_path):
+    code = (ROOT / "examples" / name).read_text(encoding="utf-8")
+    for whole, part in FEWER[name].items():
+        assert whole in code, f"{name}: {whole} is not in it any more"
+        code = code.replace(whole, part)
+    (tmp_path / "examples").mkdir()
+    (tmp_path / "examples" / name).write_text(code, encoding="utf-8")
+    run(tmp_path / "examples" / name, name, tmp_path)
