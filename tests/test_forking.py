@@ -259,7 +259,7 @@ if __name__ == "__main__":
     expected = encoder.encode_documents(TEXTS)
     if sys.argv[2] == "forkserver":
         multiprocessing.set_forkserver_preload(["__main__"])
-    with multiprocessing.get_context(sys.argv[2]).Pool(2) as pool:
+    with multiprocessing.get_context(sys.argv[2]).Pool(1) as pool:
         found = np.stack(pool.map_async(embed, TEXTS).get(timeout=100))
         assert np.allclose(found, expected, atol=1e-5)
         found = pool.apply_async(of_it, (encoder,)).get(timeout=100)
