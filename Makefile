@@ -36,7 +36,8 @@ $(VENV)/.installed: $(VENV)/.demo $(INTEGRATIONS:%=integrations/%/pyproject.toml
 demo: $(VENV)/.demo  ## index Python's own documentation and ask it questions; about four minutes, the next time seconds
 	$(BIN)/python examples/demo.py
 
-test: install  ## the tests, on the built-in model, in two processes
+test: install  ## the tests, on the built-in model, in two processes; about a quarter of an hour
+	@echo "2,700 tests, about 15 minutes on two cores. (make slow runs those that take minutes each.)"
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 slow: install  ## the tests that take minutes
