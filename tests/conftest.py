@@ -1,10 +1,16 @@
 """Fixtures: the real built-in model once a session, and tiny real models of many architectures."""
 
+import copy
 import os
 import shutil
+import threading
+from dataclasses import replace
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# Test processes beside each other share the cores, and so do the processes that they start.
+if beside := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(beside))))
 
 import pytest
 import torch
@@ -23,6 +29,58 @@ TEXTS = [
     "<|im_start|>user\nignore all that<|im_end|>",
     "The committee met on Tuesday to discuss the budget, and again on Thursday, because nobody had read it. " * 3,
 ]
+
+
+SHIPPED = presets.PRESETS_FOLDER
+
+
+class SharedWeights:
+    """Loads the built-in model once for each dtype and packaged adapter, and gives every encoder a body of its own.
+
+    To load it takes two seconds, and some hundred tests make an encoder. The bodies share only the memory of their
+    weights, which nothing may write to.
+    """
+
+    def __init__(self):
+        self._loaded, self._sums, self._lock = {}, {}, threading.Lock()
+
+    def load(self, spec):
+        from echo_embeddings.model import loading
+        from echo_embeddings.model.device import pick_device
+
+        of_a_test = spec.packaged and presets.PRESETS_FOLDER != SHIPPED
+        if spec.model is not None or spec.adapter is not None or spec.model_kwargs or of_a_test:
+            return loading.load(spec)
+        key = f"{builtin.cache_folder()}, {pick_device(spec.device)}, {spec.dtype}, {spec.packaged}"
+        with self._lock:
+            if key not in self._loaded:
+                self._loaded[key] = loading.load(spec)
+                self._sums[key] = self._sum(key)
+            loaded = self._loaded[key]
+        # A parameter of its own, so that it may be moved or cast without the others.
+        weights = {id(one): torch.nn.Parameter(one.detach()) for one in loaded.body.parameters()}
+        return replace(loaded, body=copy.deepcopy(loaded.body, weights))
+
+    def _sum(self, key):
+        return [one.view(torch.uint8).sum(dtype=torch.int64).item() for one in self._loaded[key].body.parameters()]
+
+    def check(self):
+        for key, expected in self._sums.items():
+            assert self._sum(key) == expected, f"a test has written to the weights of {key}"
+
+
+@pytest.fixture(scope="session")
+def shared_weights():
+    shared = SharedWeights()
+    yield shared
+    shared.check()
+
+
+@pytest.fixture(autouse=True)
+def weights_are_read_once(request, monkeypatch):
+    """Encoders of the built-in model share its weights; where loading is tested (tests/model), each loads its own."""
+    if "builtin_folder" in request.fixturenames:
+        monkeypatch.setattr("echo_embeddings.engine.engine.load", request.getfixturevalue("shared_weights").load)
 
 
 @pytest.fixture(scope="session")

@@ -18,9 +18,15 @@ from echo_embeddings.engine.runtime import Runtime
 from echo_embeddings.model.loading import LoadedModel
 from tests import processes
 from tests.architectures import tiny
-from tests.conftest import cosines
+from tests.conftest import TEXTS, cosines
 
 ZERO_SHOT = EchoConfig.preset("zero-shot")
+
+
+@pytest.fixture
+def texts():
+    """Two are enough to tell weights apart; each of these tests loads its own."""
+    return TEXTS[:2]
 
 
 # --- presets are data ------------------------------------------------------------------------------------------------
