@@ -5,7 +5,7 @@ import pytest
 import torch
 from transformers import LlamaModel
 
-from echo_embeddings import EchoConfig, EchoEncoder
+from echo_embeddings import EchoEncoder
 from echo_embeddings.config.config import Layers
 from echo_embeddings.engine import batching
 from echo_embeddings.forward import pooling as pooling_module
@@ -135,15 +135,21 @@ def test_fill_leaves_no_text_out_and_no_batch_too_long():
     assert batching.fill([], budget=10) == []
 
 
-@pytest.mark.parametrize("preset", ["default", "echo", "classical"])
-@pytest.mark.parametrize("pooling", sorted(POOLINGS))
-def test_an_encoder_gives_the_same_vectors_packed(builtin_folder, texts, preset, pooling):
-    config = EchoConfig.preset(preset).replace(pooling=pooling)
+@pytest.fixture(scope="module", params=["default", "echo", "classical"])
+def encoders(builtin_folder, request):
+    """A preset's encoder with torch's attention, and one that packs."""
     packed_attention.register(tiny("llama"))  # so that transformers knows the name
-    plain, packed = (
-        EchoEncoder(config=config, dtype="float32", device="cpu", model_kwargs={"attn_implementation": name})
+    both = [
+        EchoEncoder(config=request.param, dtype="float32", device="cpu", model_kwargs={"attn_implementation": name})
         for name in ("sdpa", packed_attention.NAME)
-    )
+    ]
+    assert [encoder.runtime.backbone.packs for encoder in both] == [False, True]  # loads them, so they can be shared
+    return both
+
+
+@pytest.mark.parametrize("pooling", sorted(POOLINGS))
+def test_an_encoder_gives_the_same_vectors_packed(encoders, texts, pooling):
+    plain, packed = (encoder.with_config(encoder.config.replace(pooling=pooling)) for encoder in encoders)
     assert packed.runtime.backbone.packs
     np.testing.assert_allclose(packed.encode_documents(texts), plain.encode_documents(texts), atol=1e-5)
 
