@@ -37,6 +37,19 @@ def test_relevant_documents_that_are_missing_lower_the_value():
     assert ndcg_at_10(np.ones(1, np.float32), ["a"], {"a": 1, "gone": 1}) == pytest.approx(1 / (1 + 1 / math.log2(3)))
 
 
+def test_ndcg_is_what_mteb_computes_with_pytrec_eval():
+    import pytrec_eval
+
+    rng = np.random.default_rng(0)
+    ids = [f"d{i}" for i in range(40)]
+    scores = rng.integers(0, 9, (25, 40)).astype(np.float32) / 8  # with many ties
+    judged = {f"q{n}": {ids[i]: int(rng.integers(0, 4)) for i in rng.choice(40, 15, replace=False)} for n in range(25)}
+    run = {f"q{n}": {one: float(score) for one, score in zip(ids, scores[n], strict=True)} for n in range(25)}
+    theirs = pytrec_eval.RelevanceEvaluator(judged, {"ndcg_cut.10"}).evaluate(run)
+    for n in range(25):
+        assert ndcg_at_10(scores[n], ids, judged[f"q{n}"]) == pytest.approx(theirs[f"q{n}"]["ndcg_cut_10"], abs=1e-6)
+
+
 def test_nothing_relevant_and_negative_judgements():
     assert ndcg_at_10(np.ones(1, np.float32), ["a"], {"a": 0}) == 0.0
     assert ndcg_at_10(np.array([2, 1], np.float32), ["a", "b"], {"a": -1, "b": 1}) == pytest.approx(1 / math.log2(3))

@@ -20,7 +20,7 @@ from echo_embeddings.extras import require
 
 from .metrics import ndcg_at_10, spearman
 
-__all__ = ["Dataset", "Pairs", "Retrieval", "open_dataset"]
+__all__ = ["Dataset", "Pairs", "Retrieval", "number", "open_dataset", "records"]
 
 
 class Dataset(ABC):
@@ -126,10 +126,10 @@ def _read_pairs(path: Path, limit: int | None) -> Pairs:
     scores: list[float] = []
     first: list[str] = []
     second: list[str] = []
-    for place, row in _records(path, ("score", "sentence1", "sentence2")):
+    for place, row in records(path, ("score", "sentence1", "sentence2")):
         if len(scores) == limit:
             break
-        scores.append(_number(row["score"], place, "score"))
+        scores.append(number(row["score"], place, "score"))
         first.append(row["sentence1"])
         second.append(row["sentence2"])
     if len(set(scores)) < 2:
@@ -148,11 +148,11 @@ def _read_beir(folder: Path, limit: int | None) -> Retrieval:
     documents = {id_: f"{row.get('title') or ''} {text}".strip() for id_, text, row in _texts(folder / "corpus.jsonl")}
     queries = {id_: text for id_, text, _ in _texts(folder / "queries.jsonl")}
     judgements: dict[str, dict[str, int]] = {}
-    for place, row in _records(qrels, ("query-id", "corpus-id", "score")):
+    for place, row in records(qrels, ("query-id", "corpus-id", "score")):
         query, document = row["query-id"], row["corpus-id"]
         if query not in queries:
             raise InputError(f"{place}: there is no query {query!r} in queries.jsonl")
-        judgements.setdefault(query, {})[document] = int(_number(row["score"], place, "score"))
+        judgements.setdefault(query, {})[document] = int(number(row["score"], place, "score"))
     judgements = dict(list(judgements.items())[:limit])
     if not judgements or not documents:
         raise InputError(f"{folder} has {len(judgements)} judged queries and {len(documents)} documents")
@@ -179,8 +179,14 @@ def _texts(path: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
             raise InputError(f"{path}:{number}: this line is not an object with _id and text ({error!r})") from error
 
 
-def _records(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[str, dict[str, str]]]:
-    """Rows with a header. TSV has no quoting: a quotation mark there is a quotation mark."""
+def records(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[str, dict[str, str]]]:
+    """Rows of a .tsv or .csv with a header, each with its place for messages, such as ``pairs.tsv:3``.
+
+    TSV has no quoting: a quotation mark there is a quotation mark.
+
+    Raises:
+        InputError: a column is missing in the header, or a row has more or fewer cells than it.
+    """
     tabs = path.suffix.lower() == ".tsv"
     text = (line for _, line in lines(path))
     reader = csv.reader(text, delimiter="\t", quoting=csv.QUOTE_NONE) if tabs else csv.reader(text, strict=True)
@@ -196,7 +202,12 @@ def _records(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[str, dict[s
         yield place, dict(zip(header, cells, strict=True))
 
 
-def _number(cell: str, place: str, column: str) -> float:
+def number(cell: str, place: str, column: str) -> float:
+    """The number that a cell holds.
+
+    Raises:
+        InputError: it holds none; the message names the place.
+    """
     try:
         return float(cell)
     except ValueError:
