@@ -34,18 +34,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
     models: dict[str, str | None] = {"SmolLM2-135M": None}
     models |= dict(pair.split("=", 1) for pair in given.model)
     study = Study(given.output, models, given.data, quick=given.quick, measure=not given.report)
-    sections, missing = [], []
+    run(study, given.only)
+    print(f"wrote {given.output / 'README.md'}")
+
+
+def run(study: Study, only: Sequence[str] = ORDER) -> None:
+    """Measure experiments, and write the report of all that were measured, now or before.
+
+    Args:
+        study: models, data, and where the report goes.
+        only: names of experiments to measure.
+    """
+    sections, missing, may_measure = [], [], study.measure
     for name in ORDER:
         experiment = importlib.import_module(f"research.paper.experiments.{name}")
-        study.measure = name in given.only and not given.report and not (given.quick and experiment.NEEDS_DATA)
+        study.measure = may_measure and name in only and not (study.quick and experiment.NEEDS_DATA)
         started = time.monotonic()
         try:
             sections.append(experiment.run(study))
             print(f"{name}: {time.monotonic() - started:.0f} s", flush=True)
         except NotMeasured:
             missing.append(name)
-    report.write(sections, given.output, HEAD.format(missing=", ".join(missing) or "nothing"))
-    print(f"wrote {given.output / 'README.md'}")
+    study.measure = may_measure
+    report.write(sections, study.output, HEAD.format(missing=", ".join(missing) or "nothing"))
 
 
 if __name__ == "__main__":

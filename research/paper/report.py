@@ -9,7 +9,7 @@ from typing import Any
 
 from echo_embeddings.data.files import whole_file
 
-__all__ = ["Section", "Table", "write"]
+__all__ = ["Section", "Table", "spread", "write"]
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,7 @@ def write(sections: Sequence[Section], folder: Path, head: str) -> None:
     """Write ``README.md`` with all sections, and their pictures, which are equal byte by byte for equal values."""
     import matplotlib as mpl
 
+    folder.mkdir(parents=True, exist_ok=True)
     parts = [head]
     with mpl.rc_context({"svg.hashsalt": "echo", "svg.fonttype": "none"}):
         for section in sections:
@@ -67,6 +68,12 @@ def write(sections: Sequence[Section], folder: Path, head: str) -> None:
             parts += [table.markdown() for table in section.tables]
     with whole_file(folder / "README.md") as path:
         path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
+def spread(values: Sequence[float], decimals: int = 1) -> str:
+    """The mean of samples, with the least and the greatest: ``62.1 (60.4 to 63.0)``."""
+    mean, least, most = (f"{value:.{decimals}f}" for value in (sum(values) / len(values), min(values), max(values)))
+    return mean if len(values) == 1 else f"{mean} ({least} to {most})"
 
 
 def _cell(value: Any) -> str:
