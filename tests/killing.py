@@ -7,6 +7,7 @@ before the one asked for. So every moment between two operations is tried, one p
 
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
