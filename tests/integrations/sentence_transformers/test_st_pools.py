@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 
-from echo_embeddings import EchoEncoder
+from echo_embeddings import EchoConfig, EchoEncoder, TruncationWarning
 from sentence_transformers_echo import from_encoder
 from tests import processes
 from tests.architectures import tiny
@@ -29,15 +29,24 @@ def model(tokenizer, tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
     tiny("llama", vocab_size=len(tokenizer)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    model = from_encoder(EchoEncoder(folder, "late-echo", dtype="bfloat16", device="cpu"))
+    config = EchoConfig.preset("late-echo").replace(query_template="Question: {text}\nThe question again: {text}")
+    model = from_encoder(EchoEncoder(folder, config, dtype="bfloat16", device="cpu"))
     assert model[0].auto_model.config._attn_implementation == "echo_causal"
     return model
 
 
 def test_a_pool_of_processes_gives_the_same_vectors(model):
     """``encode`` with several devices starts a pool and stops it, as ``start_multi_process_pool`` does."""
-    vectors = model.encode(TEXTS * 4, device=["cpu", "cpu"], chunk_size=4)
-    assert cosines(vectors, model.encode(TEXTS * 4)).min() > 0.999
+    queries, longest = model.encode_query(TEXTS * 4), model.max_seq_length
+    assert cosines(queries, model.encode(TEXTS * 4)).max() < 0.999
+    model.max_seq_length = 20
+    try:
+        with pytest.warns(TruncationWarning, match="1 text.* max_length=20 tokens") as seen:  # said in this process
+            vectors = model.encode_query([*TEXTS * 4, "too long " * 20], device=["cpu", "cpu"], chunk_size=7)
+    finally:
+        model.max_seq_length = longest
+    assert len(seen) == 1
+    assert cosines(vectors[:-1], queries).min() > 0.999
 
 
 def test_a_pickled_model_works_in_a_fresh_process(model, tmp_path):
