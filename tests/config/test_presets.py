@@ -140,7 +140,7 @@ def test_weights_are_shared_only_under_one_adapter(packaged_adapter, texts):
     assert plain.runtime.backbone is not default.runtime.backbone
     assert cosines(plain.encode_documents(texts), trained).max() < 0.999
     np.testing.assert_array_equal(plain.with_config(default.config).encode_documents(texts), trained)
-    assert default.fit_transforms(texts).runtime.backbone is default.runtime.backbone
+    assert default.fit_transforms(TEXTS).runtime.backbone is default.runtime.backbone
 
 
 def test_peft_is_not_needed(packaged_adapter):
