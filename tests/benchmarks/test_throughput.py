@@ -10,7 +10,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,7 +28,9 @@ from benchmarks.throughput.contender import Contender, Place
 from benchmarks.throughput.contenders import BASE, Field
 from benchmarks.throughput.guest import Guest
 from benchmarks.throughput.mixes import Mix, Prose, mixes, short_texts, tail_lengths
+from tests import processes
 from tests.architectures import tiny
+from tests.benchmarks.doomed import dies, sleeps
 
 ROOT = Path(__file__).parents[2]
 PUBLISHED = ROOT / "docs" / "bench"
@@ -349,19 +350,11 @@ def test_corpora_that_would_take_too_long_are_left_out():
     ]
 
 
-def dies(_):
-    os._exit(3)
-
-
 def test_a_process_that_dies_is_noted():
     field = field_of()
     assert field.attempt("dies", "load", Guest(dies, Place("nowhere")).load) is None
     reason = "RuntimeError: its process ended with exit status 3"
     assert field.failures == [{"contender": "dies", "stage": "load", "reason": reason}]
-
-
-def sleeps(_):
-    time.sleep(600)
 
 
 def test_an_answer_is_not_awaited_when_the_time_is_over(monkeypatch):
@@ -602,17 +595,19 @@ def test_an_unknown_contender_is_named_before_anything_is_measured(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def benchmark(options, tmp_path):
+    script = "import sys; from benchmarks.throughput.__main__ import main; main(sys.argv[1:])"
+    env = os.environ | {"TMPDIR": str(tmp_path), "OMP_WAIT_POLICY": "passive"}
+    done = processes.run(script, *options.split(), cwd=ROOT, env=env, timeout=900)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
 def test_a_real_run(builtin_folder, tmp_path):
     sizes = "--short 6 --passages 2 --tail 3 --longest 120 --rounds 2 --cosines 1 --queries 2 --no-memory"
     spread = "--lengths 8 --length-tokens 16 --length-rounds 1 --sizes 4"
     names = [BASE, "ours-classical"]
-    command = (
-        f"-m benchmarks.throughput --shape tiny --only {','.join(names)} {sizes} {spread} --out {tmp_path}".split()
-    )
-    env = os.environ | {"TMPDIR": str(tmp_path), "OMP_WAIT_POLICY": "passive"}
-    options = {"cwd": ROOT, "env": env, "capture_output": True, "text": True, "timeout": 500}
-    done = subprocess.run([sys.executable, *command], check=False, **options)
-    assert done.returncode == 0, done.stderr
+    done = benchmark(f"--shape tiny --only {','.join(names)} {sizes} {spread} --out {tmp_path}", tmp_path)
     result = json.loads((tmp_path / "results.json").read_text())
     assert result["failures"] == []
     assert [(mix["name"], mix["texts"]) for mix in result["mixes"]] == [
@@ -641,15 +636,13 @@ def test_a_real_run(builtin_folder, tmp_path):
     assert {path.name for path in tmp_path.glob("*.svg")} == drawn
 
 
+@pytest.mark.slow  # the run above is the quick one
 def test_a_real_run_one_by_one_with_a_budget(builtin_folder, tmp_path):
     sizes = "--short 3 --even 3 --even-tokens 20 --rounds 1 --cosines 1 --queries 2 --budget 400"
     names = [BASE, "ours-late-echo"]
     more = f"--gpu --device cpu --shape tiny --tokenizer {builtin_folder} --only {','.join(names)}"
-    command = f"-m benchmarks.throughput {more} {sizes} --out {tmp_path / 'out'}".split()
-    env = os.environ | {"TMPDIR": str(tmp_path), "OMP_WAIT_POLICY": "passive"}
-    options = {"cwd": ROOT, "env": env, "capture_output": True, "text": True, "timeout": 500}
-    done = subprocess.run([sys.executable, *command], check=False, **options)
-    assert done.returncode == 0, done.stderr
+    done = benchmark(f"{more} {sizes} --out {tmp_path / 'out'}", tmp_path)
+    assert (tmp_path / "out" / "results.md").read_text() in done.stdout
     result = json.loads((tmp_path / "out" / "results.json").read_text())
     assert result["failures"] == []
     assert [mix["name"] for mix in result["mixes"]] == ["short queries", "texts of 20 tokens"]
