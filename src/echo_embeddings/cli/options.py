@@ -21,6 +21,7 @@ __all__ = [
     "DType",
     "Device",
     "Dimensions",
+    "Instruction",
     "Json",
     "MaxLength",
     "Model",
@@ -54,6 +55,10 @@ MaxLength = Annotated[
 ]
 Dimensions = Annotated[
     int | None, typer.Option(help="Keep the first so many of a vector: 512 or 256 of the default's 1,024.", min=1)
+]
+Instruction = Annotated[
+    str | None,
+    typer.Option(help="For a query template with {instruction}: what stands there; without it, that of the task."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 
@@ -151,5 +156,5 @@ def quiet() -> None:
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
-    for library in ("transformers", "huggingface_hub"):
+    for library in ("transformers", "huggingface_hub", "mteb"):
         logging.getLogger(library).setLevel(logging.ERROR)

@@ -13,6 +13,7 @@ import random
 import shutil
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -37,6 +38,7 @@ require("mteb", "mteb", "evaluating with mteb")
 import datasets  # noqa: E402 - the line before says what to install where they are missing
 from mteb import AbsTask, ResultCache, TaskResult  # noqa: E402
 from mteb import evaluate as evaluate_with_mteb  # noqa: E402
+from sklearn.exceptions import ConvergenceWarning, UndefinedMetricWarning  # noqa: E402
 
 from .mteb_model import MTEBEncoder, Show  # noqa: E402
 from .mteb_tasks import Task, fresh, label, tasks_of  # noqa: E402
@@ -349,7 +351,10 @@ def _quiet() -> Iterator[None]:
     for module, shown in bars_of:
         module.tqdm = partial(shown, disable=True)
     try:
-        with notices.loading_bars():
+        with notices.loading_bars(), warnings.catch_warnings():
+            # A class that is never predicted, and regressions that end after mteb's 100 steps, are part of the score.
+            warnings.simplefilter("ignore", UndefinedMetricWarning)
+            warnings.simplefilter("ignore", ConvergenceWarning)
             yield
     finally:
         for module, shown in bars_of:
