@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 
 from echo_embeddings.config.config import EchoConfig
-from echo_embeddings.config.files import ARRAYS_FILE, CONFIG_FILE
+from echo_embeddings.config.files import ARRAYS_FILE, CONFIG_FILE, read_object
 from echo_embeddings.errors import ConfigError, ModelError
 from echo_embeddings.model.spec import ModelSpec
 from echo_embeddings.vectors.transforms import left_out
@@ -18,6 +18,9 @@ __all__ = ["config_for", "known_config", "known_width", "loss", "saved_config"]
 
 # What an adapter gets used to in training.
 _TRAINED_WITH = ("template", "query_template", "pooling", "start_layer", "exit_layer")
+# Where sentence-transformers saves the prompts of a model, and which of them it takes for documents and for queries.
+_PROMPTS_FILE = "config_sentence_transformers.json"
+_PROMPT_NAMES = (("document", "passage", "corpus"), ("query",))
 # The hidden size of the built-in model.
 _BUILTIN_WIDTH = 576
 # How transformers' configs call the hidden size.
@@ -32,16 +35,19 @@ def config_for(spec: ModelSpec) -> EchoConfig:
       replaces the packaged one of ``"default"``.
     - Any other model: the config that is saved with it, else ``"echo"``, the paper's method.
 
+    The prompts that sentence-transformers saved beside a config are put into its templates, so that vectors are those
+    of its ``encode_document`` and ``encode_query``.
+
     Raises:
-        ConfigError: the saved config cannot be used.
+        ConfigError: the saved config, or the file of prompts beside it, cannot be used.
     """
     if spec.adapter is not None and Path(spec.adapter).is_dir():
-        saved = saved_config(ModelSpec(spec.adapter))
+        saved = _prompted(ModelSpec(spec.adapter))
         if saved is not None:
             return saved
     if spec.model is None:
         return EchoConfig.preset("default" if spec.adapter is None else "zero-shot")
-    saved = None if spec.is_loaded else saved_config(spec)
+    saved = None if spec.is_loaded else _prompted(spec)
     return EchoConfig.preset("echo") if saved is None else saved
 
 
@@ -73,6 +79,37 @@ def saved_config(spec: ModelSpec) -> EchoConfig | None:
             "model again; if you changed it on purpose, give it: EchoEncoder(model, config=EchoConfig.load(folder))"
         )
     return found
+
+
+def _prompted(spec: ModelSpec) -> EchoConfig | None:
+    """:func:`saved_config` with the prompts that are saved beside it."""
+    from echo_embeddings.model.hub import find_file
+
+    config = saved_config(spec)
+    found = None if config is None else find_file(spec, _PROMPTS_FILE)
+    if config is None or found is None:
+        return config
+    prompts = _prompts(Path(found))
+    if not any(prompts):
+        return config
+    pairs = zip(config.templates, prompts, strict=True)
+    document, query = (template.prompted(prompt) if prompt else template for template, prompt in pairs)
+    return config.replace(template=document, query_template=query)
+
+
+def _prompts(file: Path) -> tuple[str | None, str | None]:
+    """The prompts for documents and for queries, as ``encode_document`` and ``encode_query`` choose them."""
+    content = read_object(file)
+    prompts, default = content.get("prompts") or {}, content.get("default_prompt_name")
+    if not isinstance(prompts, dict) or not all(isinstance(prompt, str | None) for prompt in prompts.values()):
+        raise ConfigError(f"{file}: prompts={prompts!r:.200}: give texts by name, such as {{'query': 'query: '}}")
+    if default is not None and (not isinstance(default, str) or default not in prompts):
+        known = ", ".join(map(repr, prompts)) or "none"
+        raise ConfigError(f"{file}: default_prompt_name={default!r:.200} is none of its prompts ({known})")
+    document, query = (
+        next((prompts[name] for name in (*names, default) if name in prompts), None) for names in _PROMPT_NAMES
+    )
+    return document, query
 
 
 def loss(spec: ModelSpec, config: EchoConfig) -> str:

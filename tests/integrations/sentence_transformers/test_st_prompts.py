@@ -1,12 +1,15 @@
 """Every prompt that sentence-transformers takes works with every preset, in a call, by name, and saved with a model."""
 
+import json
+
 import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling
 
-from echo_embeddings import EchoConfig
+from echo_embeddings import ConfigError, EchoConfig, EchoEncoder
 from echo_embeddings.config import presets
+from echo_embeddings.search import Index
 from sentence_transformers_echo import from_encoder, load
 from tests.conftest import cosines
 
@@ -81,6 +84,54 @@ def test_prompts_are_saved_with_a_model_and_found_again(tiny_encoder, tmp_path, 
             assert cosines(vectors, model.encode(["a text"], prompt=PROMPTS[key])).min() > 0.99999
         assert cosines(loaded.encode_query(["a"]), model.encode_query(["a"], prompt="query: ")).min() > 0.99999
         assert cosines(loaded.encode(["a"]), model.encode(["a"], prompt=PROMPTS["braces"])).min() > 0.99999
+
+
+@pytest.mark.parametrize(
+    ("name", "prompts", "default"),
+    [
+        ("echo", {"query": "query: ", "document": "passage: "}, None),
+        ("echo-finetuned", {"query": "Instruct: find\nQuery: "}, None),
+        ("late-echo", {"query": "", "document": "b: ", "other": "c: "}, "other"),
+    ],
+)
+def test_an_encoder_takes_the_prompts_that_are_saved_with_a_model(tiny_encoder, tmp_path, name, prompts, default):
+    model = from_encoder(tiny_encoder(CONFIGS[name]))
+    model.prompts |= prompts
+    model.default_prompt_name = default
+    model.save_pretrained(str(tmp_path / "st"))
+    encoder, texts = EchoEncoder(tmp_path / "st"), ["a text", "another"]
+    encoder.save_pretrained(tmp_path / "ours")
+    index = Index.build(texts, encoder)
+    index.save(tmp_path / "index")
+    for same in (encoder, EchoEncoder(tmp_path / "ours"), Index.load(tmp_path / "index").encoder):
+        assert cosines(same.encode_documents(texts), model.encode_document(texts)).min() > 0.99999
+        assert cosines(same.encode_queries(texts), model.encode_query(texts)).min() > 0.99999
+    again = load(tmp_path / "ours")
+    assert cosines(again.encode_query(texts), model.encode_query(texts)).min() > 0.99999
+
+
+def test_a_model_without_prompts_keeps_its_config(tiny_encoder, tmp_path):
+    config = CONFIGS["echo"]
+    from_encoder(tiny_encoder(config)).save_pretrained(str(tmp_path))
+    assert EchoEncoder(tmp_path).config.templates == config.templates
+    assert EchoEncoder(tmp_path).config.query_template is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"prompts": ["query: "]}, r"prompts=\['query: '\]: give texts by name"),
+        ({"prompts": {"query": 3}}, r"prompts=\{'query': 3\}: give texts by name"),
+        ({"default_prompt_name": "x"}, r"default_prompt_name='x' is none of its prompts \('query'\)"),
+        ({"default_prompt_name": ["query"]}, r"default_prompt_name=\['query'\] is none of its prompts"),
+    ],
+)
+def test_prompts_that_cannot_be_used_are_refused_by_file_and_field(tmp_path, fields, message):
+    EchoConfig.preset("echo").save(tmp_path)
+    file = tmp_path / "config_sentence_transformers.json"
+    file.write_text(json.dumps({"prompts": {"query": "query: "}} | fields))
+    with pytest.raises(ConfigError, match=rf"{file}: {message}"):
+        _ = EchoEncoder(tmp_path).config
 
 
 def test_a_prompt_that_is_no_string_is_refused(tiny_encoder):

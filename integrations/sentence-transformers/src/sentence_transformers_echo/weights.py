@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from echo_embeddings import EchoConfig, ModelError
 from echo_embeddings.config.config import Layers
-from echo_embeddings.defaults import config_for
+from echo_embeddings.defaults import saved_config
 from echo_embeddings.forward.speed import switches
 from echo_embeddings.model.adapter_files import AdapterFiles, adapter_files, with_base
 from echo_embeddings.model.adapters import read_tensors
@@ -43,7 +43,7 @@ def load(
     dtype = options.pop("dtype", None) or options.pop("torch_dtype", None) or "auto"
     known = {name: value for name, value in hub.items() if value not in (None, "", False)}
     spec = pinned(ModelSpec(path, device="cpu", dtype=dtype, model_kwargs=options | known))
-    config = config_for(spec)
+    config = saved_config(spec) or EchoConfig.preset("echo")  # prompts are added by sentence-transformers
     check_saved_files(spec, modules=True)
     based = with_base(spec.for_config(config))
     loaded = load_model(replace(based, adapter=None))
