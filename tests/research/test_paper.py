@@ -11,8 +11,10 @@ import transformers as tf
 from echo_embeddings import EchoConfig
 from research.paper import __main__ as command
 from research.paper.experiments import ORDER
+from research.paper.experiments import attention as attention_experiment
 from research.paper.experiments import structures as structures_experiment
 from research.paper.passes import copies, pooled, token_states, unit
+from research.paper.prompts import METHODS, VERBS, draws
 from research.paper.structures import FILE, KINDS, grammar, triplets
 from research.paper.study import MEASUREMENTS, Study
 from tests.architectures import CONFIGS, small_tokenizer
@@ -125,13 +127,35 @@ def test_identical_openings_have_one_classical_vector_and_several_echo_vectors(s
         assert positive.max() < 1 - 1e-5
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_draws_of_prompts_differ_and_are_always_the_same(method):
+    found = draws(method, 12)
+    assert len({one.text for one in found}) == 12
+    assert found == draws(method, 12)
+    assert found[:5] == draws(method, 5)
+    assert found != draws(method, 12, seed=1)
+    for number, one in enumerate(found):
+        assert one.copies == (2 if method == "echo" else 1)
+        assert one.spaced or method == "PromptEOL"
+        assert one.text.lower().startswith(VERBS[method][number % 4])
+        assert one.pool_tail == (method == "PromptEOL")
+
+
+def test_attention_of_an_experiment_sums_to_1(folder):
+    found = attention_experiment.measured(str(folder), attention_experiment.CONFIGS["late echo"], TEXTS)
+    assert found["layers"] == [5]
+    np.testing.assert_allclose(np.array(found["shares"]).sum(axis=-1), 1, atol=1e-3)
+
+
 @pytest.fixture
 def small(monkeypatch):
     """Experiments on next to nothing."""
-    monkeypatch.setattr(structures_experiment, "QUICK_SIZE", 2)
+    for name in OWN_DATA:
+        monkeypatch.setattr(f"research.paper.experiments.{name}.QUICK_SIZE", 2)
+    monkeypatch.setattr("research.paper.experiments.prompts.DRAWS", 4)
 
 
-OWN_DATA = ["structures"]
+OWN_DATA = ["structures", "prompts", "attention", "repetitions"]
 
 
 def files_of(study):
