@@ -1,3 +1,3 @@
 """One file an experiment. Each has ``NAME``, ``NEEDS_DATA`` and ``run(study) -> Section``; here is their order."""
 
-ORDER: list[str] = ["structures", "prompts", "attention", "repetitions"]
+ORDER: list[str] = ["methods", "structures", "prompts", "attention", "repetitions"]
