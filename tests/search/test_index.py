@@ -1,6 +1,8 @@
 """An index: with vectors known by heart, and once with the built-in model."""
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
 
 from echo_embeddings import EchoConfig, EchoEncoder, TruncationWarning
@@ -19,6 +21,13 @@ def index(request):
 def saved(tmp_path):
     Index.build(PASSAGES, FakeEncoder()).save(tmp_path / "index")
     return tmp_path / "index"
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    """A tiny random model."""
+    tokenizer = small_tokenizer([f"one two three four five {number}" for number in range(5)])
+    return EchoEncoder(tiny("llama"), "late-echo", tokenizer=tokenizer, max_length=4)
 
 
 FOUND = [Hit(1, pytest.approx(0.8), "b.md:1", "Tides."), Hit(2, pytest.approx(0.6), "a.md:1", "Ferries.")]
@@ -43,6 +52,20 @@ def test_a_vector_is_a_question_too(index):
         index.search(vector, k=0)
 
 
+def test_a_column_is_passages_or_questions():
+    index = Index.build(pa.array(["Ferries.", "Bread."]), FakeEncoder())
+    index.add(pd.Series(["Tides."], index=[7]))
+    assert [hit.source for hit in index.search("Tides.", k=1)] == ["2"]
+
+
+def test_questions_in_a_table_or_a_set_are_refused(encoder):
+    index = Index.build(["one"], encoder)
+    assert len(index.search(pd.Series(["one", "two"], index=[1, 0]), k=1)) == 2
+    for questions in (pd.DataFrame({"one": ["two"]}), {"one", "two"}, {"one": "two"}):
+        with pytest.raises(TypeError, match="texts must be a string or a list of strings, not "):
+            index.search(questions)
+
+
 def test_texts_are_passages_by_their_number():
     seen = []
     index = Index.build(iter(["Ferries.", "Bread."]), FakeEncoder(), show_progress=seen.append)
@@ -63,11 +86,9 @@ def test_passages_are_added_behind_those_that_are_there(index, tmp_path):
 
 
 @pytest.mark.parametrize("way", ["build", "update"])
-def test_what_is_truncated_is_said_once_a_call(way, tmp_path, monkeypatch):
+def test_what_is_truncated_is_said_once_a_call(encoder, way, tmp_path, monkeypatch):
     monkeypatch.setattr("echo_embeddings.search.index._CHUNK", 2)
     texts = [f"one two three four five {number}" for number in range(5)]
-    model, tokenizer = tiny("llama"), small_tokenizer(texts)
-    encoder = EchoEncoder(model, "late-echo", tokenizer=tokenizer, max_length=4)
     for number, text in enumerate(texts):
         (tmp_path / f"{number}.txt").write_text(text)
     with pytest.warns(TruncationWarning, match=r"5 text\(s\) were truncated to max_length=4 tokens") as seen:
@@ -88,8 +109,14 @@ def test_what_cannot_be_indexed():
         Index.build([], FakeEncoder())
     with pytest.raises(InputError, match=r"kind='ivf' is unknown; choose one of: exact \(.*hnsw \("):
         Index.build(PASSAGES, FakeEncoder(), kind="ivf")
-    with pytest.raises(TypeError, match="passages must be a list of passages or of texts, not str"):
-        Index.build("Ferries.", FakeEncoder())
+    for passages, instead in (
+        ("Ferries.", "not one string; give a list of texts"),
+        ({"a": "Ferries."}, "not dict; pass a list of its values"),
+        ({"Ferries.", "Bread."}, r"not set; it has no order, so pass a list, such as sorted\(passages\)"),
+        (pd.DataFrame({"text": ["Ferries."]}), r"not DataFrame; pass one of its columns, such as passages\['text'\]"),
+    ):
+        with pytest.raises(TypeError, match=f"passages must be an iterable, {instead}"):
+            Index.build(passages, FakeEncoder())
     with pytest.raises(TypeError, match=r"passages\[1\] is int, not a Passage or a text"):
         Index.build(["Ferries.", 5], FakeEncoder())
 

@@ -18,6 +18,7 @@ from echo_embeddings.engine.progress import progress
 from echo_embeddings.errors import InputError
 from echo_embeddings.extras import require
 from echo_embeddings.model import builtin
+from echo_embeddings.text.inputs import elements
 from echo_embeddings.text.truncation import one_call
 from echo_embeddings.types import Vectors
 
@@ -244,7 +245,7 @@ class Index:
         """Find the passages nearest to a question, or to each of several.
 
         Args:
-            question: a text, a list of texts, a query vector ``[dimension]``, or several ``[n, dimension]``.
+            question: a text, a list or column of texts, a query vector ``[dimension]``, or several ``[n, dimension]``.
             k: how many passages; fewer if the index has fewer.
 
         Returns:
@@ -336,7 +337,7 @@ class Index:
     def _vectors(self, question: str | list[str] | tuple[str, ...] | Vectors) -> Vectors:
         if isinstance(question, np.ndarray) and question.dtype.kind == "f":
             return question
-        return self.encoder.encode_queries(question if isinstance(question, str) else list(question))
+        return self.encoder.encode_queries(question)
 
     def _hits(self, scores: list[float], rows: list[int]) -> list[Hit]:
         found = [(score, self._passages[row]) for score, row in zip(scores, rows, strict=True) if row >= 0]
@@ -356,9 +357,8 @@ class Index:
 
 
 def _listed(passages: Iterable[Passage | str], first: int) -> list[Passage]:
-    if isinstance(passages, str | bytes | dict):
-        raise TypeError(f"passages must be a list of passages or of texts, not {type(passages).__name__}")
-    listed = [Passage(str(i), item) if isinstance(item, str) else item for i, item in enumerate(passages, first)]
+    given = enumerate(elements(passages, "passages"), first)
+    listed: list[Any] = [Passage(str(i), item) if isinstance(item, str) else item for i, item in given]
     for position, passage in enumerate(listed):
         if not isinstance(passage, Passage):
             raise TypeError(f"passages[{position}] is {type(passage).__name__}, not a Passage or a text")

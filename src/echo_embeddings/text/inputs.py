@@ -9,6 +9,7 @@ methods.
 from __future__ import annotations
 
 import os
+import re
 from array import array
 from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, Sequence, Sized, ValuesView
 from collections.abc import Set as AbstractSet
@@ -17,7 +18,7 @@ from typing import Any, Protocol
 
 from echo_embeddings.errors import ConfigError
 
-__all__ = ["CHUNK", "Column", "checked", "chunks"]
+__all__ = ["CHUNK", "Column", "checked", "chunks", "elements"]
 
 #: How many texts are tokenised and sorted by length together: enough to fill batches of texts of one length, few enough
 #: to hold in memory.
@@ -114,6 +115,22 @@ def chunks(texts: Any, size: int) -> Iterator[list[str]]:
     if size < 1:
         raise ConfigError(f"chunk={size!r}: give at least 1 text")
     return _chunks(_one_by_one(texts, size), size)
+
+
+def elements(given: object, name: str) -> list[object]:
+    """List the elements of an iterable of texts or of something that holds texts; the elements are not checked.
+
+    Args:
+        given: what :func:`chunks` takes.
+        name: what to call it in the error.
+
+    Raises:
+        TypeError: it would be taken apart into something else, such as a table into the names of its columns.
+    """
+    if instead := _instead_of(given):
+        instead = re.sub(r"\btexts(?=[.\[)])", name, instead)
+        raise TypeError(f"{name} must be an iterable, not {_named(given)}; {instead}")
+    return _listed(given)
 
 
 def _chunks(texts: Iterator[object], size: int) -> Iterator[list[str]]:
