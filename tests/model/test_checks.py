@@ -233,7 +233,7 @@ def test_so_they_are_where_peft_merges(plain, tmp_path):
         ("config.json", "{}", r"could not be loaded: Unrecognized model in"),
         ("tokenizer.json", "", r"tokenizer.json is not valid JSON"),
         ("tokenizer.json", "[" * 100_000, r"tokenizer.json is not valid JSON \(nested too deeply\)"),
-        ("tokenizer.json", "{}", "could not be loaded"),
+        ("tokenizer.json", "{}", r"tokenizer\.json is no tokenizer \("),
         ("tokenizer_config.json", "{", r"tokenizer_config.json is not valid JSON"),
         ("model.safetensors", "", r"model.safetensors is damaged"),
         ("model.safetensors", "x" * 1000, r"model.safetensors is damaged"),
@@ -245,9 +245,21 @@ def test_a_damaged_file_of_a_model_is_named(folder, file, content, message):
         vectors(folder)
 
 
+def test_weights_of_other_shapes_than_the_config_says_are_said(folder):
+    changed(folder / "config.json", intermediate_size=50)
+    with pytest.raises(ModelError, match=r"its weights have other shapes than config\.json says"):
+        vectors(folder)
+
+
 @pytest.mark.parametrize(
     "fields",
-    [{"num_hidden_layers": True}, {"hidden_size": "yes"}, {"vocab_size": 0}, {"num_attention_heads": 4.0}],
+    [
+        {"num_hidden_layers": True},
+        {"hidden_size": "yes"},
+        {"vocab_size": 0},
+        {"num_attention_heads": 4.0},
+        {"num_hidden_layers": -1},
+    ],
     ids=str,
 )
 def test_numbers_of_a_model_are_numbers(folder, fields):

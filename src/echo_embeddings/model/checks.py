@@ -52,7 +52,8 @@ def check_model_config(spec: ModelSpec) -> None:
             )
     for name in _WHOLE_NUMBERS:
         value = content.get(name)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int | list) or value == 0):
+        is_whole = isinstance(value, list) or (isinstance(value, int) and not isinstance(value, bool) and value > 0)
+        if value is not None and not is_whole:
             raise ModelError(f"{path}: {name}={value!r} is no whole number from 1; save the model again")
 
 
@@ -113,6 +114,11 @@ def explained(spec: ModelSpec) -> Iterator[None]:
                 f"model {spec.name!r} needs code that is in its files and not in transformers; nothing of it was run. "
                 "If you trust it, use EchoEncoder(model, model_kwargs={'trust_remote_code': True})"
             ) from error
+        if "ignore_mismatched_sizes" in str(error):
+            raise ModelError(
+                f"model {spec.name!r} could not be loaded: its weights have other shapes than config.json says (see "
+                "the report above); put the config.json of these weights there, or save the model again"
+            ) from error
         said = f"{_damaged(spec)}{reworded(str(error)) or type(error).__name__}"
         raise ModelError(
             f"model {spec.name!r} could not be loaded: {said[:1000]}\n"
@@ -138,10 +144,10 @@ def _damaged(spec: ModelSpec) -> str:
         return ""
     if file := spec.model_kwargs.get("gguf_file"):
         return f"{folder / str(file)} cannot be read: "
-    checks = {".json": _json, ".safetensors": _tensors}
+    checks = {"tokenizer.json": _tokenizer, ".json": _json, ".safetensors": _tensors}
     for path in sorted(folder.iterdir()):
         try:
-            checks.get(path.suffix, str)(path)
+            checks.get(path.name, checks.get(path.suffix, str))(path)
         except ModelError as error:  # noqa: PERF203 - the first fault ends it
             return f"{error}. "
     if pickled := sorted(folder.glob("pytorch_model*.bin")):
@@ -165,6 +171,16 @@ def _json(path: Path) -> Any:
         raise ModelError(f"{path} is not valid JSON ({error}); save the model again") from error
     except RecursionError:
         raise ModelError(f"{path} is not valid JSON (nested too deeply); save the model again") from None
+
+
+def _tokenizer(path: Path) -> None:
+    from tokenizers import Tokenizer
+
+    _json(path)
+    try:
+        Tokenizer.from_file(str(path))
+    except Exception as error:  # tokenizers raises plain exceptions
+        raise ModelError(f"{path} is no tokenizer ({error}); save the model again") from error
 
 
 def _tensors(path: Path) -> None:
