@@ -306,7 +306,7 @@ def test_what_is_done_is_not_computed_again_and_other_models_and_data_are(tiny_e
 
 
 def test_a_run_that_was_stopped_goes_on_and_gives_the_same_scores(tiny_encoder, data, tmp_path, monkeypatch):
-    monkeypatch.setattr("echo_embeddings.evaluation.mteb_model.CHUNK", 5)
+    monkeypatch.setattr("echo_embeddings.evaluation.mteb_model._KEPT_TOGETHER", 5)
     tasks = [data / "across", data / "boats", data / "answers.jsonl"]
     whole = Counting(tiny_encoder)
     expected = mteb.evaluate(whole, tasks, output=tmp_path / "whole")

@@ -19,12 +19,14 @@ from echo_embeddings.data.files import whole_file
 from echo_embeddings.encoder import EchoEncoder
 from echo_embeddings.errors import ConfigError
 from echo_embeddings.model import builtin
-from echo_embeddings.text.inputs import CHUNK
 from echo_embeddings.types import Role, Vectors
 
 __all__ = ["MTEBEncoder"]
 
 Show = Callable[[str, int, int], object]
+
+# Texts that are embedded, and kept, together: no more are lost where a run is killed.
+_KEPT_TOGETHER = 1024
 
 
 class MTEBEncoder(AbsEncoder):  # type: ignore[misc]  # mteb is read without types
@@ -165,8 +167,8 @@ class MTEBEncoder(AbsEncoder):  # type: ignore[misc]  # mteb is read without typ
             self.show(label, done, len(texts))
 
         found = []
-        for start in range(0, len(texts), CHUNK):
-            chunk = texts[start : start + CHUNK]
+        for start in range(0, len(texts), _KEPT_TOGETHER):
+            chunk = texts[start : start + _KEPT_TOGETHER]
             kept = self._kept(chunk, role, instruction)
             if (vectors := _read(kept)) is None:
                 if role == "query":
