@@ -127,15 +127,28 @@ class Study:
             queries: how many queries.
             documents: how many documents: the relevant ones, and others by chance.
         """
-        dataset = self._dataset(f"retrieval/{name}")
-        if not isinstance(dataset, Retrieval):
-            raise TypeError(f"{name} is no retrieval set")
+        dataset = self.retrieval_all(name)
         asked = {one: dataset.judgements[one] for one in _part(sorted(dataset.judgements), sample, queries)}
         relevant = {one for relevance in asked.values() for one, gain in relevance.items() if gain > 0}
         others = [one for one in _shuffled(sorted(dataset.documents)) if one not in relevant]
         kept = relevant | set(others[: max(0, documents - len(relevant))])
         texts = {one: text for one, text in dataset.documents.items() if one in kept}
         return Retrieval(texts, {one: dataset.queries[one] for one in asked}, asked)
+
+    def retrieval_all(self, name: str) -> Retrieval:
+        """All of ``retrieval/NAME``."""
+        dataset = self._dataset(f"retrieval/{name}")
+        if not isinstance(dataset, Retrieval):
+            raise TypeError(f"{name} is no retrieval set")
+        return dataset
+
+    def translations(self, name: str, size: int) -> list[tuple[str, str]]:
+        """``size`` rows of ``bitext/NAME.tsv``: a sentence and its translation."""
+        if self.data is None:
+            raise NotMeasured(f"{name}: no folder of data was given")
+        lines = (self.data / "bitext" / f"{name}.tsv").read_text(encoding="utf-8").splitlines()
+        rows = [tuple(line.split("\t")) for line in lines]
+        return [(row[0], row[1]) for row in _part(rows, 0, size)]
 
     def _dataset(self, path: str) -> Dataset:
         if self.data is None:

@@ -12,9 +12,15 @@ from echo_embeddings import EchoConfig
 from research.paper import __main__ as command
 from research.paper.experiments import ORDER
 from research.paper.experiments import attention as attention_experiment
+from research.paper.experiments import budgets as budgets_experiment
+from research.paper.experiments import halves as halves_experiment
+from research.paper.experiments import sample_efficiency as sample_efficiency_experiment
+from research.paper.experiments import sizes as sizes_experiment
 from research.paper.experiments import structures as structures_experiment
 from research.paper.passes import copies, pooled, token_states, unit
 from research.paper.prompts import METHODS, VERBS, draws
+from research.paper.scoring import CONFIGS as CONFIGS_OF_PAPER
+from research.paper.scoring import spearman
 from research.paper.structures import FILE, KINDS, grammar, triplets
 from research.paper.study import MEASUREMENTS, Study
 from tests.architectures import CONFIGS, small_tokenizer
@@ -147,15 +153,54 @@ def test_attention_of_an_experiment_sums_to_1(folder):
     np.testing.assert_allclose(np.array(found["shares"]).sum(axis=-1), 1, atol=1e-3)
 
 
+OWN_DATA = ["structures", "prompts", "attention", "repetitions", "sizes", "sample_efficiency"]
+ELSEWHERE = ["methods"]  # tests/research/test_methods.py
+WITH_DATA = [name for name in ORDER if name not in (*OWN_DATA, *ELSEWHERE)]
+
+SMALLER = {
+    "structures": {"QUICK_SIZE": 2},
+    "prompts": {"QUICK_SIZE": 1, "DRAWS": 2, "SIZE": 1, "PAIRS": 8},
+    "attention": {"QUICK_SIZE": 2, "SIZE": 2},
+    "repetitions": {"QUICK_SIZE": 1, "SIZE": 1, "PAIRS": 8},
+    "pooling": {"SIZE": 8},
+    "halves": {"SIZE": 10},
+    "budgets": {"BUDGETS": (16, 32), "QUERIES": 2, "DOCUMENTS": 4},
+    "layers": {"STARTS": (0.0, 0.6), "PAIRS": 8, "QUERIES": 2, "DOCUMENTS": 4},
+    "lengths": {"LENGTHS": (16, 64), "DOCUMENTS": 3},
+    "sizes": {"TOKENS": 2},
+}
+
+
 @pytest.fixture
 def small(monkeypatch):
     """Experiments on next to nothing."""
-    for name in OWN_DATA:
-        monkeypatch.setattr(f"research.paper.experiments.{name}.QUICK_SIZE", 2)
-    monkeypatch.setattr("research.paper.experiments.prompts.DRAWS", 4)
+    for name, constants in SMALLER.items():
+        for constant, value in constants.items():
+            monkeypatch.setattr(f"research.paper.experiments.{name}.{constant}", value)
+    tiny_shape = sizes_experiment.Shape("none", 64, 3, 4, 2, 96, 50)
+    monkeypatch.setattr(sizes_experiment, "SHAPES", dict.fromkeys(("1B", "7B", "70B"), tiny_shape))
 
 
-OWN_DATA = ["structures", "prompts", "attention", "repetitions"]
+@pytest.fixture(scope="session")
+def data(tmp_path_factory):
+    """A folder of data made of the triplets: their scores and judgements mean nothing."""
+    folder = tmp_path_factory.mktemp("data")
+    rows = [one for one in grammar() if one.kind == "twins"]
+    (folder / "sts").mkdir()
+    for name in ("stsb_en", "sick_trial"):
+        lines = [f"{number % 6}\t{one.query}\t{one.positive}" for number, one in enumerate(rows[:40])]
+        (folder / "sts" / f"{name}.tsv").write_text("\n".join(["score\tsentence1\tsentence2", *lines]), "utf-8")
+    for name in ("scitldr", "qmsum_val_long"):
+        (folder / "retrieval" / name / "qrels").mkdir(parents=True)
+        found = [(f"d{number}", one.query, f"q{number}", one.positive) for number, one in enumerate(rows[:8])]
+        texts = {"corpus": [row[:2] for row in found], "queries": [row[2:] for row in found]}
+        for file, of_file in texts.items():
+            lines = [json.dumps({"_id": id_, "text": text}) for id_, text in of_file]
+            (folder / "retrieval" / name / f"{file}.jsonl").write_text("\n".join(lines), "utf-8")
+        judged = [f"{row[2]}\t{row[0]}\t1" for row in found]
+        qrels = folder / "retrieval" / name / "qrels" / "test.tsv"
+        qrels.write_text("\n".join(["query-id\tcorpus-id\tscore", *judged]), "utf-8")
+    return folder
 
 
 def files_of(study):
@@ -181,13 +226,64 @@ def test_a_run_that_was_killed_goes_on_and_two_runs_are_equal_byte_by_byte(folde
     assert (killed.output / MEASUREMENTS).read_bytes() == measured
     report = (whole.output / "README.md").read_text(encoding="utf-8")
     for name in OWN_DATA:
+        assert name == "sizes" or f"]({name}-" in report
+    assert f"Not measured yet: {', '.join([*ELSEWHERE, *WITH_DATA])}." in report
+
+
+def test_experiments_that_need_data_run_on_it(folder, data, tmp_path, small, monkeypatch):
+    study = Study(tmp_path, {"tiny": str(folder)}, data)
+    judge = study.encoder("tiny", EchoConfig.preset("echo"))
+    monkeypatch.setattr("research.paper.experiments.halves.EchoEncoder", lambda **_: judge)
+    command.run(study, [*WITH_DATA, "prompts", "repetitions"])
+    report = (tmp_path / "README.md").read_text(encoding="utf-8")
+    for name in (*WITH_DATA, "prompts"):
         assert f"]({name}-" in report, name
-    assert ("Not measured yet: nothing" in report) == (OWN_DATA == ORDER)
+    assert "](prompts-sts.svg)" in report
+    assert "nan" not in report
+    # What one pass gives for all exits is what the encoder gives for one of them.
+    values = [json.loads(line) for line in (tmp_path / MEASUREMENTS).read_text(encoding="utf-8").splitlines()]
+    of_layers = next(one["value"] for one in values if one.get("experiment") == "layers")
+    pairs = study.pairs("stsb_en", 0, SMALLER["layers"]["PAIRS"])
+    exit_3 = study.encoder("tiny", EchoConfig.preset("echo").replace(exit_layer=3)).encode_documents(pairs.texts[0])
+    assert of_layers["scores"]["3"] == pytest.approx(spearman(pairs, exit_3), abs=0.01)
+
+
+def test_the_log_gives_the_curves_of_fine_tuning():
+    arms = sample_efficiency_experiment.logged(sample_efficiency_experiment.LOG.read_text(encoding="utf-8"))
+    assert [arm.run.split(",")[0] for arm in arms if arm.name == "classical"] == ["16 steps", "40 steps", "300 steps"]
+    last = arms[-1]
+    assert (last.name, last.steps, last.sts) == ("echo, same compute", 150, (78.9, 78.3, 79.6))
+    found = sample_efficiency_experiment.curves(arms)
+    assert found["STS"]["classical"] == ([0.0, 16.0, 40.0, 300.0], [39.4, 45.8, 56.1, 69.6])
+
+
+def test_the_plan_of_a_shape_is_what_a_model_of_it_has():
+    shape = sizes_experiment.Shape("none", 64, 3, 4, 2, 96, 50)
+    model = tf.AutoModel.from_config(shape.config(shape.layers, shape.vocabulary))
+    assert shape.body == sum(one.numel() for one in model.parameters())
+    assert shape.layer == sum(one.numel() for one in model.layers[0].parameters())
+    assert sizes_experiment.split(shape) == {"devices": 1, "parameters": shape.body}
+    assert round(sizes_experiment.SHAPES["7B"].body / 1e9, 2) == 7.11  # 7.24 with its head
+
+
+def test_halves_and_rank_errors():
+    assert halves_experiment.halves("a b c d e") == ("a b", "c d e")
+    assert halves_experiment.halves("a") == ("a", "")
+    np.testing.assert_allclose(halves_experiment.rank_errors([0.9, 0.1, 0.5], [1, 2, 3]), [200 / 3, -100 / 3, -100 / 3])
+
+
+def test_echo_reads_half_of_a_budget():
+    assert {name: budgets_experiment.matched(name, 64).max_length for name in CONFIGS_OF_PAPER} == {
+        "classical": 64,
+        "echo": 32,
+        "late echo": 64,
+    }
 
 
 def test_what_was_not_measured_is_said(study):
     study.measure = False
     command.run(study)
     report = (study.output / "README.md").read_text(encoding="utf-8")
-    assert f"Not measured yet: {', '.join(ORDER)}." in report
-    assert "##" not in report
+    needing = [name for name in ORDER if name != "sample_efficiency"]
+    assert f"Not measured yet: {', '.join(needing)}." in report
+    assert report.count("## ") == 1
