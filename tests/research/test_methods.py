@@ -38,7 +38,7 @@ EOL = EchoConfig.preset("prompt-eol")
 @pytest.fixture(scope="module", params=["llama", "gemma3"])
 def subject(request):
     # Gemma 3's window is wider than the texts, as it is in the real model, but for the tests of masks.
-    changes = {"sliding_window": 200} if request.param == "gemma3" else {}
+    changes = {"sliding_window": 512} if request.param == "gemma3" else {}
     return Subject(tiny(request.param, **changes), small_tokenizer([*TEXTS, *PROMPTS]))
 
 

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from transformers import DynamicCache
 
-from echo_embeddings.model.architecture import drop_layers_above, with_layers
+from echo_embeddings.model.architecture import cache_argument, drop_layers_above, with_layers
 
 from .method import Embedded, Subject
 
@@ -86,43 +87,45 @@ def embed(
     if layers is not None:
         model = with_layers(drop_layers_above(model, layers), lambda stack: stack, final_norm=False)
     vectors = np.empty((len(rows), int(model.config.hidden_size)), np.float32)
+    with torch.inference_mode():
+        before = _run_once(model, rows[0].ids[:prefix]) if prefix and rows else []
     for group in _groups([len(row.ids) for row in rows]):
         batch = [rows[i] for i in group]
         mask = torch.zeros(len(batch), len(batch[0].ids), dtype=torch.bool)
         for i, row in enumerate(batch):
             mask[i, list(row.pooled)] = True
+        seen = visible(mask.shape[1])[prefix:]
         with torch.inference_mode(), hooked(batch):
-            states = _states(model, batch, visible, prefix, more)
+            states = model(
+                inputs_embeds=_embedded(model, torch.tensor([row.ids[prefix:] for row in batch])),
+                attention_mask=masks(model.config, seen),
+                use_cache=bool(prefix),
+                **(more | _behind(model, before, len(batch))),
+            ).last_hidden_state
         vectors[group] = pool(states, mask[:, prefix:]).numpy()
     depth = subject.depth if layers is None else layers
     return Embedded(vectors, depth * sum(len(row.ids) for row in rows))
 
 
-def _states(
-    model: Any, batch: Sequence[Row], visible: Callable[[int], Tensor], prefix: int, more: dict[str, Any]
-) -> Tensor:
-    ids = torch.tensor([row.ids for row in batch])
-    seen = visible(ids.shape[1])
-    if prefix:
-        from transformers import DynamicCache
+def _run_once(model: Any, prefix: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
+    """Keys and values of a prefix in each layer."""
+    cache = DynamicCache()
+    mask = masks(model.config, visible_causal(len(prefix)))
+    model(
+        inputs_embeds=_embedded(model, torch.tensor([prefix])),
+        attention_mask=mask,
+        use_cache=True,
+        **{cache_argument(model): cache},
+    )
+    return [(layer.keys, layer.values) for layer in cache.layers]
 
-        cache = DynamicCache()
-        shared = seen[:prefix, :prefix]
-        model(
-            inputs_embeds=_embedded(model, ids[:1, :prefix]),
-            attention_mask=masks(model.config, shared),
-            past_key_values=cache,
-            use_cache=True,
-        )
-        cache.batch_repeat_interleave(len(batch))
-        more = more | {"past_key_values": cache}
-    states: Tensor = model(
-        inputs_embeds=_embedded(model, ids[:, prefix:]),
-        attention_mask=masks(model.config, seen[prefix:]),
-        use_cache=bool(prefix),
-        **more,
-    ).last_hidden_state
-    return states
+
+def _behind(model: Any, before: Sequence[tuple[Tensor, Tensor]], rows: int) -> dict[str, Any]:
+    """Arguments of a pass over so many rows that begin behind a prefix."""
+    cache = DynamicCache()
+    for i, (keys, values) in enumerate(before):
+        cache.update(keys.expand(rows, -1, -1, -1), values.expand(rows, -1, -1, -1), i)
+    return {cache_argument(model): cache} if before else {}
 
 
 def _embedded(model: Any, ids: Tensor) -> Tensor:
