@@ -14,6 +14,7 @@ from research.paper.experiments import ORDER
 from research.paper.experiments import attention as attention_experiment
 from research.paper.experiments import budgets as budgets_experiment
 from research.paper.experiments import halves as halves_experiment
+from research.paper.experiments import languages as languages_experiment
 from research.paper.experiments import sample_efficiency as sample_efficiency_experiment
 from research.paper.experiments import sizes as sizes_experiment
 from research.paper.experiments import structures as structures_experiment
@@ -166,6 +167,15 @@ SMALLER = {
     "halves": {"SIZE": 10},
     "budgets": {"BUDGETS": (16, 32), "QUERIES": 2, "DOCUMENTS": 4},
     "layers": {"STARTS": (0.0, 0.6), "PAIRS": 8, "QUERIES": 2, "DOCUMENTS": 4},
+    "languages": {
+        "STS": ("en", "de"),
+        "XQUAD": ("de",),
+        "TATOEBA": ("deu",),
+        "PAIRS": 8,
+        "QUERIES": 2,
+        "DOCUMENTS": 4,
+        "SENTENCES": 5,
+    },
     "lengths": {"LENGTHS": (16, 64), "DOCUMENTS": 3},
     "sizes": {"TOKENS": 2},
 }
@@ -187,10 +197,10 @@ def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
     rows = [one for one in grammar() if one.kind == "twins"]
     (folder / "sts").mkdir()
-    for name in ("stsb_en", "sick_trial"):
+    for name in ("stsb_en", "sick_trial", "stsb_de"):
         lines = [f"{number % 6}\t{one.query}\t{one.positive}" for number, one in enumerate(rows[:40])]
         (folder / "sts" / f"{name}.tsv").write_text("\n".join(["score\tsentence1\tsentence2", *lines]), "utf-8")
-    for name in ("scitldr", "qmsum_val_long"):
+    for name in ("scitldr", "qmsum_val_long", "xquad_de"):
         (folder / "retrieval" / name / "qrels").mkdir(parents=True)
         found = [(f"d{number}", one.query, f"q{number}", one.positive) for number, one in enumerate(rows[:8])]
         texts = {"corpus": [row[:2] for row in found], "queries": [row[2:] for row in found]}
@@ -200,6 +210,9 @@ def data(tmp_path_factory):
         judged = [f"{row[2]}\t{row[0]}\t1" for row in found]
         qrels = folder / "retrieval" / name / "qrels" / "test.tsv"
         qrels.write_text("\n".join(["query-id\tcorpus-id\tscore", *judged]), "utf-8")
+    (folder / "bitext").mkdir()
+    translations = "\n".join(f"{one.query}\t{one.positive}" for one in rows[:8])
+    (folder / "bitext" / "tatoeba_deu-eng.tsv").write_text(translations, "utf-8")
     return folder
 
 
@@ -264,6 +277,12 @@ def test_the_plan_of_a_shape_is_what_a_model_of_it_has():
     assert shape.layer == sum(one.numel() for one in model.layers[0].parameters())
     assert sizes_experiment.split(shape) == {"devices": 1, "parameters": shape.body}
     assert round(sizes_experiment.SHAPES["7B"].body / 1e9, 2) == 7.11  # 7.24 with its head
+
+
+def test_accuracy_of_translations():
+    a = np.eye(3, dtype=np.float32)
+    assert languages_experiment.accuracy(a, a) == 100
+    assert languages_experiment.accuracy(a, a[[0, 2, 1]]) == pytest.approx(33.3333)
 
 
 def test_halves_and_rank_errors():

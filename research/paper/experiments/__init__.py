@@ -11,6 +11,7 @@ ORDER: list[str] = [
     "budgets",
     "layers",
     "lengths",
+    "languages",
     "sizes",
     "sample_efficiency",
 ]
