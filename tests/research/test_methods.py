@@ -2,6 +2,7 @@
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -166,15 +167,16 @@ def test_where_the_hierarchical_form_copies_from():
     subject = Subject(tiny("llama"), small_tokenizer(TEXTS))
     row = HierarchicalTokenPrepending("htp", "s")._row(subject, "A b. C d!", "document")
     first, second = (len(one.ids) for one in subject.echo_tokenizer.contents(["A b.", "C d!"], spaced=True))
-    # <B-PST> <B-PST> <PST> "A b." <PST> "C d!" <EOS>: a block ends before the next <PST>, the last one at the EOS.
-    middle, end = 3 + first, 4 + first + second
+    # <s> <B-PST> <B-PST> <PST> "A b." <PST> "C d!" </s>: a block ends before the next <PST>, the last one at the EOS.
+    middle, end = 4 + first, 5 + first + second
     assert len(row.ids) == end + 1
-    assert [i for i, one in enumerate(row.ids) if one == plain.NEW] == [0, 1, 2, middle]
-    assert sorted(row.copies) == [(0, middle - 1), (1, end), (2, middle - 1), (middle, end)]
-    assert row.pooled == (*range(3, middle), *range(middle + 1, end))
+    assert [i for i, one in enumerate(row.ids) if one == plain.NEW] == [1, 2, 3, middle]
+    assert sorted(row.copies) == [(1, middle - 1), (2, end), (3, middle - 1), (middle, end)]
+    assert row.pooled == (*range(4, middle), *range(middle + 1, end))
     assert row.ids[end] == subject.tokenizer.eos_token_id
     asked = HierarchicalTokenPrepending("htp", "s")._row(subject, "A b. C d!", "query")
-    assert asked.ids[-len(row.ids) :] == row.ids
+    assert row.ids[0] == asked.ids[0] == subject.tokenizer.bos_token_id
+    assert asked.ids[1 - len(row.ids) :] == row.ids[1:]
     assert len(asked.ids) > len(row.ids)
 
 
@@ -323,13 +325,14 @@ def test_a_sample_keeps_its_size_and_the_texts_for_fitting_are_others(study_of):
 
 
 def test_a_killed_run_goes_on_and_gives_the_same_report(study_of, monkeypatch):
-    monkeypatch.setattr(experiment, "all_methods", lambda _: (catalogue.CLASSICAL, catalogue.ECHO, METHODS[11]))
+    monkeypatch.setattr(samples, "QUICK", replace(samples.QUICK, samples=1))
+    monkeypatch.setattr(experiment, "all_methods", lambda _: (catalogue.CLASSICAL, METHODS[11]))
     whole = experiment.run(study_of("whole"))
     study = study_of("killed")
     once, count = study.once, iter(range(1000))
 
     def killed(*given):
-        if study.measure and next(count) == 11:
+        if study.measure and next(count) == 15:
             raise KeyboardInterrupt
         return once(*given)
 

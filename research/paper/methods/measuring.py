@@ -33,6 +33,8 @@ class Bench:
     def __init__(self, study: Study) -> None:
         self._study = study
         self._subject: tuple[str, Subject] | None = None
+        self._samples: dict[tuple[str, str, int], Dataset] = {}
+        self._texts: dict[str, list[str]] = {}
         self._fitted_on: dict[str, variants.Vectors] = {}
         self._filters: dict[str, Callable[[variants.Vectors], variants.Vectors]] = {}
 
@@ -88,13 +90,18 @@ class Bench:
         return self._subject[1]
 
     def _data(self, model: str, name: str, sample: int) -> Dataset:
-        return sample_of(self._study, name, sample, self._of(model).echo_tokenizer)
+        key = model, name, sample
+        if key not in self._samples:
+            self._samples[key] = sample_of(self._study, name, sample, self._of(model).echo_tokenizer)
+        return self._samples[key]
 
     def _vectors_to_fit(self, model: str, method: Method) -> variants.Vectors:
         key = f"{model} {method.settings}"
         if key not in self._fitted_on:
-            texts = fitting_texts(self._study, self._of(model).echo_tokenizer)
-            self._fitted_on[key] = np.array(method.embed(self._of(model), texts, "document").vectors)
+            if model not in self._texts:
+                self._texts[model] = fitting_texts(self._study, self._of(model).echo_tokenizer)
+            found = method.embed(self._of(model), self._texts[model], "document")
+            self._fitted_on[key] = np.array(found.vectors)
         return self._fitted_on[key]
 
     def _filter(self, model: str, method: Method) -> Callable[[variants.Vectors], variants.Vectors] | None:

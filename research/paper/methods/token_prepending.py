@@ -10,10 +10,10 @@ PromptEOL.
 
 **Hierarchical** (HTP, arXiv 2511.14868; code snap-research/HTP, plan ``tp_sentence_begin``): a ``<PST>`` before each
 sentence, and as many ``<B-PST>`` before all of them; before each of the same layers both get the state of the
-sentence's end (the last one: of the EOS token behind the text). The mean over the text's own tokens, one layer before
-the last, is the vector. New tokens start from the mean embedding. The authors split sentences with spaCy; here a full
-stop, question mark or exclamation mark and a space end a sentence. Queries begin with "Retrieve relevant document.
-Text:", as in their ``config.yaml``.
+sentence's end (the last one: of the EOS token behind the text). A BOS token stands first, as in their template. The
+mean over the text's own tokens, one layer before the last, is the vector. New tokens start from the mean embedding. The
+authors split sentences with spaCy; here a full stop, question mark or exclamation mark and a space end a sentence.
+Queries begin with "Retrieve relevant document. Text:", as in their ``config.yaml``.
 
 Checked against: the two codes, line by line, and a layer-by-layer computation in ``tests/research``. The papers'
 numbers (Llama-2-7B: PromptEOL 70.03, with Token Prepending 77.19 on seven STS sets) are of models that could not be run
@@ -121,7 +121,9 @@ class HierarchicalTokenPrepending(Method):
 
     def _row(self, subject: Subject, text: str, role: Role) -> Row:
         prompt = "Retrieve relevant document. Text:" if role == "query" else ""
-        template = Template(prompt + " {text}")
+        # A BOS token where the tokenizer has one, even if it adds none by itself: the first token draws the attention
+        # of all, and must not be one that is overwritten.
+        template = Template(prompt + " {text}", bos=subject.tokenizer.bos_token_id is not None)
         before = list(subject.echo_tokenizer.layout(template).literals[0])
         parts = subject.echo_tokenizer.contents(_SENTENCE_END.split(text.strip()), spaced=True)
         ids = [*before, *[NEW] * len(parts)]
