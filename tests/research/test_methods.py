@@ -119,6 +119,14 @@ def test_what_stands_first_changes_no_other_token_if_it_is_hidden(subject):
     same(hidden[0], vectors(Masked("m", "s", "both ways, without the first"), subject))
 
 
+def test_methods_that_differ_in_pooling_share_a_pass(subject):
+    texts = [*TEXTS, "Read by no other test."]
+    first, second, other = (one.embed(subject, texts, "document") for one in METHODS[1:4])
+    assert first.seconds == second.seconds > 0
+    assert other.seconds != first.seconds
+    assert np.abs(first.vectors - second.vectors).max() > 1e-2
+
+
 def test_meta_eol_is_the_mean_of_its_prompts(subject):
     two = ('This sentence : "{text}" means in one word:"', PROMPTS[-2])
     expected = [

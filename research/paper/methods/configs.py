@@ -20,6 +20,8 @@ from .method import Embedded, Method, Subject
 
 __all__ = ["Config"]
 
+#: Passes that are kept: over documents, over queries, and over texts to fit on.
+_MOST = 3
 _POOLINGS = ("mean", "weighted_mean", "last")
 
 
@@ -64,7 +66,7 @@ def _once(runtime: Runtime, config: EchoConfig, texts: Sequence[str], role: Role
     """States in all poolings ``[n, poolings, dim]``, and the seconds they took; kept for the next method."""
     key = f"{id(runtime.backbone)} {config.replace(pooling='mean').fingerprint()} {role} {texts!r}"
     if key not in _kept:
-        while len(_kept) > 1:  # documents and queries
+        while len(_kept) >= _MOST:
             _kept.pop(next(iter(_kept)))
         started = time.process_time()
         states = _states(runtime, texts, role)
