@@ -23,6 +23,7 @@ from echo_embeddings.errors import (
 )
 from echo_embeddings.options import EncoderOptions
 from echo_embeddings.text.template import Template
+from echo_embeddings.tuning import Tuned, tune
 from echo_embeddings.types import Embedder, TokenEmbeddings
 from echo_embeddings.vectors.lexical import Lexical
 from echo_embeddings.vectors.transforms import EmbedFilter, Project, Standardize, Truncate
@@ -48,9 +49,11 @@ __all__ = [
     "Truncate",
     "TruncationError",
     "TruncationWarning",
+    "Tuned",
     "WindowWarning",
     "WorkerError",
     "embed_table",
+    "tune",
 ]
 
 __version__ = "0.1.0"

@@ -47,9 +47,11 @@ def test_the_exported_names():
             "Truncate",
             "TruncationError",
             "TruncationWarning",
+            "Tuned",
             "WindowWarning",
             "WorkerError",
             "embed_table",
+            "tune",
         ]
     )
     for name in echo_embeddings.__all__:

@@ -1,0 +1,110 @@
+"""``tune``: the best config of any model for one's own texts, without labels."""
+
+from __future__ import annotations
+
+import json as json_
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from echo_embeddings import EncoderOptions, tuning
+from echo_embeddings.data.files import whole_file
+from echo_embeddings.data.passages import read_passages
+from echo_embeddings.data.tables import open_table
+from echo_embeddings.errors import InputError
+from echo_embeddings.tuning.page import page, words_of
+
+from . import options, output
+
+__all__ = ["tune"]
+
+
+def tune(  # noqa: PLR0913 - typer wants a parameter for each option
+    model: Annotated[str, typer.Argument(help="Hub id, folder or .gguf file; builtin for the built-in model.")],
+    texts: Annotated[
+        Path, typer.Argument(help="Texts like those to come: a .txt, .jsonl, .csv or .parquet file, or a folder.")
+    ],
+    *,
+    target: Annotated[Path, typer.Option("--output", "-o", help="The folder for the tuned model; it must be new.")],
+    column: Annotated[str, typer.Option(help="The column of texts.")] = "text",
+    minutes: Annotated[float, typer.Option(help="Begin no further run of the model after so many.")] = 5.0,
+    max_cost: Annotated[float, typer.Option(help="The most that an embedding may cost, in classical passes.")] = 1.1,
+    device: options.Device = None,
+    dtype: options.DType = "auto",
+    max_length: options.MaxLength = None,
+    json: options.Json = False,
+) -> None:
+    """Choose template, layers, transform and words for a model, from texts without labels.
+
+    The folder is a model for every loader. tuned.json in it lists what was tried, tuned.html shows it.
+    """
+    target = target.expanduser()
+    if target.exists():
+        raise InputError(f"{target} exists; choose a folder that does not")
+    if not target.absolute().parent.is_dir():
+        raise InputError(f"{target}: there is no folder {target.absolute().parent}; make it first")
+    read = _read(texts.expanduser(), column)
+    options.quiet()
+    named = None if model == "builtin" else options.where(model)
+    with output.progress(f"loading {model}") as bar:
+        tuned = tuning.tune(
+            named,
+            read,
+            minutes=minutes,
+            max_cost=max_cost,
+            options=EncoderOptions(device=device, dtype=dtype, max_length=max_length, on_truncate="ignore"),
+            show_progress=bar.show,
+        )
+    tuned.encoder.save_pretrained(target)
+    rows = [_row(one) for one in tuned.tried]
+    with whole_file(target / "tuned.json") as path:
+        path.write_text(json_.dumps({"model": model, "tried": rows}, indent=1) + "\n", encoding="utf-8")
+    with whole_file(target / "tuned.html") as path:
+        path.write_text(page(tuned, model), encoding="utf-8")
+    if json:
+        output.print_json({"output": str(target), "chosen": _row(tuned.best), "skipped": _names(tuned)})
+        return
+    _show(tuned)
+    output.note(f"chosen: {words_of(tuned.best)}")
+    if tuned.skipped:
+        output.note(f"no time was left for {', '.join(_names(tuned))}; give more --minutes")
+    output.note(f"wrote {target}; use it as EchoEncoder({str(target)!r})")
+
+
+def _read(path: Path, column: str) -> list[str]:
+    if path.is_dir():
+        passages, skipped = read_passages(path)
+        if skipped:
+            output.note(f"skipped {len(skipped)} files; the first: {skipped[0]}")
+        return [passage.text for passage in passages]
+    return list(open_table(path, column).texts())
+
+
+def _names(tuned: tuning.Tuned) -> list[str]:
+    return [f"{one.name} from {one.start:g}" if one.start else one.name for one in tuned.skipped]
+
+
+def _row(one: tuning.Tried) -> dict[str, Any]:
+    candidate = asdict(one.candidate)
+    of = candidate.pop("of")
+    numbers = {name: round(value, 4) for name, value in asdict(one).items() if name in _NUMBERS}
+    return {"pass": of["name"], "pooling": of["pooling"]} | candidate | numbers
+
+
+_NUMBERS = ("words", "found", "stands_out", "score")
+
+
+def _show(tuned: tuning.Tuned) -> None:
+    table = Table(title=f"the best of {len(tuned.tried)}", title_justify="left")
+    for column in ("pass", "start", "exit", "transform"):
+        table.add_column(column)
+    for column in ("cost", "found", "stands out", "score"):
+        table.add_column(column, justify="right")
+    for one in [one for one in tuned.tried if not one.words][:8]:
+        of = one.candidate
+        numbers = (f"{of.cost:.2f}", f"{one.found:.3f}", f"{one.stands_out:.2f}", f"{one.score:.3f}")
+        table.add_row(of.of.name, str(of.start), f"{of.exit}{' + norm' * of.final_norm}", of.transform, *numbers)
+    output.out.print(table)

@@ -1,0 +1,103 @@
+"""Two numbers from unlabelled texts that rank configurations: how well the halves of a text find each other.
+
+Knows vectors and texts, no model. How they were chosen, and what did not work, is in docs/guides/tune.md.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+
+import numpy as np
+from numpy.typing import NDArray
+
+from echo_embeddings.errors import InputError
+from echo_embeddings.types import Vectors
+
+__all__ = ["Halves", "usable"]
+
+#: Fewer texts say too little, and shorter ones have no halves.
+FEWEST_TEXTS, FEWEST_WORDS = 40, 6
+# Below, a half says too little about its text: halves that find each other then rank models of sentences badly.
+_SHORT = 20  # words
+
+
+@dataclass(frozen=True)
+class Halves:
+    """Texts, and their halves.
+
+    Attributes:
+        wholes: the texts.
+        firsts: the first half of each, by words.
+        seconds: the second half of each.
+    """
+
+    wholes: list[str]
+    firsts: list[str]
+    seconds: list[str]
+
+    @classmethod
+    def of(cls, texts: Sequence[str], words: int) -> Halves:
+        """Split texts at their middle; only the first ``words`` words of each count."""
+        split = [text.split()[:words] for text in texts]
+        middles = [(len(parts) + 1) // 2 for parts in split]
+        return cls(
+            [" ".join(parts) for parts in split],
+            [" ".join(parts[:middle]) for parts, middle in zip(split, middles, strict=True)],
+            [" ".join(parts[middle:]) for parts, middle in zip(split, middles, strict=True)],
+        )
+
+    @property
+    def texts(self) -> list[str]:
+        """All texts to embed: wholes, first halves, second halves."""
+        return self.wholes + self.firsts + self.seconds
+
+    @property
+    def are_short(self) -> bool:
+        """Whether most texts are single sentences."""
+        return median(len(text.split()) for text in self.wholes) < _SHORT
+
+    def measure(self, vectors: Vectors) -> tuple[float, float]:
+        """Two numbers, each better if it is larger; the mean of their ranks decides between configurations.
+
+        The first is the mean reciprocal rank at which a half finds its other half among all. The second says how far
+        that one stands out, in standard deviations of all similarities of the half; for short texts, how far its whole
+        text stands out among all texts.
+
+        Args:
+            vectors: ``[n, dim]`` of unit length, of :attr:`texts`.
+        """
+        count = len(self.wholes)
+        whole, first, second = vectors[:count], vectors[count : 2 * count], vectors[2 * count :]
+        similar = first @ second.T
+        found = (_reciprocal_rank(similar) + _reciprocal_rank(similar.T)) / 2
+        ways = (first @ whole.T, second @ whole.T) if self.are_short else (similar, similar.T)
+        return found, (_stands_out(ways[0]) + _stands_out(ways[1])) / 2
+
+
+def usable(texts: Sequence[str], most: int) -> list[str]:
+    """Choose texts that have halves, in a random order that is always the same.
+
+    Raises:
+        InputError: too few of them are different and long enough.
+    """
+    found = [text for text in dict.fromkeys(texts) if len(text.split()) >= FEWEST_WORDS]
+    if len(found) < FEWEST_TEXTS:
+        raise InputError(
+            f"of these {len(texts)} texts, {len(found)} are different and have at least {FEWEST_WORDS} words; at least "
+            f"{FEWEST_TEXTS} are needed, better 500. Give more texts like those that will be embedded (no labels are "
+            "needed)"
+        )
+    return random.Random(0).sample(found, min(most, len(found)))  # noqa: S311 - no secret
+
+
+def _reciprocal_rank(similar: NDArray[np.float32]) -> float:
+    """Mean reciprocal rank of the diagonal within its row."""
+    return float((1 / (1 + (similar > np.diag(similar)[:, None]).sum(axis=1))).mean())
+
+
+def _stands_out(similar: NDArray[np.float32]) -> float:
+    """How many standard deviations of its row the diagonal is above the row's mean."""
+    return float(((np.diag(similar) - similar.mean(axis=1)) / (similar.std(axis=1) + 1e-9)).mean())
