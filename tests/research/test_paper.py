@@ -220,7 +220,9 @@ def files_of(study):
     return {path.name: path.read_bytes() for path in study.output.iterdir() if path.name != MEASUREMENTS}
 
 
-def test_a_run_that_was_killed_goes_on_and_two_runs_are_equal_byte_by_byte(folder, tmp_path, small):
+def test_a_run_that_was_killed_goes_on_and_two_runs_are_equal_byte_by_byte(folder, tmp_path, small, monkeypatch):
+    # Times differ from run to run, all else does not.
+    monkeypatch.setattr(sizes_experiment, "checked", lambda shape: {"bytes": 8 * shape.layer, "seconds": 0.5})
     models = {"tiny": str(folder)}
     whole = Study(tmp_path / "whole", models, quick=True)
     command.run(whole, OWN_DATA)
@@ -276,6 +278,9 @@ def test_the_plan_of_a_shape_is_what_a_model_of_it_has():
     assert shape.body == sum(one.numel() for one in model.parameters())
     assert shape.layer == sum(one.numel() for one in model.layers[0].parameters())
     assert sizes_experiment.split(shape) == {"devices": 1, "parameters": shape.body}
+    found = sizes_experiment.checked(shape)
+    assert found["bytes"] == 4 * sizes_experiment.LAYERS * shape.layer
+    assert found["seconds"] > 0
     assert round(sizes_experiment.SHAPES["7B"].body / 1e9, 2) == 7.11  # 7.24 with its head
 
 
