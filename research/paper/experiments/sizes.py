@@ -83,8 +83,8 @@ def run(study: Study) -> Section:
     plan = Table(
         "Planned: weights in bf16 and int8 (layers in 8 bits, embeddings in 16), the GPUs of "
         f'{GPU_GB:.0f} GB that `device_map="auto"` spreads bf16 weights over with a fifth left free, and minutes for '
-        f"{PASSAGES:,} passages of {PASSAGE_TOKENS} tokens at {RATE / 1e12:.0f} TFLOP/s, which the shape of Mistral-7B "
-        "reaches on an H200 (docs/bench/h200/mistral-7b.md).",
+        f"{PASSAGES:,} passages of {PASSAGE_TOKENS} tokens at {RATE / 1e12:.0f} TFLOP/s, somewhat less than the shape "
+        "of Mistral-7B reaches on an H200 (docs/bench/h200/mistral-7b.md).",
         ["shape", "like", "parameters, billion", "bf16, GB", "int8, GB", "GPUs", *(f"{name}, min" for name in COSTS)],
         [
             [
