@@ -21,13 +21,11 @@ def test_halves_that_find_each_other():
     halves = Halves.of(LONG[:4], words=64)
     assert not halves.are_short
     own = np.eye(4, dtype=np.float32)
-    found, stands_out = halves.measure(np.concatenate([own, own, own]))
-    assert found == 1
-    assert stands_out == pytest.approx(0.75 / np.sqrt(3 / 16), rel=1e-5)  # 1 against a mean of 1/4
+    assert halves.measure(np.concatenate([own, own, own])) == (1, 1)
     turned = np.roll(own, 1, axis=0)
-    worse = halves.measure(np.concatenate([own, own, turned]))
-    assert worse[0] == pytest.approx(1 / 2)  # one other text is nearer, and the rest is level
-    assert worse[1] < 0 < stands_out
+    found, of_whole = halves.measure(np.concatenate([own, own, turned]))
+    assert found == pytest.approx(1 / 2)  # one other text is nearer, and the rest is level
+    assert of_whole == pytest.approx((1 + 1 / 2) / 2)  # the first halves find their text, the second ones another
 
 
 def test_short_texts_are_measured_against_their_wholes():

@@ -94,17 +94,17 @@ def _row(one: tuning.Tried) -> dict[str, Any]:
     return {"pass": of["name"], "pooling": of["pooling"]} | candidate | numbers
 
 
-_NUMBERS = ("words", "found", "stands_out", "score")
+_NUMBERS = ("words", "found", "of_whole", "score")
 
 
 def _show(tuned: tuning.Tuned) -> None:
     table = Table(title=f"the best of {len(tuned.tried)}", title_justify="left")
     for column in ("pass", "start", "exit", "transform"):
         table.add_column(column)
-    for column in ("cost", "found", "stands out", "score"):
+    for column in ("cost", "found", "of whole", "score"):
         table.add_column(column, justify="right")
     for one in [one for one in tuned.tried if not one.words][:8]:
         of = one.candidate
-        numbers = (f"{of.cost:.2f}", f"{one.found:.3f}", f"{one.stands_out:.2f}", f"{one.score:.3f}")
+        numbers = (f"{of.cost:.2f}", f"{one.found:.3f}", f"{one.of_whole:.2f}", f"{one.score:.3f}")
         table.add_row(of.of.name, str(of.start), f"{of.exit}{' + norm' * of.final_norm}", of.transform, *numbers)
     output.out.print(table)

@@ -16,6 +16,9 @@ __all__ = ["PASSES", "TRANSFORMS", "Candidate", "Pass", "candidates"]
 
 _REWRITE = "Rewrite the following paragraph: {text}\nThe rewritten paragraph: {text}"
 
+# In layers below this share of the depth, halves of a text find each other by their words (docs/guides/tune.md).
+_SHALLOWEST = 0.65
+
 
 def _centre(states: Vectors) -> Transform:
     return Standardize(states.mean(axis=0, dtype=np.float64), np.ones(states.shape[1]))
@@ -106,5 +109,5 @@ def candidates(of: Pass, layers: Layers, max_cost: float) -> Iterator[tuple[int,
     exits = [(layer, False) for layer in range(layers.start + 1, layers.depth + 1)] + [(layers.depth, True)]
     for number, (exit_, norm) in enumerate(exits):
         cost = of.cost(exit_, layers)
-        if cost <= max_cost:
+        if cost <= max_cost and exit_ >= _SHALLOWEST * layers.depth:
             yield number, [Candidate(of, layers.start, exit_, norm, name, cost) for name in TRANSFORMS]

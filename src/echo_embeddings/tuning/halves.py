@@ -62,9 +62,9 @@ class Halves:
     def measure(self, vectors: Vectors) -> tuple[float, float]:
         """Two numbers, each better if it is larger; the mean of their ranks decides between configurations.
 
-        The first is the mean reciprocal rank at which a half finds its other half among all. The second says how far
-        that one stands out, in standard deviations of all similarities of the half; for short texts, how far its whole
-        text stands out among all texts.
+        The first is the mean reciprocal rank at which a half finds its other half among all. The second is that at
+        which it finds its whole text; where texts are short, and nearly every half does, it is by how many standard
+        deviations of all its similarities the whole text stands out.
 
         Args:
             vectors: ``[n, dim]`` of unit length, of :attr:`texts`.
@@ -73,8 +73,8 @@ class Halves:
         whole, first, second = vectors[:count], vectors[count : 2 * count], vectors[2 * count :]
         similar = first @ second.T
         found = (_reciprocal_rank(similar) + _reciprocal_rank(similar.T)) / 2
-        ways = (first @ whole.T, second @ whole.T) if self.are_short else (similar, similar.T)
-        return found, (_stands_out(ways[0]) + _stands_out(ways[1])) / 2
+        of_whole = _stands_out if self.are_short else _reciprocal_rank
+        return found, (of_whole(first @ whole.T) + of_whole(second @ whole.T)) / 2
 
 
 def usable(texts: Sequence[str], most: int) -> list[str]:

@@ -18,8 +18,8 @@ td,th{{padding:.2em .6em;text-align:right;border:1px solid #ddd}}th:first-child{
 <h1>{title}</h1>
 """
 _SHADES = (
-    "Darker is better: the mean of two ranks, of how often the halves of a text find each other, and of how far they "
-    "stand out."
+    "Darker is better: the mean of two ranks, of how often the halves of a text find each other, and of how "
+    "well they find their text."
 )
 
 

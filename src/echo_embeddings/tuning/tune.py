@@ -50,14 +50,15 @@ class Tried:
         candidate: the configuration.
         words: length of the lexical part of a document beside the echo; 0 for none.
         found: mean reciprocal rank at which a half of a text finds the other half, 0 to 1.
-        stands_out: by how many standard deviations it stands out.
+        of_whole: how well a half finds its whole text: the same, or for short texts by how many standard deviations the
+            whole text stands out.
         score: mean of the ranks of these two numbers among all configurations, 0 to 1; it decides.
     """
 
     candidate: Candidate
     words: float
     found: float
-    stands_out: float
+    of_whole: float
     score: float = 0.0
 
 
@@ -224,7 +225,7 @@ def _embed_filter(runtime: Runtime) -> Transform:
 
 def _ranked(tried: Sequence[Tried]) -> list[Tried]:
     """With their scores, the best first; of equals the cheaper, then the simpler."""
-    ranks = [_ranks([getattr(one, name) for one in tried]) for name in ("found", "stands_out")]
+    ranks = [_ranks([getattr(one, name) for one in tried]) for name in ("found", "of_whole")]
     scored = [replace(one, score=float(score)) for one, score in zip(tried, np.mean(ranks, axis=0), strict=True)]
     return sorted(scored, key=lambda one: (-one.score, one.candidate.cost))
 
