@@ -197,5 +197,5 @@ def states_of(folder: Path, texts: list[str], longest: int) -> Vectors:
         float32 ``[n, hidden]``.
     """
     config = EchoConfig.load(folder).replace(transforms=(), max_length=longest)
-    runtime, template = EchoEncoder(folder, config, on_truncate="ignore").runtime, config.templates[0]
+    runtime, template = EchoEncoder(folder, on_truncate="ignore").with_config(config).runtime, config.templates[0]
     return runtime.states(texts, runtime.contents(texts, template, None), runtime.layout(template, None))

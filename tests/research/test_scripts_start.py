@@ -36,7 +36,7 @@ def test_there_are_scripts_and_recipes():
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_a_script_shows_its_help(script, monkeypatch, capsys):
-    assert f"python -m {script}" in help_of(script, monkeypatch, capsys)
+    assert f"python -m {script.removesuffix('.__main__')}" in help_of(script, monkeypatch, capsys)
 
 
 @pytest.mark.parametrize("script", [script for script in SCRIPTS if ".experiments." in script])

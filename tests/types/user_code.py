@@ -35,9 +35,11 @@ from echo_embeddings import (
     Truncate,
     TruncationError,
     TruncationWarning,
+    Tuned,
     WindowWarning,
     WorkerError,
     embed_table,
+    tune,
 )
 from echo_embeddings.evaluation import Dataset, Score, compare, open_dataset
 from echo_embeddings.search import Hit, Index, Passage, Plan, Update
@@ -135,6 +137,8 @@ def errors() -> None:
 
 def tables_and_indexes() -> None:
     done = embed_table("in.csv", "out.parquet", EchoEncoder())
+    tuned: Tuned = tune(None, TEXTS, minutes=1, show_progress=True)
+    tuned.encoder.save_pretrained("tuned")
     print(done.rows, done.dimension)
     index = Index.build([Passage("ferry.txt:1", "The ferry leaves at dawn.")], EchoEncoder())
     hits: list[Hit] = index.search("when does the boat go?", 5)

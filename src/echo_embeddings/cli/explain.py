@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from echo_embeddings import evaluation
-from echo_embeddings.evaluation.explanation import require_page
 
 from . import options, output
 
@@ -29,6 +28,8 @@ def explain(
 
     The page loads nothing from elsewhere: open it in a browser, or send it to somebody.
     """
+    from echo_embeddings.evaluation.explanation import require_page
+
     target = target.expanduser()
     require_page(target, overwrite=overwrite)
     encoder = options.make_encoder(model, config, device=device, dtype=dtype)

@@ -231,7 +231,7 @@ def _verify(path: Path) -> None:
 
 
 def _convert(source: Path, target: Path) -> None:
-    gguf.convert(source, target, _require_the_same)
+    gguf.convert(source, target, _require_the_same, "bfloat16")
 
 
 def _require_the_same(tokenizer: Any, model: Any) -> None:
