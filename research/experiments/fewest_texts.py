@@ -28,7 +28,7 @@ DRAWS = 20
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dev", type=Path, help="folder of development sets")
     dev = parser.parse_args(argv).dev
     encoder = EchoEncoder(config="late-echo", max_length=96, on_truncate="ignore")

@@ -41,7 +41,7 @@ from echo_embeddings import (
     embed_table,
     tune,
 )
-from echo_embeddings.evaluation import Dataset, Score, compare, open_dataset
+from echo_embeddings.evaluation import Dataset, Explanation, Score, compare, explain, open_dataset
 from echo_embeddings.search import Hit, Index, Passage, Plan, Update
 from langchain_echo_embeddings import EchoEmbeddings
 from llama_index.embeddings.echo import EchoEmbedding
@@ -149,6 +149,8 @@ def tables_and_indexes() -> None:
 
 def judged() -> None:
     dataset: Dataset = open_dataset("folder")
+    explanation: Explanation = explain(EchoEncoder(), TEXTS[0])
+    explanation.save("page.html")
     scores: list[Score] = compare(EchoEncoder(), dataset, ["default", "zero-shot"], limit=10)
     print(scores[0])
 
