@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 __all__ = ["Tried", "Tuned", "tune"]
 
 # Enough texts for the order of configurations to settle, few enough for five minutes on two cores.
-_JUDGED, _FITTED, _WORDS = 80, 500, 64
+_JUDGED, _OTHERS, _WORDS = 60, 100, 64
+# What is fitted at the end: on so many texts, each with so many words.
+_FITTED, _FITTED_WORDS = 200, 128
 #: Lengths of the lexical part of a document that are tried beside the echo; a query has twice as much.
 _LEXICAL = (0.0, 0.25, 0.5, 1.0)
 _OFF = {"fused_layers": False, "last_layer": False}
@@ -127,11 +129,12 @@ def tune(
     )
     chosen = usable(checked(texts), _FITTED)
     count = min(_JUDGED, len(chosen) // 2)
-    halves, others = Halves.of(chosen[:count], _WORDS), chosen[count : 3 * count]
+    halves = Halves.of(chosen[:count], _WORDS)
+    others = [_first_words(text, _WORDS) for text in chosen[count : count + _OTHERS]]
     tried, skipped = _try_all(halves, others, passes, options, max_cost, minutes, show_progress)
     if not tried:
         raise ConfigError(f"max_cost={max_cost!r} leaves no configuration; the cheapest layer costs more")
-    return _finished(tried, skipped, chosen, halves, options)
+    return _finished(tried, skipped, [_first_words(text, _FITTED_WORDS) for text in chosen], halves, options)
 
 
 def _try_all(
@@ -204,6 +207,10 @@ def _of_pass(
         for candidate in some:
             transform = _fitted(candidate.transform, others, embed_filter)
             yield Tried(candidate, 0.0, *halves.measure(unit(rows if transform is None else transform(rows))))
+
+
+def _first_words(text: str, words: int) -> str:
+    return " ".join(text.split()[:words])
 
 
 def _states(runtime: Runtime, texts: list[str]) -> Vectors:
