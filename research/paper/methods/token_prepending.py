@@ -15,9 +15,9 @@ mean over the text's own tokens, one layer before the last, is the vector. New t
 authors split sentences with spaCy; here a full stop, question mark or exclamation mark and a space end a sentence.
 Queries begin with "Retrieve relevant document. Text:", as in their ``config.yaml``.
 
-Checked against: the two codes, line by line, and a layer-by-layer computation in ``tests/research``. The papers'
-numbers (Llama-2-7B: PromptEOL 70.03, with Token Prepending 77.19 on seven STS sets) are of models that could not be run
-here.
+Checked against: the authors' code of HTP; of Token Prepending the evaluation code and the settings, not the model file;
+and a layer-by-layer computation in ``tests/research``. The papers' numbers (Llama-2-7B: PromptEOL 70.03, with Token
+Prepending 77.19 on seven STS sets) are of models that could not be run here.
 """
 
 from __future__ import annotations
