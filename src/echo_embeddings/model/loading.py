@@ -74,7 +74,7 @@ def load(spec: ModelSpec) -> LoadedModel:
         files = from_cache(spec)
     name, where = _place(files)
     check_saved_files(spec)
-    config = _config(spec)
+    config = _config(spec, files)
     with explained(spec), notices.loading_bars():
         require_decoder(config, spec.name)
         dtype = pick_dtype(_wanted_dtype(spec, config), device)
@@ -110,7 +110,8 @@ def config_of(spec: ModelSpec) -> Any:
     Raises:
         ModelError: there is no such model, or its config is damaged.
     """
-    return _config(with_base(pinned(spec)))
+    spec = with_base(pinned(spec))
+    return _config(spec, from_cache(spec, may_convert=False))
 
 
 def require_weights(loaded: LoadedModel, exit_layer: int) -> None:
@@ -176,8 +177,9 @@ def _place(spec: ModelSpec) -> tuple[str, dict[str, Any]]:
     return name, where
 
 
-def _config(spec: ModelSpec) -> Any:
-    name, where = _place(from_cache(spec, may_convert=False))
+def _config(spec: ModelSpec, files: ModelSpec) -> Any:
+    """The config of a model; ``files`` says where it is read, which for a GGUF file may be the cache."""
+    name, where = _place(files)
     check_model_config(spec)
     with explained(spec), notices.loading_bars():
         return AutoConfig.from_pretrained(name, **where)
