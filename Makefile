@@ -69,7 +69,7 @@ endef
 	.venv-$*/bin/python -m pip install --quiet --upgrade "pip>=25.1"
 	.venv-$*/bin/python -m pip install --quiet -c constraints.txt torch
 	.venv-$*/bin/python .ci/lowest.py $* > .venv-$*/constraints.txt
-	.venv-$*/bin/python -m pip install --quiet -c .venv-$*/constraints.txt pytest pytest-asyncio beartype \
+	.venv-$*/bin/python -m pip install --quiet -c .venv-$*/constraints.txt build hatchling pytest pytest-asyncio beartype \
 		-e ".[all]" -e ./integrations/langchain -e ./integrations/llama-index -e "./integrations/sentence-transformers[train]"
 	@touch $@
 

@@ -83,7 +83,8 @@ def load(spec: ModelSpec) -> LoadedModel:
     names = [os.fspath(presets.adapter_folder(spec.packaged))] if spec.packaged else []
     names += [spec.adapter] if spec.adapter else []
     adapters = prepare_adapters(names, quantised=bool(where.get("gguf_file") or _quantisation(spec, config)))
-    with_head = any(adapter.has_head and not adapter.is_plain for adapter in adapters)
+    # transformers 5.8 finds the weights of a GGUF file only for the model with its head.
+    with_head = "gguf_file" in where or any(adapter.has_head and not adapter.is_plain for adapter in adapters)
     auto = AutoModelForCausalLM if with_head else AutoModel
     with explained(spec), notices.loading_bars(shown=spec.model is not None):  # the built-in model loads in a second
         model, missing = _from_pretrained(auto, name, kwargs)
