@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -45,7 +46,7 @@ class EncoderOptions:
 
     Raises:
         ConfigError: a value cannot work; the message names it and what is valid.
-        ModelError: ``device`` or ``dtype`` has an unknown name.
+        ModelError: ``device`` or ``dtype`` has an unknown name; ``model`` or ``adapter`` can be the name of nothing.
         TypeError: a value has the wrong type.
     """
 
@@ -89,6 +90,8 @@ class EncoderOptions:
         _ = self.off
 
     def _check_names(self) -> None:
+        for name in ("model", "adapter"):
+            _require_name(name, getattr(self, name))
         if isinstance(self.dtype, str) and self.dtype not in _DTYPES and not self.dtype.startswith("float8"):
             raise ModelError(f"dtype={self.dtype!r} is unknown; use 'auto', 'float32', 'bfloat16', 'float16' or 'int8'")
         if isinstance(self.device, str) and self.device.partition(":")[0] not in _DEVICES:
@@ -124,3 +127,26 @@ class EncoderOptions:
     def names(cls) -> frozenset[str]:
         """The names of all fields."""
         return frozenset(field.name for field in fields(cls))
+
+
+def _require_name(argument: str, name: Any) -> None:
+    """Check that a name may be a path or a hub id: the system refuses even to look for some.
+
+    Raises:
+        ModelError: it may not.
+    """
+    if not isinstance(name, str):
+        return
+    try:
+        os.stat(name)  # noqa: PTH116 - Path does not tell what is wrong
+    except ValueError:
+        reason = "it has a character that no name has"
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            return
+        reason = f"it has {len(name):,} letters"
+    else:
+        return
+    raise ModelError(
+        f"{argument}={name[:40]!r}... is no path and no hub id ({reason}); give a hub id, a folder or a .gguf file"
+    )
