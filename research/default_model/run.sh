@@ -56,5 +56,6 @@ step 7_generated        make step_7_generated generated.jsonl --ask-about passag
 step 8_rank_on_gpu      make step_8_rank_on_gpu corpus.jsonl generated.jsonl \
                             --teacher "$teacher" --start run-3 --output run-4 --seconds 375
 step 9_words            make step_9_words "$data" corpus.jsonl generated.jsonl --old run-4 --output default
+step 10_ranges          make step_10_ranges "$data" --output default
 
 echo "The model is in $work/default. Try it: EchoEncoder(\"$work/default\")"

@@ -27,7 +27,7 @@ from .engine.awaited import Awaited
 from .engine.progress import Progress, progress
 from .errors import ConfigError, LeftOutWarning, ModelError, warn
 from .forking import ForkLock
-from .model.device import checked_devices, pick_device, precision
+from .model.device import checked_devices, computed_in, pick_device
 from .model.spec import ModelSpec
 from .options import EncoderOptions
 from .saving import folder_at, save
@@ -35,6 +35,7 @@ from .text.inputs import CHUNK, Column, checked, chunks
 from .text.truncation import Truncated, TruncationCount
 from .types import Role, TokenEmbeddings, Vectors
 from .vectors.normalize import unit
+from .vectors.precision import Ranges, reduced, restored
 from .vectors.transforms import Transform, Truncate, fit, left_out, parted
 
 if TYPE_CHECKING:
@@ -70,6 +71,10 @@ class EchoEncoder:
             ``if __name__ == "__main__":``.
         dimensions: keep only the first dimensions of each vector; ``None`` for all. The default config is made for 512
             and 256; other lengths give a ``DimensionsWarning``.
+        precision: how many bytes a number of a vector has: ``"float32"`` (the default), ``"float16"``, ``"int8"``
+            (``[n, dim]``, from -128 to 127; needs a config with ranges, see :meth:`fit_ranges`) or ``"ubinary"`` (a bit
+            a dimension: uint8 ``[n, dim / 8]``). They mean what they mean in sentence-transformers; what each costs
+            in quality stands in docs/guides/smaller-vectors.md.
         max_length: the most content tokens of a text that are embedded; ``None`` for the config's.
         on_truncate: what to do with longer texts: ``"warn"`` once a call, raise an ``"error"``, or ``"ignore"``.
             :attr:`truncated` counts them in any case.
@@ -101,6 +106,7 @@ class EchoEncoder:
         adapter: str | os.PathLike[str] | None = None,
         devices: Sequence[str] | None = None,
         dimensions: int | None = None,
+        precision: str = "float32",
         max_length: int | None = None,
         on_truncate: str = "warn",
         compiled: bool = False,
@@ -114,6 +120,7 @@ class EchoEncoder:
             config=config,
             adapter=adapter,
             dimensions=dimensions,
+            precision=precision,
             max_length=max_length,
             device=device,
             devices=devices,
@@ -165,6 +172,8 @@ class EchoEncoder:
             self._spec.for_config(EchoConfig.preset("zero-shot"))
         if options.dimensions is not None or self._config is not None:
             self._check_dimensions()
+        if options.precision == "int8" and (known := self.known_config) is not None and known.ranges is None:
+            raise _no_ranges()
         self._truncated = Truncated()
         self.__setstate__(vars(self))
 
@@ -179,6 +188,7 @@ class EchoEncoder:
 
         Returns:
             float32 ``[n, dim]`` of unit length, in the order given; ``[dim]`` for one text; ``[0, dim]`` for ``[]``.
+            With another ``precision`` its dtype, and with ``"ubinary"`` its width.
 
         Raises:
             TypeError: ``texts`` is no sequence (a table, a dict, a set, a file, a generator, ...), and the message says
@@ -279,8 +289,24 @@ class EchoEncoder:
         return of[texts] if isinstance(texts, str) else [of[text] for text in listed]
 
     def similarity(self, a: Vectors, b: Vectors) -> NDArray[np.float32]:
-        """Cosine similarity of unit vectors: ``[n, dim]`` and ``[m, dim]`` give float32 ``[n, m]``."""
+        """Cosine similarity of this encoder's vectors: ``[n, dim]`` and ``[m, dim]`` give float32 ``[n, m]``.
+
+        Those of a smaller ``precision`` are compared as what they stand for.
+        """
+        if self.precision != "float32":
+            a, b = self.restored(a), self.restored(b)
         return np.asarray(np.asarray(a) @ np.asarray(b).T, dtype=np.float32)
+
+    def restored(self, vectors: NDArray[Any]) -> Vectors:
+        """This encoder's vectors of a smaller ``precision`` as unit vectors in float32, as near as can be.
+
+        Args:
+            vectors: ``[..., width]``, as :meth:`encode_documents` gives them.
+
+        Returns:
+            float32 ``[..., dim]``.
+        """
+        return restored(np.asarray(vectors), self.precision, self.dimension, self._ranges())
 
     @property
     def config(self) -> EchoConfig:
@@ -312,19 +338,27 @@ class EchoEncoder:
 
     @property
     def precision(self) -> str:
+        """The precision of the vectors: ``"float32"``, ``"float16"``, ``"int8"`` or ``"ubinary"``."""
+        return self._options.precision
+
+    @property
+    def computed_in(self) -> str:
         """Device and dtype, such as ``"cpu torch.bfloat16"``: with another value here, vectors differ by rounding."""
-        return precision(self._spec.device, self._spec.dtype)
+        return computed_in(self._spec.device, self._spec.dtype)
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) of all that its vectors depend on: a namespace for caches of vectors.
 
-        That is :meth:`weights_fingerprint`, the names of model and adapter, ``dtype``, ``model_kwargs`` and the config.
+        That is :meth:`weights_fingerprint`, the names of model and adapter, ``dtype``, ``model_kwargs``, the
+        config and ``precision``.
 
         Raises:
             ModelError: the model's files cannot be read.
         """
         spec, kwargs = self._spec, self._options.model_kwargs
-        parts = (spec.name, spec.adapter, str(spec.dtype), sorted(kwargs.items(), key=str))
+        parts: tuple[Any, ...] = (spec.name, spec.adapter, str(spec.dtype), sorted(kwargs.items(), key=str))
+        if self.precision != "float32":
+            parts = (*parts, self.precision)
         content = (parts, self.weights_fingerprint(), self.config.fingerprint())
         return hashlib.sha256(repr(content).encode()).hexdigest()
 
@@ -416,6 +450,7 @@ class EchoEncoder:
         facts = {
             "model": self.model_name,
             "dimension": str(self.dimension),
+            "precision": self.precision,
             "max_length": str(self.max_length),
             "document template": repr(document.text),
             "query template": repr(query.text),
@@ -493,6 +528,46 @@ class EchoEncoder:
             return self.with_config(self.config.replace(transforms=fitted))
         return self.with_config(self.config.replace(transforms=()).replace(transforms=fitted))
 
+    def fit_ranges(self, texts: Sequence[str] | Column) -> EchoEncoder:
+        """Make a new encoder that knows the range of each dimension, for vectors with ``precision="int8"``.
+
+        The ranges are part of its config, and saved with it. There are some for this encoder's dimension, and for the
+        shorter ones that the config was made for. Vectors of other precisions do not change.
+
+        Args:
+            texts: some hundred texts like those that will be embedded. They are embedded as documents, and as queries
+                where these have other vectors.
+
+        Raises:
+            ConfigError: there are fewer than two texts.
+        """
+        plain, listed = self.with_precision("float32"), checked(texts)
+        if len(listed) < 2:
+            raise ConfigError(f"fit_ranges needs some hundred texts, at least 2, not {len(listed)}")
+        roles = [plain.encode_documents]
+        if self.config.tells_roles_apart:
+            roles.append(plain.encode_queries)
+        vectors = np.concatenate([encode(listed) for encode in roles])
+        return self.with_config(self.config.replace(ranges=Ranges.fit(vectors, self.config.trained_dimensions)))
+
+    def with_precision(self, precision: str) -> EchoEncoder:
+        """The same model and config, with vectors of another precision. Weights are shared.
+
+        Args:
+            precision: as for the constructor.
+
+        Raises:
+            ConfigError: it is unknown, or the config has no ranges and it is ``"int8"``.
+        """
+        if precision == "int8" and self.config.ranges is None:
+            raise _no_ranges()
+        other = object.__new__(EchoEncoder)
+        options = self._options.replace(precision=precision)
+        other.__setstate__(self.__getstate__() | {"_options": options, "_truncated": Truncated()})
+        with self._lock:
+            other._engine = self._engine
+        return other
+
     def save_pretrained(self, path: str | os.PathLike[str]) -> None:
         """Write the weights (the layers that run, adapters merged), the tokenizer and ``echo_config.json`` to a folder.
 
@@ -561,7 +636,7 @@ class EchoEncoder:
             return alone
         listed = checked(texts)
         with self._counting() as truncation, progress(len(listed), show_progress) as advance:
-            return unit(_embed(self.engine, listed, role, instruction, truncation, advance), listed)
+            return self._reduced(unit(_embed(self.engine, listed, role, instruction, truncation, advance), listed))
 
     def _check_dimensions(self) -> None:
         """Refuse transforms that do not fit the model, as far as it is known before it is loaded."""
@@ -582,7 +657,27 @@ class EchoEncoder:
     ) -> Iterator[Vectors]:
         with self._counting() as truncation, progress(total, show_progress) as advance:
             for chunk in texts:
-                yield from unit(_embed(self.engine, chunk, role, instruction, truncation, advance), chunk)
+                vectors = _embed(self.engine, chunk, role, instruction, truncation, advance)
+                yield from self._reduced(unit(vectors, chunk))
+
+    def _reduced(self, vectors: Vectors) -> Vectors:
+        """Unit vectors in the encoder's precision."""
+        if self.precision == "float32":
+            return vectors
+        smaller: Any = reduced(vectors, self.precision, self._ranges())
+        return smaller  # type: ignore[no-any-return]
+
+    def _ranges(self) -> Vectors | None:
+        """The ranges that the encoder's precision needs; ``None`` if it needs none."""
+        if self.precision != "int8":
+            return None
+        ranges = self.config.ranges
+        if ranges is None:
+            raise _no_ranges()
+        if (found := ranges.of(self.dimension)) is None:
+            fitted = ", ".join(map(str, ranges.options["lengths"]))
+            raise _no_ranges(f" for {self.dimension} dimensions, only for {fitted}")
+        return found
 
     @contextmanager
     def _counting(self) -> Iterator[TruncationCount]:
@@ -593,6 +688,14 @@ class EchoEncoder:
         finally:
             with self._lock:
                 self._truncated = truncation.total(self._truncated)
+
+
+def _no_ranges(which: str = "") -> ConfigError:
+    return ConfigError(
+        f"precision='int8' needs the range of each dimension, and the config has none{which}; fit them on some "
+        "hundred texts like yours: EchoEncoder(...).fit_ranges(texts).with_precision('int8'), and save_pretrained "
+        "keeps them; or choose 'float16' or 'ubinary'"
+    )
 
 
 def _length(texts: Iterable[str] | Column) -> int | None:

@@ -11,6 +11,7 @@ from typing import Any
 from echo_embeddings.config.config import EchoConfig, require_whole
 from echo_embeddings.errors import ConfigError, ModelError
 from echo_embeddings.text.truncation import ON_TRUNCATE
+from echo_embeddings.vectors.precision import require_precision
 
 __all__ = ["SPEED", "EncoderOptions"]
 
@@ -33,6 +34,7 @@ class EncoderOptions:
         config: an ``EchoConfig`` or the name of a preset; ``None`` for the one saved with the model, else the default.
         adapter: hub id or folder of a PEFT adapter to merge into the weights.
         dimensions: keep only the first dimensions of each vector, such as 256; ``None`` for all.
+        precision: of the vectors: ``"float32"``, ``"float16"``, ``"int8"`` or ``"ubinary"`` (``vectors/precision.py``).
         max_length: the most content tokens of a text that are embedded; ``None`` for the config's.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``; ``None`` for the best device of the machine.
         devices: several devices, with a worker process for each; ``None`` for one device.
@@ -54,6 +56,7 @@ class EncoderOptions:
     config: EchoConfig | str | None = None
     adapter: str | os.PathLike[str] | None = None
     dimensions: int | None = None
+    precision: str = "float32"
     max_length: int | None = None
     device: str | None = None
     devices: Sequence[str] | None = None
@@ -87,6 +90,7 @@ class EncoderOptions:
                 f"device={self.model_kwargs['device']!r}"
             )
         self._check_names()
+        require_precision(self.precision)
         _ = self.off
 
     def _check_names(self) -> None:

@@ -7,18 +7,34 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Embedder", "Role", "TokenEmbeddings", "Vectors"]
+__all__ = ["DTYPES", "Embedder", "Precision", "Role", "TokenEmbeddings", "Vectors", "width"]
 
 #: float32, ``[n, dim]`` for several texts or ``[dim]`` for one.
 Vectors = NDArray[np.float32]
 
 #: A document is what is searched, a query is what is searched for.
 Role = Literal["document", "query"]
+
+#: How many bytes a number of a vector has; ``"ubinary"`` has a bit a dimension (``vectors/precision.py``).
+Precision = Literal["float32", "float16", "int8", "ubinary"]
+
+#: The dtype of vectors of each precision.
+DTYPES: dict[str, np.dtype[Any]] = {
+    "float32": np.dtype(np.float32),
+    "float16": np.dtype(np.float16),
+    "int8": np.dtype(np.int8),
+    "ubinary": np.dtype(np.uint8),
+}
+
+
+def width(dimension: int, precision: str) -> int:
+    """How many numbers a vector of ``dimension`` dimensions is: one a dimension, ``"ubinary"`` one for eight."""
+    return -(-dimension // 8) if precision == "ubinary" else dimension
 
 
 @dataclass(frozen=True)

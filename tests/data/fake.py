@@ -14,7 +14,8 @@ class FakeEncoder:
 
     dimension = 3
     model_name = "fake"
-    precision = "cpu float32"
+    precision = "float32"
+    computed_in = "cpu float32"
 
     def __init__(self, config="c", seconds=0.0, stop_after=None, adapter=""):
         self.config = SimpleNamespace(fingerprint=lambda: config)

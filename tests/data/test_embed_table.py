@@ -608,3 +608,23 @@ def test_bounds_are_raised_by_options(folder):
     with pytest.raises(InputError, match=r"in\.jsonl:1: this line is longer than 20 bytes"):
         run(folder, max_row_bytes=20)
     assert run(folder, max_row_bytes=1000).rows == 10
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("float16", np.float16), ("int8", np.int8), ("ubinary", np.uint8)])
+def test_smaller_vectors(precision, dtype, tmp_path):
+    class Smaller(FakeEncoder):
+        def _encode(self, texts, role, advance):
+            whole = super()._encode(texts, role, advance)
+            return np.packbits(whole > 0, axis=1) if precision == "ubinary" else whole.astype(dtype)
+
+    encoder = Smaller()
+    encoder.precision = precision
+    texts = [{"text": "a bee"}, {"text": "two"}]
+    embed_table(texts, tmp_path / "out.npy", encoder)
+    found = np.load(tmp_path / "out.npy")
+    assert found.dtype == dtype
+    assert found.tolist() == encoder._encode(["a bee", "two"], 1, lambda _: None).tolist()
+    embed_table(texts, tmp_path / "out.parquet", encoder)
+    column = pq.read_table(tmp_path / "out.parquet")["embedding"]
+    assert column.type == pa.list_(pa.from_numpy_dtype(dtype), found.shape[1])
+    assert column.to_pylist() == found.tolist()

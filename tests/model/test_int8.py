@@ -13,7 +13,7 @@ from transformers import AutoTokenizer
 
 from echo_embeddings import ConfigError, EchoConfig, EchoEncoder, ModelError
 from echo_embeddings.model.architecture import layers_of
-from echo_embeddings.model.device import pick_dtype, precision
+from echo_embeddings.model.device import computed_in, pick_dtype
 from echo_embeddings.model.int8 import Int8Linear, quantise
 from tests.architectures import CONFIGS, tiny
 from tests.conftest import cosines
@@ -110,7 +110,7 @@ def test_the_fingerprint_is_its_own(folder):
     config = EchoConfig.preset("late-echo")
     kinds = {EchoEncoder(folder, config, dtype=dtype).fingerprint() for dtype in ("int8", "auto", "bfloat16")}
     assert len(kinds) == 3
-    assert precision("cpu", "int8") != precision("cpu", "auto")  # so checkpoints of the two are never mixed
+    assert computed_in("cpu", "int8") != computed_in("cpu", "auto")  # so checkpoints of the two are never mixed
 
 
 # Run in its own process, because torch's compiler gives warnings, which are errors in these tests.

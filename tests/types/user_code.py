@@ -74,7 +74,9 @@ def encoders() -> None:
         model_kwargs={"revision": "main"},
     ) as encoder:
         print(encoder.describe(), encoder.dimension, encoder.max_length, encoder.truncated.texts)
-        print(encoder.config.max_length, encoder.model_name, encoder.precision, encoder.fingerprint())
+        print(
+            encoder.config.max_length, encoder.model_name, encoder.precision, encoder.computed_in, encoder.fingerprint()
+        )
     options = EncoderOptions(config="echo", devices=["cpu", "cpu"], speed=False)
     encoder = EchoEncoder.from_options(options.replace(device="cpu", devices=None))
     encoder.save_pretrained("folder")

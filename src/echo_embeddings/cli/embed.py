@@ -53,6 +53,10 @@ def embed(  # noqa: PLR0913 - typer wants a parameter for each option
     dtype: options.DType = "auto",
     max_length: options.MaxLength = None,
     dimensions: options.Dimensions = None,
+    precision: Annotated[
+        options.Precision,
+        typer.Option(help="Of the vectors: float32, float16, int8 (the config needs ranges), or ubinary: bits."),
+    ] = options.Precision.float32,
     checkpoint_rows: Annotated[int, typer.Option(help="Rows computed, and saved, together.", min=1)] = 1024,
     max_row_mb: Annotated[float, typer.Option(help="The most MiB of a row of INPUT, a line for example.")] = 64,
     max_decompressed_mb: Annotated[
@@ -67,7 +71,13 @@ def embed(  # noqa: PLR0913 - typer wants a parameter for each option
     Stopped by Ctrl-C, a crash or a power cut, the same command goes on where it stopped, and the result is the same.
     """
     encoder = options.make_encoder(
-        model, config, device=device, dtype=dtype, max_length=max_length, dimensions=dimensions
+        model,
+        config,
+        device=device,
+        dtype=dtype,
+        max_length=max_length,
+        dimensions=dimensions,
+        precision=precision.value,
     )
     if source == "-" and sys.stdin.isatty():
         output.note("reading texts from the terminal; end with Ctrl-D")

@@ -49,6 +49,10 @@ def index(  # noqa: PLR0913 - typer wants a parameter for each option
     dtype: options.DType = "auto",
     max_length: options.MaxLength = None,
     dimensions: options.Dimensions = None,
+    precision: Annotated[
+        options.Precision | None,
+        typer.Option(help="How vectors are kept: float32, float16, int8, or ubinary, a bit a dimension."),
+    ] = None,
     json: options.Json = False,
 ) -> None:
     """Index files for [bold]search[/bold]: paragraphs of prose, docstrings of Python."""
@@ -58,14 +62,15 @@ def index(  # noqa: PLR0913 - typer wants a parameter for each option
     made = Index.load(target) if update and target.exists() else None
     how = {"max_length": max_length, "dimensions": dimensions}
     if made is not None:
-        _require_same(target, made, model, config, kind, how)
+        _require_same(target, made, model, config, {"kind": kind, "precision": precision}, how)
         planned = made.compare(source)
     else:
         planned = plan(source, ())
     _tell_skipped(planned.update)
     if made is None:
         encoder = options.open_encoder(model, config, device=device, dtype=dtype, **how)
-        made = Index.empty(encoder, kind=(kind or Kind.exact).value)
+        kept = (precision or options.Precision.float32).value
+        made = Index.empty(encoder, kind=(kind or Kind.exact).value, precision=kept)
     elif not planned.changes_nothing:
         made.encoder = options.open_encoder(model or made.manifest.model, made.config, device=device, dtype=dtype)
     if not planned.changes_nothing:
@@ -84,14 +89,19 @@ def index(  # noqa: PLR0913 - typer wants a parameter for each option
 
 
 def _require_same(
-    target: Path, made: Index, model: str | None, config: str | None, kind: Kind | None, how: dict[str, Any]
+    target: Path,
+    made: Index,
+    model: str | None,
+    config: str | None,
+    kept: dict[str, Enum | None],
+    how: dict[str, Any],
 ) -> None:
     """Refuse options that would need other vectors than those that the index has. No weights are loaded."""
     options.require_model(target, made.manifest, model)
-    if kind is not None and kind.value != made.manifest.kind:
-        raise InputError(
-            f"{target} is of kind {made.manifest.kind}; leave --kind out, or make it again without --update"
-        )
+    for name, value in kept.items():
+        was = getattr(made.manifest, name)
+        if value is not None and value.value != was:
+            raise InputError(f"{target} is of {name} {was}; leave --{name} out, or make it again without --update")
     if config is None and not any(how.values()):
         return
     wanted = options.make_encoder(model or made.manifest.model, config, **how).config

@@ -25,6 +25,7 @@ __all__ = [
     "Json",
     "MaxLength",
     "Model",
+    "Precision",
     "Role",
     "loading",
     "make_encoder",
@@ -68,6 +69,15 @@ class Role(str, Enum):
 
     document = "document"
     query = "query"
+
+
+class Precision(str, Enum):
+    """How many bytes a number of a vector has."""
+
+    float32 = "float32"
+    float16 = "float16"
+    int8 = "int8"
+    ubinary = "ubinary"
 
 
 def where(model: str | None) -> str | None:

@@ -14,6 +14,7 @@ from echo_embeddings.text.template import Template
 from echo_embeddings.types import Role
 from echo_embeddings.vectors.fitted import Fitted
 from echo_embeddings.vectors.lexical import Lexical
+from echo_embeddings.vectors.precision import Ranges
 from echo_embeddings.vectors.transforms import Project, Transform, Truncate, left_out, parted
 
 from . import files, presets
@@ -65,10 +66,12 @@ class EchoConfig:
             echo, except that a ``Truncate`` at their end shortens the whole vector. ``None`` for the echo alone.
         trained_dimensions: the lengths of vectors that the config was made for (Matryoshka learning): with
             ``EchoEncoder(dimensions=)`` others give a warning. ``()`` if nothing is known. It changes no vector.
+        ranges: the range of each dimension, for vectors with ``precision="int8"``; ``EchoEncoder.fit_ranges`` makes
+            them. Vectors of other precisions do not depend on it. ``None`` if there are none.
 
     Raises:
         ConfigError: a value cannot work; the message names it and what is valid.
-        TypeError: a template, a transform or the lexical part is of the wrong type.
+        TypeError: a template, a transform, the lexical part or the ranges are of the wrong type.
     """
 
     template: str | Template
@@ -82,6 +85,7 @@ class EchoConfig:
     packaged_adapter: str | None = None
     lexical: Lexical | None = None
     trained_dimensions: tuple[int, ...] = ()
+    ranges: Ranges | None = None
 
     def __post_init__(self) -> None:
         for name in ("template", "query_template"):
@@ -104,14 +108,19 @@ class EchoConfig:
                 f"packaged_adapter={adapter!r}: give the name of a preset with an adapter, such as 'default'; an "
                 "adapter in a folder goes in as EchoEncoder(adapter=folder)"
             )
-        if not isinstance(self.lexical, Lexical | None):
-            raise TypeError(f"lexical={self.lexical!r} is no Lexical; leave it out, or make one by Lexical.fit")
+        self._check_parts()
         object.__setattr__(self, "trained_dimensions", tuple(self.trained_dimensions))
         for dimensions in self.trained_dimensions:
             require_whole("trained_dimensions holds a number", dimensions, at_least=1)
         if not isinstance(self.final_norm, bool | None):
             raise ConfigError(f"final_norm={self.final_norm!r}: give True, False or None")
         self._check_layers()
+
+    def _check_parts(self) -> None:
+        if not isinstance(self.lexical, Lexical | None):
+            raise TypeError(f"lexical={self.lexical!r} is no Lexical; leave it out, or make one by Lexical.fit")
+        if not isinstance(self.ranges, Ranges | None):
+            raise TypeError(f"ranges={self.ranges!r} is no Ranges; leave it out, or let EchoEncoder.fit_ranges make it")
 
     def _check_layers(self) -> None:
         start, exit_ = self.start_layer, self.exit_layer
@@ -186,7 +195,7 @@ class EchoConfig:
     def replace(self, **changes: Any) -> EchoConfig:
         """A copy of this config with some fields changed.
 
-        With another map or another lexical part, ``trained_dimensions`` is unknown, unless it is given.
+        With another map or another lexical part, ``trained_dimensions`` and ``ranges`` are unknown, unless given.
 
         Warns:
             LeftOutWarning: the new ``transforms`` leave out a map that may be trained, and have no other; ``()`` is
@@ -202,7 +211,7 @@ class EchoConfig:
             warn(LeftOutWarning(message))
         other_words = "lexical" in changes and changes["lexical"] != self.lexical
         if other_words or parted(after)[0] != parted(self.transforms)[0]:
-            changes = {"trained_dimensions": (), **changes}
+            changes = {"trained_dimensions": (), "ranges": None, **changes}
         return replace(self, **changes)
 
     def truncated(self, dimensions: int | None) -> EchoConfig:
@@ -278,13 +287,15 @@ class EchoConfig:
         content["transforms"] = [transform.digest() for transform in self.transforms]
         if self.lexical is not None:
             content["lexical"] = self.lexical.digest()
+        if self.ranges is not None:
+            content["ranges"] = self.ranges.digest()
         if self.packaged_adapter is not None:
             # The digest and not the name: another version of the adapter gives other vectors.
             content["packaged_adapter"] = presets.digest(self.packaged_adapter)
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def to_dict(self) -> dict[str, Any]:
-        """The part of the config that is JSON; the arrays of transforms and of the lexical part are saved beside it."""
+        """The part of the config that is JSON; the arrays of transforms, words and ranges are saved beside it."""
         content: dict[str, Any] = {}
         for field in fields(self):
             value = getattr(self, field.name)
@@ -292,10 +303,10 @@ class EchoConfig:
                 value = {name: part for name, part in asdict(value).items() if name != "prompt" or part}
             elif field.name == "transforms":
                 value = [{"name": transform.name, "options": transform.options} for transform in value]
-            elif field.name == "lexical" and value is not None:
+            elif field.name in files.PARTS and value is not None:
                 value = value.options
             # Most configs have none of these.
-            if value or field.name not in ("packaged_adapter", "lexical", "trained_dimensions"):
+            if value or field.name not in ("packaged_adapter", "lexical", "trained_dimensions", "ranges"):
                 content[field.name] = value
         return content
 
@@ -306,8 +317,8 @@ class EchoConfig:
             folder: where; it is made if need be.
         """
         fitted: dict[str, Fitted] = {str(number): transform for number, transform in enumerate(self.transforms)}
-        if self.lexical is not None:
-            fitted[Lexical.name] = self.lexical
+        parts = {name: getattr(self, name) for name in files.PARTS}
+        fitted |= {name: part for name, part in parts.items() if part is not None}
         files.write(Path(folder).expanduser(), self.to_dict(), fitted)
 
     @classmethod

@@ -20,12 +20,14 @@ from echo_embeddings.extras import from_checkout
 from echo_embeddings.text.template import Template
 from echo_embeddings.vectors.fitted import Fitted
 from echo_embeddings.vectors.lexical import Lexical
+from echo_embeddings.vectors.precision import Ranges
 from echo_embeddings.vectors.transforms import TRANSFORMS, Transform
 
 __all__ = [
     "ARRAYS_FILE",
     "CONFIG_FILE",
     "FORMAT",
+    "PARTS",
     "Stored",
     "arguments",
     "read",
@@ -39,6 +41,8 @@ CONFIG_FILE = "echo_config.json"
 ARRAYS_FILE = "echo_transforms.safetensors"
 #: The number of the layout of both files. 1 had the weight of words in the templates.
 FORMAT = 2
+#: The fields of a config, beside its transforms, that have arrays.
+PARTS: Mapping[str, type[Fitted]] = {Lexical.name: Lexical, Ranges.name: Ranges}
 
 #: Characters of a message that quotes a value of a file.
 _LONGEST = 600
@@ -54,7 +58,7 @@ class Stored:
     Attributes:
         path: the JSON file.
         content: the JSON object, without its format number.
-        arrays: arrays by ``"PLACE.NAME"``: the place is the number of a transform, or ``"lexical"``.
+        arrays: arrays by ``"PLACE.NAME"``: the place is the number of a transform, or a name in ``PARTS``.
         arrays_path: the file of the arrays; ``None`` if there is none.
     """
 
@@ -98,7 +102,7 @@ def write(folder: Path, content: Mapping[str, Any], fitted: Mapping[str, Fitted]
     Args:
         folder: the folder.
         content: the JSON object, without a format number.
-        fitted: what has arrays, by place: the number of a transform, or ``"lexical"``.
+        fitted: what has arrays, by place: the number of a transform, or a name in ``PARTS``.
     """
     from safetensors.numpy import save
 
@@ -181,7 +185,7 @@ def read_arrays(path: Path) -> _Arrays:
 
 
 def arguments(stored: Stored, known: Collection[str]) -> dict[str, Any]:
-    """What a saved config says, as arguments for ``EchoConfig``: templates, transforms and a lexical part are made.
+    """What a saved config says, as arguments for ``EchoConfig``: templates and all that has arrays are made.
 
     Args:
         stored: the saved config.
@@ -200,14 +204,15 @@ def arguments(stored: Stored, known: Collection[str]) -> dict[str, Any]:
     lengths = content.get("trained_dimensions", [])
     if not isinstance(lengths, list):
         raise ConfigError(f"trained_dimensions={lengths!r}: give a list of numbers")
-    entries, options = content.get("transforms", []), content.get(Lexical.name)
+    entries = content.get("transforms", [])
     if not isinstance(entries, list):
         raise ConfigError(f"transforms={entries!r}: give a list")
     content["transforms"] = tuple(_transform(stored, number, entry) for number, entry in enumerate(entries))
-    if options is not None:
-        with _field(Lexical.name):
-            content[Lexical.name] = _fitted(stored, Lexical.name, Lexical, options)
-    places = [*map(str, range(len(entries))), *([] if options is None else [Lexical.name])]
+    parts = {name: kind for name, kind in PARTS.items() if content.get(name) is not None}
+    for name, kind in parts.items():
+        with _field(name):
+            content[name] = _fitted(stored, name, kind, content[name])
+    places = [*map(str, range(len(entries))), *parts]
     if surplus := [name for name in stored.arrays if name.partition(".")[0] not in places]:
         raise ConfigError(f"{stored.arrays_path} has the array {surplus[0]!r}, and nothing in the config needs it")
     return content

@@ -43,7 +43,8 @@ _EXPLAINED = {
     "role": "--role",
     "model": "--model",
     "config": "the configuration (--config, --max-length)",
-    "precision": "the device or the dtype",
+    "precision": "--precision",
+    "computed_in": "the device or the dtype",
     "checkpoint_rows": "--checkpoint-rows",
     "version": "the version of echo-embeddings",
 }
@@ -171,7 +172,7 @@ class Checkpoints:
         Args:
             number: its place, from 0.
             checkpoint: what is known of its rows.
-            vectors: float32 ``[rows, dimension]``, finite.
+            vectors: ``[rows, width]``, finite.
             columns: the rows' columns in a form of the caller's.
 
         Raises:

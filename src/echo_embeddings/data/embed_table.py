@@ -77,8 +77,8 @@ def embed_table(  # noqa: PLR0913 - a table, an encoder, and how a job runs
     Args:
         source: a path (``.txt``, ``.jsonl``, ``.csv``, each also with ``.gz``; ``.parquet``); ``"-"`` for stdin; a
             stream in binary mode; or an iterable of dictionaries or of strings. It is read once, in order.
-        target: a ``.parquet`` file, which gets all columns and ``embedding``, or a ``.npy`` file of float32
-            ``[rows, dimension]``.
+        target: a ``.parquet`` file, which gets all columns and ``embedding``, or a ``.npy`` file of the
+            vectors ``[rows, dimension]``, in the encoder's precision.
         encoder: an ``EchoEncoder``.
         column: the column of texts.
         format: ``"txt"``, ``"jsonl"`` or ``"csv"``. ``None`` goes by the suffix of a path, and is jsonl for a stream.

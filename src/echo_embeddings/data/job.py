@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from echo_embeddings.errors import InputError, NumericalError, TruncationWarning
-from echo_embeddings.types import Vectors
+from echo_embeddings.types import DTYPES, Vectors, width
 
 from .checkpoints import Checkpoint, Checkpoints, require_size
 from .tables import Chunk, Table
@@ -61,6 +61,10 @@ class TableEncoder(Protocol):
 
     @property
     def precision(self) -> str:
+        """How many bytes a number of a vector has, such as ``"float32"``; see ``vectors/precision.py``."""
+
+    @property
+    def computed_in(self) -> str:
         """Device and dtype, such as ``"cpu torch.bfloat16"``: vectors of one and the other must not be mixed."""
 
     @property
@@ -71,7 +75,7 @@ class TableEncoder(Protocol):
         """Another one wherever vectors may be others."""
 
     def encode_documents(self, texts: list[str], *, show_progress: Callable[[int], object]) -> Vectors:
-        """Vectors ``[n, dimension]`` of what is searched in; ``show_progress`` is told the texts of each batch."""
+        """Vectors ``[n, width]`` of what is searched in; ``show_progress`` is told the texts of each batch."""
 
     def encode_queries(self, texts: list[str], *, show_progress: Callable[[int], object]) -> Vectors:
         """The same for what is searched for."""
@@ -124,14 +128,15 @@ class Job:
     def manifest(self) -> dict[str, Any]:
         """What the vectors are made with; loads the model, so that nothing is written for one that cannot be."""
         encoder = self._encoder
-        precision, config = encoder.precision, encoder.config.fingerprint()
+        computed_in, config = encoder.computed_in, encoder.config.fingerprint()
         _ = encoder.dimension
         return {
             "column": self._table.column,
             "role": self._role,
             "model": encoder.model_name,
             "config": config,
-            "precision": precision,
+            "precision": encoder.precision,
+            "computed_in": computed_in,
             "encoder": encoder.fingerprint(),
             "checkpoint_rows": self._size,
             "version": _version(),
@@ -164,15 +169,15 @@ class Job:
 
     def write(self, path: Path, checkpoints: Checkpoints) -> None:
         """Write the output from the checkpoints."""
-        dimension = self._encoder.dimension
+        columns, dtype = self._width, DTYPES[self._encoder.precision]
         if self._columns is None:
-            _write_npy(path, (self.rows, dimension), (vectors for vectors, _ in checkpoints.read()))
+            _write_npy(path, (self.rows, columns), dtype, (vectors for vectors, _ in checkpoints.read()))
             return
         with _advice(checkpoints, "add --restart after mending the input"):
             from .parquet import write_parquet
 
-            tables = ((self._columns.fitted(columns), vectors) for vectors, columns in checkpoints.read())
-            write_parquet(path, self._columns.schema, dimension, tables, self._table.name)
+            tables = ((self._columns.fitted(content), vectors) for vectors, content in checkpoints.read())
+            write_parquet(path, self._columns.schema, columns, tables, self._table.name, dtype)
 
     def _read(self) -> Iterator[_Read]:
         for chunk in self._table.chunks(self._size, columns=self._columns is not None):
@@ -202,8 +207,13 @@ class Job:
         after = encoder.truncated
         return vectors, (after.texts - before.texts, after.tokens - before.tokens)
 
+    @property
+    def _width(self) -> int:
+        """How many numbers a vector is."""
+        return width(self._encoder.dimension, self._encoder.precision)
+
     def _check(self, vectors: Vectors, rows: int) -> None:
-        wanted = (rows, self._encoder.dimension)
+        wanted = (rows, self._width)
         if vectors.shape != wanted:
             raise NumericalError(f"the encoder gave vectors of shape {vectors.shape} for {rows} texts, not {wanted}")
         if not np.isfinite(vectors).all():
@@ -276,10 +286,11 @@ def _digest(texts: Iterable[str]) -> str:
     return sha.hexdigest()
 
 
-def _write_npy(path: Path, shape: tuple[int, int], pieces: Iterator[Vectors]) -> None:
+def _write_npy(path: Path, shape: tuple[int, int], dtype: np.dtype[Any], pieces: Iterator[Vectors]) -> None:
+    written = dtype.newbyteorder("<")
     with path.open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
+        np.lib.format.write_array_header_1_0(file, {"descr": written.str, "fortran_order": False, "shape": shape})
         for vectors in pieces:
-            file.write(np.ascontiguousarray(vectors, dtype="<f4").tobytes())
+            file.write(np.ascontiguousarray(vectors, dtype=written).tobytes())
         size = file.tell()
     require_size(path, size)

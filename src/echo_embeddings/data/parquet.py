@@ -8,11 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from echo_embeddings.errors import InputError
-from echo_embeddings.types import Vectors
+from echo_embeddings.types import DTYPES, Vectors
 
 from .columns import EMBEDDING, first_unfit, unfit
 from .formats import Placed, no_column
@@ -142,21 +143,27 @@ class ParquetFile:
 
 
 def write_parquet(
-    path: Path, schema: Any, dimension: int, pieces: Iterator[tuple[Any, Vectors]], name: str = "the input"
+    path: Path,
+    schema: Any,
+    dimension: int,
+    pieces: Iterator[tuple[Any, Vectors]],
+    name: str = "the input",
+    dtype: np.dtype[Any] = DTYPES["float32"],
 ) -> None:
-    """Write rows in their order, with their vectors as a last column: a fixed-size list of float32.
+    """Write rows in their order, with their vectors as a last column: a list of a fixed size.
 
     Args:
         path: the file.
         schema: of the columns beside the vectors.
-        dimension: length of a vector.
+        dimension: how many numbers a vector has.
         pieces: Arrow tables of that schema, each with the vectors ``[rows, dimension]`` of its rows.
         name: what the rows come from, for messages.
+        dtype: of the vectors.
 
     Raises:
         InputError: parquet cannot hold a value; names row and column.
     """
-    vector = pa.list_(pa.float32(), dimension)
+    vector = pa.list_(pa.from_numpy_dtype(dtype), dimension)
     whole = schema.append(pa.field(EMBEDDING, vector, nullable=False))
     waiting: list[Any] = []
     written = 0

@@ -203,7 +203,7 @@ class MTEBEncoder(AbsEncoder):  # type: ignore[misc]  # mteb is read without typ
             "config": short_name(config),
             "fingerprint": config.fingerprint()[:16],
             # A loaded model's dtype is in the fingerprint of its weights.
-            "dtype": "loaded" if is_loaded else self.model.precision.partition(" ")[2].removeprefix("torch."),
+            "dtype": "loaded" if is_loaded else self.model.computed_in.partition(" ")[2].removeprefix("torch."),
         }
         if options.model_kwargs:
             found["more"] = _digest(sorted(options.model_kwargs.items(), key=str))

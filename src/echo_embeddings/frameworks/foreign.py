@@ -61,9 +61,7 @@ _DIMENSIONS = Foreign(_unset, "give dimensions=")
 _TOKENIZER = Foreign(_unset, "a tokenizer goes with its loaded model: encoder=EchoEncoder(model, tokenizer=tokenizer)")
 _NAME = Foreign(_unset, "give model_name=")
 _LOADING = Foreign(_unset, "it goes to from_pretrained: model_kwargs={{{name!r}: {value!r}}}")
-_FLOATS = Foreign(
-    _only("float32"), "vectors are float32; dtype='int8' makes a smaller model, and FAISS a smaller index"
-)
+_FLOATS = Foreign(_only("float32"), "documents and queries need the same one: give precision= beside encode_kwargs")
 _TORCH = Foreign(_only("torch"), "the model runs on torch only; leave it out")
 
 #: Fields of other classes of the same frameworks, such as ``HuggingFaceEmbeddings`` and ``HuggingFaceEmbedding``.
@@ -105,7 +103,6 @@ FIELDS: Mapping[str, Foreign] = {
     "device_map": _LOADING,
     "quantization_config": _LOADING,
     "attn_implementation": _LOADING,
-    "precision": _FLOATS,
     "backend": _TORCH,
     "similarity_fn_name": Foreign(_only("cosine", "dot"), "compare unit vectors by their inner product; leave it out"),
     "show_progress_bar": Foreign(_unset, "give show_progress=True"),

@@ -12,7 +12,7 @@ from .spec import ModelSpec
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["checked_devices", "is_cpu", "pick_device", "pick_dtype", "precision"]
+__all__ = ["checked_devices", "computed_in", "is_cpu", "pick_device", "pick_dtype"]
 
 
 def pick_device(device: str | None) -> str:
@@ -64,10 +64,10 @@ def pick_dtype(dtype: Any, device: str) -> torch.dtype:
     return torch.bfloat16
 
 
-def precision(device: str | None, dtype: Any) -> str:
+def computed_in(device: str | None, dtype: Any) -> str:
     """The device and the dtype that a model would run with, such as ``"cpu torch.bfloat16"``. No model is loaded.
 
-    Vectors of different precisions differ by rounding, so one table must not mix them.
+    Vectors that are computed in different ones differ by rounding, so one table must not mix them.
     """
     place = pick_device(device)
     weights = ", int8 weights" if dtype == "int8" else ""

@@ -23,6 +23,7 @@ from echo_embeddings.text.truncation import one_call
 from echo_embeddings.types import Vectors
 
 from . import storage
+from . import vectors as faiss_vectors
 from .storage import Manifest, Origin, Stored
 from .update import Plan, Update, plan
 
@@ -31,14 +32,16 @@ if TYPE_CHECKING:
 
 __all__ = ["Hit", "Index"]
 
-# HNSW: more links and wider searches find more and take longer.
-_LINKS, _WIDTH_TO_BUILD, _WIDTH_TO_SEARCH = 32, 200, 128
+# HNSW: wider searches find more and take longer.
+_WIDTH_TO_SEARCH = 128
 
 # Passages embedded and put into the index together.
 _CHUNK = 1024
 
 # Cosine of a passage's vector in the index and one made now. Other number types and 8-bit weights stay above 0.99.
 _ALIKE = 0.95
+# The same, where the index has only bits: with random numbers the cosine would be about 0.8, and words have many zeros.
+_ALIKE_IN_BITS = 0.4
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ class Index:
     def __init__(self, stored: Stored, encoder: EchoEncoder | None) -> None:
         self._made_with, self._config = stored.manifest, stored.config
         self._faiss, self._passages, self._origins = stored.vectors, stored.passages, stored.origins
-        self._encoder = encoder
+        self._encoder = None if encoder is None else _in_float32(encoder)
 
     @classmethod
     def build(
@@ -84,6 +87,7 @@ class Index:
         encoder: EchoEncoder,
         *,
         kind: str = "exact",
+        precision: str | None = None,
         show_progress: bool | Callable[[int], object] = False,
     ) -> Self:
         """Embed passages and index them.
@@ -93,33 +97,38 @@ class Index:
             encoder: embeds passages as documents, and questions as queries.
             kind: ``"exact"`` compares a question with every passage; ``"hnsw"`` follows a graph of neighbours, which is
                 faster from some 100,000 passages on and misses a few.
+            precision: how vectors are kept: ``"float32"``, ``"float16"``, ``"int8"`` or ``"ubinary"`` (a bit a
+                dimension, exact kind only; the best candidates are compared once more with the question's own
+                numbers). ``None`` for the encoder's. What each saves and costs: docs/guides/smaller-vectors.md.
             show_progress: show a progress bar, or a function to call with the number of passages in each batch.
 
         Raises:
-            InputError: ``kind`` is unknown, or there are no passages.
+            InputError: ``kind`` or ``precision`` is unknown, or there are no passages.
             ImportError: FAISS is missing.
         """
-        _require_kind(kind)
+        _require_kind(kind, precision)
         listed = _listed(passages, 0)
         if not listed:
             raise InputError("there are no passages to index; give at least one")
-        index = cls.empty(encoder, kind=kind)
+        index = cls.empty(encoder, kind=kind, precision=precision)
         index.add(listed, show_progress=show_progress)
         return index
 
     @classmethod
-    def empty(cls, encoder: EchoEncoder, *, kind: str = "exact") -> Self:
+    def empty(cls, encoder: EchoEncoder, *, kind: str = "exact", precision: str | None = None) -> Self:
         """Make an index without passages, for :meth:`update` or :meth:`add`.
 
         Args:
             encoder: as for :meth:`build`.
             kind: as for :meth:`build`.
+            precision: as for :meth:`build`.
 
         Raises:
-            InputError: ``kind`` is unknown.
+            InputError: ``kind`` or ``precision`` is unknown.
             ImportError: FAISS is missing.
         """
-        _require_kind(kind)
+        precision = str(precision or getattr(encoder, "precision", "float32"))
+        _require_kind(kind, precision)
         manifest = Manifest(
             model=_location(encoder.model_name),
             model_name=encoder.model_name,
@@ -127,9 +136,13 @@ class Index:
             passages=0,
             dimension=encoder.dimension,
             kind=kind,
+            precision=precision,
             weights=_weights(encoder),
         )
-        return cls(Stored(manifest, encoder.config, _empty(kind, encoder.dimension), [], []), encoder)
+        ranges = getattr(encoder.config, "ranges", None)
+        limits = None if ranges is None else ranges.of(encoder.dimension)
+        vectors = faiss_vectors.empty(kind, encoder.dimension, precision, limits)
+        return cls(Stored(manifest, encoder.config, vectors, [], []), encoder)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str], encoder: EchoEncoder | None = None) -> Self:
@@ -150,7 +163,7 @@ class Index:
         index = cls(storage.read(folder), None)
         if encoder is not None:
             _require_same_encoder(str(folder), index._made_with, encoder)
-            index._encoder = encoder
+            index._encoder = _in_float32(encoder)
         return index
 
     def add(self, passages: Iterable[Passage | str], *, show_progress: bool | Callable[[int], object] = False) -> None:
@@ -167,7 +180,7 @@ class Index:
                 before = len(self)
                 try:
                     self._passages += chunk
-                    self._faiss.add(vectors)
+                    faiss_vectors.add(self._faiss, vectors)
                 finally:  # passages and vectors stay together, whenever Ctrl-C is pressed
                     del self._passages[self._faiss.ntotal :]
                     self._origins = [*self._origins, Origin(len(self) - before)]
@@ -214,7 +227,7 @@ class Index:
         with one_call(), progress(len(fresh), show_progress) as advance:
             for chunk in _chunks(fresh):
                 texts = [passage.text for passage in chunk]
-                vectors.add(_array(self.encoder.encode_documents(texts, show_progress=advance)))
+                faiss_vectors.add(vectors, _array(self.encoder.encode_documents(texts, show_progress=advance)))
         kept = [self._passages[row] for _, rows in planned.kept for row in rows]
         origins = [origin for origin, _ in [*planned.kept, *planned.fresh]]
         self._faiss, self._passages, self._origins = vectors, kept + fresh, origins
@@ -222,11 +235,9 @@ class Index:
 
     def _kept(self, planned: Plan) -> Any:
         """A new FAISS index with the vectors that are kept."""
-        import faiss
-
         if planned.keeps_all:
-            return faiss.clone_index(self._faiss)
-        vectors = _empty(self._made_with.kind, self.dimension)
+            return faiss_vectors.clone(self._faiss)
+        vectors = faiss_vectors.empty_like(self._faiss, self._made_with.kind, self._made_with.precision)
         for _, rows in planned.kept:
             for start in range(rows.start, rows.stop, _CHUNK):
                 vectors.add(self._faiss.reconstruct_n(start, min(_CHUNK, rows.stop - start)))
@@ -332,7 +343,7 @@ class Index:
     @encoder.setter
     def encoder(self, encoder: EchoEncoder) -> None:
         _require_same_encoder("the index", self._made_with, encoder)
-        self._encoder = encoder
+        self._encoder = _in_float32(encoder)
 
     def _vectors(self, question: str | list[str] | tuple[str, ...] | Vectors) -> Vectors:
         if isinstance(question, np.ndarray) and question.dtype.kind == "f":
@@ -348,7 +359,7 @@ class Index:
         if not len(self):
             return
         cosine = float(encoder.encode_documents(self._passages[0].text) @ self._faiss.reconstruct(0))
-        if cosine < _ALIKE:
+        if cosine < (_ALIKE if self._made_with.precision != "ubinary" else _ALIKE_IN_BITS):
             raise InputError(
                 f"{encoder.model_name} gives other vectors than those of the index (cosine {cosine:.2f} for the first "
                 "passage): its weights were changed, or the encoder had an adapter of its own. Give that encoder: "
@@ -372,11 +383,14 @@ def _chunks(passages: list[Passage]) -> Iterator[list[Passage]]:
         yield passages[start : start + _CHUNK]
 
 
-def _require_kind(kind: str) -> None:
+def _require_kind(kind: str, precision: str | None) -> None:
     require("faiss", "faiss", "indexing")
-    if kind not in storage.KINDS:
-        choices = "; ".join(f"{name} ({what})" for name, what in storage.KINDS.items())
-        raise InputError(f"kind={kind!r} is unknown; choose one of: {choices}")
+    faiss_vectors.require_kind(kind, precision or "float32")
+
+
+def _in_float32(encoder: EchoEncoder) -> EchoEncoder:
+    """The encoder with whole vectors: the index itself makes them smaller, and questions stay as they are."""
+    return encoder.with_precision("float32") if getattr(encoder, "precision", "float32") != "float32" else encoder
 
 
 def _weights(encoder: EchoEncoder) -> str | None:
@@ -391,16 +405,6 @@ def _location(model_name: str) -> str | None:
         return None
     path = Path(model_name).expanduser()
     return str(path.resolve()) if path.exists() else model_name
-
-
-def _empty(kind: str, dimension: int) -> Any:
-    import faiss
-
-    if kind == "exact":
-        return faiss.IndexFlatIP(dimension)
-    graph = faiss.IndexHNSWFlat(dimension, _LINKS, faiss.METRIC_INNER_PRODUCT)
-    graph.hnsw.efConstruction = _WIDTH_TO_BUILD
-    return graph
 
 
 def _array(vectors: Vectors) -> Vectors:

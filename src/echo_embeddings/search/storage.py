@@ -23,8 +23,11 @@ from echo_embeddings.data.files import current, whole_folder
 from echo_embeddings.data.passages import Passage
 from echo_embeddings.errors import EchoError, InputError
 from echo_embeddings.extras import from_checkout
+from echo_embeddings.vectors.precision import PRECISIONS
 
-__all__ = ["KINDS", "Manifest", "Origin", "Stored", "read", "read_manifest", "require_replaceable", "write"]
+from .vectors import KINDS, Bits, type_of
+
+__all__ = ["Manifest", "Origin", "Stored", "read", "read_manifest", "require_replaceable", "write"]
 
 FORMAT = 1
 _MANIFEST, _PASSAGES, _FAISS, _ORIGINS = "manifest.json", "passages.jsonl", "index.faiss", "files.jsonl"
@@ -32,11 +35,6 @@ _PARTS = (_FAISS, _PASSAGES, _ORIGINS, CONFIG_FILE)
 # What file managers leave in every folder that they show.
 _DROPPINGS = frozenset((".DS_Store", "Thumbs.db", "desktop.ini"))
 
-#: Kinds of index, and what each is for.
-KINDS = {
-    "exact": "compares a question with every passage",
-    "hnsw": "follows a graph of neighbours: faster from some 100,000 passages on, and misses a few",
-}
 _METRIC = "cosine"
 
 # Other writers may replace an index while it is read; so often it is read anew.
@@ -62,6 +60,7 @@ class Manifest:
         passages: how many there are.
         dimension: length of a vector.
         kind: ``"exact"`` or ``"hnsw"``.
+        precision: how the vectors are kept: ``"float32"``, ``"float16"``, ``"int8"`` or ``"ubinary"``.
         format: version of the files.
         metric: what a score is; always ``"cosine"``.
         weights: fingerprint of the weights; ``None`` if the embedder has none.
@@ -74,6 +73,7 @@ class Manifest:
     passages: int
     dimension: int
     kind: str = "exact"
+    precision: str = "float32"
     format: int = FORMAT
     metric: str = _METRIC
     weights: str | None = None
@@ -102,7 +102,7 @@ class Stored:
     Attributes:
         manifest: what the index was made with.
         config: the echo config.
-        vectors: a FAISS index.
+        vectors: a FAISS index, or ``Bits``.
         passages: what the vectors are of, in their order.
         origins: where the passages come from, in their order; together they have as many passages.
     """
@@ -186,7 +186,11 @@ def _write_vectors(vectors: Any, file: BinaryIO) -> None:
             raise
 
     try:
-        faiss.write_index(vectors, faiss.PyCallbackIOWriter(put, _BLOCK))  # type: ignore[attr-defined]
+        writer = faiss.PyCallbackIOWriter(put, _BLOCK)  # type: ignore[attr-defined]
+        if isinstance(vectors, Bits):
+            faiss.write_index_binary(vectors.binary, writer)
+        else:
+            faiss.write_index(vectors, writer)
     except (OSError, RuntimeError) as error:
         raise (failed[0] if failed else error) from None
 
@@ -270,13 +274,20 @@ def _read_vectors(folder: Path, manifest: Manifest) -> Any:
     if _digest(path) != manifest.digests[_FAISS]:
         raise _unlike(path, manifest)
     try:
-        index = faiss.read_index(str(path))
+        index: Any
+        if manifest.precision == "ubinary":
+            index = Bits(manifest.dimension, faiss.read_index_binary(str(path)))
+        else:
+            index = faiss.read_index(str(path))
     except (RuntimeError, MemoryError) as error:
         reason = str(error).splitlines()[0] if str(error) else "too large for the memory"
         raise InputError(f"{path} cannot be read ({reason}); make the index again") from error
-    kind = {"exact": faiss.IndexFlat, "hnsw": faiss.IndexHNSWFlat}[manifest.kind]
     fits = (index.ntotal, index.d) == (manifest.passages, manifest.dimension)
-    if not (fits and isinstance(index, kind) and index.metric_type == faiss.METRIC_INNER_PRODUCT):
+    if manifest.precision == "ubinary":
+        fits = fits and index.binary.d == 8 * -(-manifest.dimension // 8)
+    else:
+        fits = fits and index.metric_type == faiss.METRIC_INNER_PRODUCT
+    if not (fits and isinstance(index, type_of(manifest.kind, manifest.precision))):
         raise _unlike(path, manifest)
     return index
 
@@ -287,7 +298,9 @@ def _unlike(path: Path, manifest: Manifest) -> InputError:
         head = file.read(_HEAD.size)
     if len(head) < _HEAD.size:
         return InputError(f"{path} cannot be read (it is too short); make the index again")
-    _, dimension, vectors, _, _, _, metric = _HEAD.unpack(head)
+    kind, dimension, vectors, _, _, _, metric = _HEAD.unpack(head)
+    if kind.startswith(b"IB"):  # of bits: its head is another one
+        return _other(path)
     if (vectors, dimension) != (manifest.passages, manifest.dimension):
         return InputError(
             f"{path} has {vectors} vectors of {dimension} dimensions, but {_MANIFEST} says {manifest.passages} of "
@@ -366,7 +379,7 @@ def _check(manifest: Manifest) -> None:
         value = getattr(manifest, name)
         if not isinstance(value, kind) or isinstance(value, bool):
             raise TypeError(f"{name}={value!r}")
-    for name, choices in {"kind": tuple(KINDS), "metric": (_METRIC,)}.items():
+    for name, choices in {"kind": tuple(KINDS), "precision": tuple(PRECISIONS), "metric": (_METRIC,)}.items():
         if getattr(manifest, name) not in choices:
             raise TypeError(f"{name}={getattr(manifest, name)!r}")
     if missing := [name for name in _PARTS if not isinstance(manifest.digests.get(name), str)]:

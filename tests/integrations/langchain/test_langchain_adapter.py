@@ -302,7 +302,10 @@ def test_what_is_harmless_in_the_frameworks_other_class_is_accepted(builtin_enco
             {"encode_kwargs": {"normalize_embeddings": False}},
             "normalize_embeddings=False: vectors always have unit len",
         ),
-        ({"encode_kwargs": {"precision": "int8"}}, "precision='int8': vectors are float32; dtype='int8' makes"),
+        (
+            {"encode_kwargs": {"precision": "int8"}},
+            "precision='int8': documents and queries need the same one: give",
+        ),
         ({"encode_kwargs": {"output_value": "token_embeddings"}}, "output_value='token_.*EchoEncoder.encode_tokens"),
         ({"encode_kwargs": {"truncate_dim": 64}}, "truncate_dim=64: give dimensions="),
         ({"encode_kwargs": {"batch_size": 0}}, "batch_size=0: give a whole number"),

@@ -43,6 +43,8 @@ class EchoEmbeddings(BaseModel, Embeddings):
             as ``SentenceTransformer`` has them.
         dimensions: keep only the first dimensions of each vector, such as 256; the default config is made for 512 and
             256. ``None`` for all.
+        precision: ``"float32"``, ``"float16"``, or ``"int8"`` and ``"ubinary"``, which are lists of whole numbers: for
+            a vector store that takes them. As in ``EchoEncoder``.
         query_instruction: the task, for a query template with ``{instruction}``.
         cache_folder: where models from a hub are stored; ``None`` for the hub's default.
         encode_kwargs: arguments for documents, and for queries where ``query_encode_kwargs`` has none: ``prompt`` or
@@ -69,6 +71,7 @@ class EchoEmbeddings(BaseModel, Embeddings):
     on_truncate: str = "warn"
     model_kwargs: dict[str, Any] = Field(default_factory=dict)
     dimensions: int | None = Field(default=None, gt=0, strict=True)
+    precision: str = "float32"
     max_length: int | None = Field(default=None, gt=0, strict=True)
     devices: list[str] | None = None
     compiled: bool = False
@@ -97,6 +100,7 @@ class EchoEmbeddings(BaseModel, Embeddings):
             dtype: str = ...,
             compiled: bool = ...,
             dimensions: int | None = ...,
+            precision: str = ...,
             max_length: int | None = ...,
             batch_tokens: int | None = ...,
             speed: dict[str, bool] | bool | None = ...,

@@ -49,6 +49,8 @@ class EchoEmbedding(BaseEmbedding):
         model_kwargs: for transformers' ``from_pretrained``.
         dimensions: keep only the first dimensions of each vector, such as 256; the default config is made for 512 and
             256. ``None`` for all.
+        precision: ``"float32"``, ``"float16"``, or ``"int8"`` and ``"ubinary"``, which are lists of whole numbers: for
+            a vector store that takes them. As in ``EchoEncoder``.
         query_instruction: the task, for a query template with ``{instruction}``.
         cache_folder: where models from a hub are stored; ``None`` for the hub's default.
         embed_batch_size: how many texts the encoder gets at once (default 1024). It sorts them by length into batches,
@@ -74,6 +76,7 @@ class EchoEmbedding(BaseEmbedding):
     on_truncate: str = Field(default="warn", frozen=True)
     model_kwargs: dict[str, Any] = Field(default_factory=dict, frozen=True)
     dimensions: int | None = Field(default=None, gt=0, strict=True, frozen=True)
+    precision: str = Field(default="float32", frozen=True)
     max_length: int | None = Field(default=None, gt=0, strict=True, frozen=True)
     devices: list[str] | None = Field(default=None, frozen=True)
     compiled: bool = Field(default=False, frozen=True)

@@ -1,0 +1,196 @@
+"""The vectors of an index, in FAISS's types: each kind and precision, behind the few methods that ``Index`` needs.
+
+Those are FAISS's own: ``add``, ``search``, ``reconstruct``, ``reconstruct_n``, ``ntotal``, ``d``, all with float32.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from echo_embeddings.errors import InputError
+from echo_embeddings.types import Vectors
+from echo_embeddings.vectors.precision import PRECISIONS, reduced, restored
+
+__all__ = ["KINDS", "Bits", "add", "clone", "empty", "empty_like", "require_kind", "type_of"]
+
+#: Kinds of index, and what each is for.
+KINDS = {
+    "exact": "compares a question with every passage",
+    "hnsw": "follows a graph of neighbours: faster from some 100,000 passages on, and misses a few",
+}
+
+# HNSW: more links and wider searches find more and take longer.
+_LINKS, _WIDTH_TO_BUILD = 32, 200
+# Ranges that are fitted on the first passages alone are made wider by this share on both sides.
+_MARGIN = 0.1
+# With a bit a dimension: passages that are compared exactly for each one that is wanted, and at least.
+_CANDIDATES, _FEWEST = 10, 200
+
+
+def require_kind(kind: str, precision: str) -> None:
+    """Check the names of a kind and of a precision.
+
+    Raises:
+        InputError: one is unknown, or they do not go together.
+    """
+    if kind not in KINDS:
+        choices = "; ".join(f"{name} ({what})" for name, what in KINDS.items())
+        raise InputError(f"kind={kind!r} is unknown; choose one of: {choices}")
+    if precision not in PRECISIONS:
+        choices = ", ".join(f"{name} ({what})" for name, what in PRECISIONS.items())
+        raise InputError(f"precision={precision!r} is unknown; choose one of: {choices}")
+    if kind == "hnsw" and precision == "ubinary":
+        raise InputError(
+            "precision='ubinary' has no graph: it compares bits with all passages, which is fast; leave kind out, or "
+            "choose int8 or float16 for kind='hnsw'"
+        )
+
+
+def empty(kind: str, dimension: int, precision: str = "float32", ranges: Vectors | None = None) -> Any:
+    """An index without vectors.
+
+    Args:
+        kind: a name in :data:`KINDS`.
+        dimension: of the vectors.
+        precision: how they are kept.
+        ranges: float32 ``[2, dimension]`` for ``"int8"``; ``None`` takes those of the first vectors that are added.
+    """
+    import faiss
+
+    if precision == "ubinary":
+        return Bits(dimension)
+    how, metric = _quantizer(precision), faiss.METRIC_INNER_PRODUCT
+    made: Any
+    if kind == "exact":
+        made = faiss.IndexFlatIP(dimension) if how is None else faiss.IndexScalarQuantizer(dimension, how, metric)
+    else:
+        flat, small = faiss.IndexHNSWFlat, faiss.IndexHNSWSQ
+        made = flat(dimension, _LINKS, metric) if how is None else small(dimension, how, _LINKS, metric)
+        made.hnsw.efConstruction = _WIDTH_TO_BUILD
+    if ranges is not None and precision == "int8":
+        made.train(np.ascontiguousarray(ranges))
+    return made
+
+
+def empty_like(index: Any, kind: str, precision: str) -> Any:
+    """An index without vectors that keeps numbers as ``index`` does."""
+    import faiss
+
+    made = empty(kind, index.d, precision)
+    if precision == "int8" and index.is_trained:
+        flat: Any = index if kind == "exact" else faiss.downcast_index(index.storage)
+        low, steps = faiss.vector_to_array(flat.sq.trained).reshape(2, -1)
+        made.train(np.stack([low, low + steps]))
+    return made
+
+
+def add(index: Any, vectors: Vectors) -> None:
+    """Add float32 ``[n, dimension]``. Where numbers need ranges, and have none, they get those of these vectors."""
+    if not index.is_trained:
+        low, high = vectors.min(axis=0), vectors.max(axis=0)
+        wider = np.maximum(high - low, 1e-6) * np.float32(_MARGIN)
+        index.train(np.ascontiguousarray(np.stack([low - wider, high + wider])))
+    index.add(vectors)
+
+
+def clone(index: Any) -> Any:
+    """A copy that can be added to while this one is searched."""
+    import faiss
+
+    return index.clone() if isinstance(index, Bits) else faiss.clone_index(index)
+
+
+def type_of(kind: str, precision: str) -> type:
+    """FAISS's type for a kind and a precision."""
+    import faiss
+
+    if precision == "ubinary":
+        return Bits
+    types = {
+        ("exact", True): faiss.IndexFlat,
+        ("hnsw", True): faiss.IndexHNSWFlat,
+        ("exact", False): faiss.IndexScalarQuantizer,
+        ("hnsw", False): faiss.IndexHNSWSQ,
+    }
+    found: type = types[kind, precision == "float32"]
+    return found
+
+
+def _quantizer(precision: str) -> Any:
+    import faiss
+
+    kinds = {"float16": faiss.ScalarQuantizer.QT_fp16, "int8": faiss.ScalarQuantizer.QT_8bit}
+    return kinds.get(precision)
+
+
+class Bits:
+    """Vectors kept as a bit a dimension, in FAISS's ``IndexBinaryFlat``.
+
+    The passages whose bits differ least from those of the question are compared once more, with the question's numbers
+    as they are: that brings back most of what the bits lose (docs/guides/smaller-vectors.md).
+
+    Args:
+        dimension: of the vectors.
+        binary: FAISS's index; ``None`` for one without vectors.
+    """
+
+    is_trained = True
+
+    def __init__(self, dimension: int, binary: Any = None) -> None:
+        import faiss
+
+        self.d = dimension
+        self.binary: Any = faiss.IndexBinaryFlat(8 * -(-dimension // 8)) if binary is None else binary
+
+    @property
+    def ntotal(self) -> int:
+        """The number of vectors."""
+        return int(self.binary.ntotal)
+
+    def add(self, vectors: Vectors) -> None:
+        """Add float32 ``[n, dimension]``."""
+        self.binary.add(reduced(vectors, "ubinary"))
+
+    def search(self, questions: Vectors, k: int) -> tuple[Vectors, NDArray[np.int64]]:
+        """The nearest ``k`` to each of float32 ``[n, dimension]``: cosines, and rows, both ``[n, k]``."""
+        candidates = min(self.ntotal, max(_CANDIDATES * k, _FEWEST))
+        _, rows = self.binary.search(reduced(questions, "ubinary"), candidates)
+        scores = np.empty((len(rows), candidates), dtype=np.float32)
+        for i, found in enumerate(rows):
+            scores[i] = self._restored(self._codes[found]) @ questions[i]
+        order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+        return np.take_along_axis(scores, order, axis=1), np.take_along_axis(rows, order, axis=1)
+
+    def reconstruct(self, row: int) -> Vectors:
+        """One vector, as near as its bits tell: float32 ``[dimension]``."""
+        vector: Vectors = self.reconstruct_n(row, 1)[0]
+        return vector
+
+    def reconstruct_n(self, start: int, count: int) -> Vectors:
+        """``count`` vectors from a row on: float32 ``[count, dimension]``."""
+        return self._restored(self._codes[start : start + count])
+
+    def clone(self) -> Bits:
+        """A copy."""
+        import faiss
+
+        binary = faiss.IndexBinaryFlat(self.binary.d)
+        binary.add(self._codes.copy())
+        return Bits(self.d, binary)
+
+    @property
+    def _codes(self) -> NDArray[np.uint8]:
+        """The bits as FAISS holds them: uint8 ``[ntotal, dimension / 8]``, valid until vectors are added."""
+        import faiss
+
+        if not self.ntotal:
+            return np.empty((0, self.binary.code_size), dtype=np.uint8)
+        size = self.ntotal * self.binary.code_size
+        codes: NDArray[np.uint8] = faiss.rev_swig_ptr(self.binary.xb.data(), size).reshape(self.ntotal, -1)
+        return codes
+
+    def _restored(self, codes: NDArray[np.uint8]) -> Vectors:
+        return restored(codes, "ubinary", self.d)
