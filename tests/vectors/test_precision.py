@@ -9,7 +9,7 @@ from sentence_transformers.util import quantize_embeddings
 from echo_embeddings.errors import ConfigError
 from echo_embeddings.types import DTYPES, width
 from echo_embeddings.vectors.normalize import unit
-from echo_embeddings.vectors.precision import PRECISIONS, Ranges, reduced, require_precision, restored
+from echo_embeddings.vectors.precision import MARGIN, PRECISIONS, Ranges, reduced, require_precision, restored
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,9 @@ def test_ranges_of_every_length_are_of_unit_vectors(vectors):
     ranges = Ranges.fit(vectors, [8, 4, 20, 64])
     assert ranges.options["lengths"] == (20, 8, 4)
     shorter = unit(vectors[:, :8])
-    np.testing.assert_array_equal(ranges.of(8), [shorter.min(axis=0), shorter.max(axis=0)])
+    low, high = shorter.min(axis=0), shorter.max(axis=0)
+    margin = (high - low) * MARGIN
+    np.testing.assert_allclose(ranges.of(8), [low - margin, high + margin], rtol=1e-6)
     assert ranges.of(7) is None
     assert Ranges.fit(vectors) != ranges == Ranges.fit(vectors, [8, 4])
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from echo_embeddings.errors import InputError
 from echo_embeddings.types import Vectors
-from echo_embeddings.vectors.precision import PRECISIONS, reduced, restored
+from echo_embeddings.vectors.precision import PRECISIONS, reduced, restored, widest
 
 __all__ = ["KINDS", "Bits", "add", "clone", "empty", "empty_like", "require_kind", "type_of"]
 
@@ -24,8 +24,6 @@ KINDS = {
 
 # HNSW: more links and wider searches find more and take longer.
 _LINKS, _WIDTH_TO_BUILD = 32, 200
-# Ranges that are fitted on the first passages alone are made wider by this share on both sides.
-_MARGIN = 0.1
 # With a bit a dimension: passages that are compared exactly for each one that is wanted, and at least.
 _CANDIDATES, _FEWEST = 10, 200
 
@@ -90,9 +88,7 @@ def empty_like(index: Any, kind: str, precision: str) -> Any:
 def add(index: Any, vectors: Vectors) -> None:
     """Add float32 ``[n, dimension]``. Where numbers need ranges, and have none, they get those of these vectors."""
     if not index.is_trained:
-        low, high = vectors.min(axis=0), vectors.max(axis=0)
-        wider = np.maximum(high - low, 1e-6) * np.float32(_MARGIN)
-        index.train(np.ascontiguousarray(np.stack([low - wider, high + wider])))
+        index.train(np.ascontiguousarray(widest(vectors)))
     index.add(vectors)
 
 
