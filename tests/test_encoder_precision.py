@@ -116,4 +116,4 @@ def test_the_default_config_has_ranges(builtin_encoder):
     texts = [*TEXTS, "boat", "two words"]
     similar = encoder.similarity(encoder.encode_documents(texts), encoder.encode_queries(texts))
     whole = builtin_encoder.similarity(builtin_encoder.encode_documents(texts), builtin_encoder.encode_queries(texts))
-    assert np.abs(similar - whole).max() < 0.03
+    assert np.abs(similar - whole).max() < 0.05
