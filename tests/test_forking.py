@@ -152,7 +152,7 @@ def test_a_text_in_flight_where_the_event_loop_goes_on_in_the_fork(encoder):
 
 def test_in_the_middle_of_a_call(encoder, monkeypatch):
     """Where chunks of texts are tokenised ahead by a thread."""
-    monkeypatch.setattr("echo_embeddings.engine.runtime.CHUNK", 16)
+    monkeypatch.setattr("echo_embeddings.text.inputs.CHUNK", 16)
     parent = os.getpid()
 
     def fork(_):

@@ -14,13 +14,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import notices
-from .config.config import EchoConfig
+from .config.config import EchoConfig, Length
 from .config.summary import fixed_dimension, short_name
 from .defaults import config_for, known_config, known_width, loss
 from .engine.awaited import Awaited
@@ -31,7 +32,10 @@ from .model.device import checked_devices, computed_in, pick_device
 from .model.spec import ModelSpec
 from .options import EncoderOptions
 from .saving import folder_at, save
-from .text.inputs import CHUNK, Column, checked, chunks
+from .text.inputs import CHUNK, Column, checked
+from .text.inputs import chunks as texts_in
+from .text.layout import Ids
+from .text.spans import Chunker, Spans, char_spans
 from .text.truncation import Truncated, TruncationCount
 from .types import Role, TokenEmbeddings, Vectors
 from .vectors.normalize import unit
@@ -75,9 +79,12 @@ class EchoEncoder:
             (``[n, dim]``, from -128 to 127; needs a config with ranges, see :meth:`fit_ranges`) or ``"ubinary"`` (a bit
             a dimension: uint8 ``[n, dim / 8]``). They mean what they mean in sentence-transformers; what each costs
             in quality stands in docs/guides/smaller-vectors.md.
-        max_length: the most content tokens of a text that are embedded; ``None`` for the config's.
-        on_truncate: what to do with longer texts: ``"warn"`` once a call, raise an ``"error"``, or ``"ignore"``.
-            :attr:`truncated` counts them in any case.
+        max_length: the most content tokens of a text that are read at once; ``"context"`` for as many as fit the
+            model's context, ``None`` for the config's.
+        on_truncate: what to do with longer texts. ``"warn"`` once a call, raise an ``"error"``, or ``"ignore"``: the
+            rest of the text is left out, and :attr:`truncated` counts it. ``"split"``: nothing is left out; the text is
+            read in as few stretches of at most ``max_length`` tokens as possible, one behind the other, and its vector
+            is made from the mean of their states, weighted by their tokens, with the words of all of it.
         compiled: let torch compile the layers. It takes about a minute, once on each machine, and makes later calls
             faster; worth it for thousands of texts.
         batch_tokens: tokens a batch, padding included; ``None`` for a number that suits the machine.
@@ -107,7 +114,7 @@ class EchoEncoder:
         devices: Sequence[str] | None = None,
         dimensions: int | None = None,
         precision: str = "float32",
-        max_length: int | None = None,
+        max_length: Length | None = None,
         on_truncate: str = "warn",
         compiled: bool = False,
         batch_tokens: int | None = None,
@@ -248,7 +255,7 @@ class EchoEncoder:
         Raises:
             ConfigError: ``chunk`` is below 1.
         """
-        return self._stream(chunks(texts, chunk), "document", None, _length(texts), show_progress)
+        return self._stream(texts_in(texts, chunk), "document", None, _length(texts), show_progress)
 
     def stream_queries(
         self,
@@ -259,7 +266,85 @@ class EchoEncoder:
         show_progress: Progress = False,
     ) -> Iterator[Vectors]:
         """Embed queries from any iterable: :meth:`stream_documents` with the query template."""
-        return self._stream(chunks(texts, chunk), "query", instruction, _length(texts), show_progress)
+        return self._stream(texts_in(texts, chunk), "query", instruction, _length(texts), show_progress)
+
+    @overload
+    def encode_chunks(  # type: ignore[overload-overlap]  # a str comes first
+        self, documents: str, chunks: Chunker | Spans, *, show_progress: Progress = False
+    ) -> Vectors: ...
+
+    @overload
+    def encode_chunks(
+        self, documents: Sequence[str] | Column, chunks: Chunker | Iterable[Spans], *, show_progress: Progress = False
+    ) -> list[Vectors]: ...
+
+    def encode_chunks(
+        self,
+        documents: str | Sequence[str] | Column,
+        chunks: Chunker | Spans | Iterable[Spans],
+        *,
+        show_progress: Progress = False,
+    ) -> Vectors | list[Vectors]:
+        """Embed each chunk of a document from token states that have seen the document around it.
+
+        This is late chunking (arXiv 2409.04701): the document is read as a whole, and only the tokens of the last copy
+        are pooled chunk by chunk. What follows is as for a text: transforms, then the words of the chunk's own tokens.
+        A chunk that is the whole document has the vector of the document. :meth:`encode_queries` makes the vectors to
+        search with.
+
+        A document with more than :attr:`max_length` tokens is read in stretches of so many that overlap by a quarter,
+        and a chunk is taken from the stretch where it has most context on both sides; one that no stretch holds as a
+        whole is pooled over its tokens in several. Nothing is truncated, whatever ``on_truncate`` is.
+
+        Args:
+            documents: one text, or texts as in :meth:`encode_documents`.
+            chunks: the spans of the chunks, ``(start, end)`` in characters, the end exclusive: of the one text, or a
+                list for each text. Or a function from a text to its spans, such as
+                ``echo_embeddings.chunking.spans_of(splitter)``. Spans may overlap, and have any order. A token of which
+                a span has one character belongs to it; the space before a word does not count. A span without tokens
+                has the vector of an empty text.
+            show_progress: as in :meth:`encode_documents`; it counts documents.
+
+        Returns:
+            For each document float32 ``[chunks, dim]`` of unit length, in the order of its spans.
+
+        Raises:
+            ConfigError: the config pools what follows the text (``Template(pool_tail=True)``), of which chunks have
+                none.
+            InputError: a span is no part of its document; the message names it.
+            TypeError: a document is no string, or a span no pair of whole numbers.
+        """
+        if isinstance(documents, str):
+            of_one: Any = chunks if callable(chunks) else [chunks]
+            return self.encode_chunks([documents], of_one, show_progress=show_progress)[0]
+        listed = checked(documents)
+        spans = char_spans(listed, chunks)
+        with self._counting() as truncation, progress(len(listed), show_progress) as advance:
+            return self._chunks(listed, spans, truncation, advance)
+
+    def stream_chunks(
+        self,
+        documents: Iterable[str] | Column,
+        chunks: Chunker | Iterable[Spans],
+        *,
+        at_once: int = 64,
+        show_progress: Progress = False,
+    ) -> Iterator[Vectors]:
+        """Embed the chunks of documents from any iterable; yields float32 ``[chunks, dim]`` for one document at a time.
+
+        Args:
+            documents: any iterable of strings, such as a generator; it is never held in memory as a whole.
+            chunks: as in :meth:`encode_chunks`; an iterable is read together with the documents.
+            at_once: how many documents are in memory and embedded together (default 64).
+            show_progress: as in :meth:`encode_chunks`.
+
+        Raises:
+            ConfigError: ``at_once`` is below 1; or as :meth:`encode_chunks`.
+        """
+        if at_once < 1:
+            raise ConfigError(f"at_once={at_once!r}: give at least 1 document")
+        of_each = chunks if callable(chunks) else iter(chunks)
+        return self._stream_chunks(texts_in(documents, at_once), of_each, _length(documents), show_progress)
 
     @overload
     def encode_tokens(self, texts: str) -> TokenEmbeddings: ...  # type: ignore[overload-overlap]  # a str comes first
@@ -270,8 +355,9 @@ class EchoEncoder:
     def encode_tokens(self, texts: str | Sequence[str] | Column) -> TokenEmbeddings | list[TokenEmbeddings]:
         """Embed each token of a document, at its place in the last copy, where it has seen the whole text.
 
-        Average the vectors of a span for late chunking (arXiv 2409.04701). A lexical part is the same for every token:
-        that of the whole text.
+        :meth:`encode_chunks` makes one vector of the tokens of each chunk. A lexical part is the same for every token:
+        that of the whole text. With ``on_truncate="split"`` a long text is read in stretches that overlap, and each
+        token is taken from the one where it has most context on both sides.
 
         Args:
             texts: as in :meth:`encode_documents`.
@@ -349,17 +435,19 @@ class EchoEncoder:
     def fingerprint(self) -> str:
         """SHA-256 (hex) of all that its vectors depend on: a namespace for caches of vectors.
 
-        That is :meth:`weights_fingerprint`, the names of model and adapter, ``dtype``, ``model_kwargs``, the
-        config and ``precision``.
+        That is :meth:`weights_fingerprint`, the names of model and adapter, ``dtype``, ``model_kwargs``, the config,
+        ``precision``, and whether long texts are split.
 
         Raises:
             ModelError: the model's files cannot be read.
         """
         spec, kwargs = self._spec, self._options.model_kwargs
-        parts: tuple[Any, ...] = (spec.name, spec.adapter, str(spec.dtype), sorted(kwargs.items(), key=str))
+        parts = (spec.name, spec.adapter, str(spec.dtype), sorted(kwargs.items(), key=str))
+        content: tuple[object, ...] = (parts, self.weights_fingerprint(), self.config.fingerprint())
+        if self._options.on_truncate == "split":  # the other policies read the same tokens
+            content = (*content, "split")
         if self.precision != "float32":
-            parts = (*parts, self.precision)
-        content = (parts, self.weights_fingerprint(), self.config.fingerprint())
+            content = (*content, self.precision)
         return hashlib.sha256(repr(content).encode()).hexdigest()
 
     def weights_fingerprint(self) -> str:
@@ -393,7 +481,11 @@ class EchoEncoder:
 
     @property
     def truncated(self) -> Truncated:
-        """How many texts and tokens have been truncated since this encoder was made."""
+        """How many texts were truncated, and tokens left out, since this encoder was made.
+
+        Long texts that ``on_truncate="split"`` or :meth:`encode_chunks` reads in stretches lose nothing, and do not
+        count.
+        """
         return self._truncated
 
     @property
@@ -637,6 +729,37 @@ class EchoEncoder:
         listed = checked(texts)
         with self._counting() as truncation, progress(len(listed), show_progress) as advance:
             return self._reduced(unit(_embed(self.engine, listed, role, instruction, truncation, advance), listed))
+
+    def _chunks(
+        self,
+        documents: list[str],
+        spans: list[Ids],
+        truncation: TruncationCount,
+        advance: Callable[[int], object],
+    ) -> list[Vectors]:
+        template = self.config.template_for("document")
+        if template.pool_tail:
+            raise ConfigError(
+                f"the config pools what follows the text in {template.text!r} (pool_tail=True), and a chunk has "
+                "nothing there; take a config that pools the text itself, such as 'echo', 'late-echo' or 'classical'"
+            )
+        found = self.engine.embed(documents, "document", None, truncation, advance, "chunks", spans)
+        of_one = zip(documents, spans, found, strict=True)
+        return [self._reduced(unit(rows, [text[a:b] for a, b in own.tolist()])) for text, own, rows in of_one]
+
+    def _stream_chunks(
+        self,
+        documents: Iterator[list[str]],
+        chunks: Chunker | Iterator[Spans],
+        total: int | None,
+        show_progress: Progress,
+    ) -> Iterator[Vectors]:
+        with self._counting() as truncation, progress(total, show_progress) as advance:
+            first = 0
+            for some in documents:
+                own = chunks if callable(chunks) else list(islice(chunks, len(some)))
+                yield from self._chunks(some, char_spans(some, own, first), truncation, advance)
+                first += len(some)
 
     def _check_dimensions(self) -> None:
         """Refuse transforms that do not fit the model, as far as it is known before it is loaded."""

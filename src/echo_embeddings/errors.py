@@ -4,7 +4,7 @@
     ├── ConfigError         a template, layer, pooling, preset or saved config that cannot work   (ValueError)
     ├── ModelError          a model or tokenizer that cannot be used for echo                     (ValueError)
     │   └── ModelUnavailableError   the built-in model is not available on this machine           (OSError)
-    ├── InputError          a file, a row or an option of the command line that cannot be used    (ValueError)
+    ├── InputError          a file, row, span or command-line option that cannot be used          (ValueError)
     ├── OutputError         a file cannot be written, as on a full disk                           (OSError)
     ├── TruncationError     a text is longer than ``max_length`` and ``on_truncate="error"``      (ValueError)
     ├── NumericalError      the model or a transform produced NaN or infinity                     (ArithmeticError)
@@ -53,7 +53,7 @@ class ConfigError(EchoError, ValueError):
 
 
 class InputError(EchoError, ValueError):
-    """A file, a row or an option cannot be used; the message says which, why, and what to do."""
+    """A file, a row, a span or an option cannot be used; the message says which, why, and what to do."""
 
 
 class ModelError(EchoError, ValueError):

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from echo_embeddings.config.config import EchoConfig, require_whole
+from echo_embeddings.config.config import EchoConfig, Length, require_length, require_whole
 from echo_embeddings.errors import ConfigError, ModelError
 from echo_embeddings.text.truncation import ON_TRUNCATE
 from echo_embeddings.vectors.precision import require_precision
@@ -35,7 +35,8 @@ class EncoderOptions:
         adapter: hub id or folder of a PEFT adapter to merge into the weights.
         dimensions: keep only the first dimensions of each vector, such as 256; ``None`` for all.
         precision: of the vectors: ``"float32"``, ``"float16"``, ``"int8"`` or ``"ubinary"`` (``vectors/precision.py``).
-        max_length: the most content tokens of a text that are embedded; ``None`` for the config's.
+        max_length: the most content tokens of a text that are read at once; ``"context"`` for as many as fit the
+            model's context, ``None`` for the config's.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``; ``None`` for the best device of the machine.
         devices: several devices, with a worker process for each; ``None`` for one device.
         dtype: ``"auto"``, ``"int8"``, or a torch dtype, such as ``torch.float32`` or ``"float32"``.
@@ -43,7 +44,8 @@ class EncoderOptions:
         speed: speed-ups to switch off, such as ``{"block_attention": False}``; ``False`` switches all off. Use it to
             find out where a wrong vector comes from; ``EchoEncoder.describe`` lists them.
         batch_tokens: tokens a batch, padding included; ``None`` for a number that suits the machine.
-        on_truncate: what to do with longer texts: ``"warn"``, raise an ``"error"``, or ``"ignore"``.
+        on_truncate: what to do with longer texts: ``"warn"``, raise an ``"error"``, ``"ignore"``, or ``"split"`` them
+            into stretches, so that all of a text is in its vector.
         model_kwargs: for transformers' ``from_pretrained``.
 
     Raises:
@@ -57,7 +59,7 @@ class EncoderOptions:
     adapter: str | os.PathLike[str] | None = None
     dimensions: int | None = None
     precision: str = "float32"
-    max_length: int | None = None
+    max_length: Length | None = None
     device: str | None = None
     devices: Sequence[str] | None = None
     dtype: Any = "auto"
@@ -76,9 +78,7 @@ class EncoderOptions:
             raise ConfigError(f"on_truncate={self.on_truncate!r} is unknown; choose one of {', '.join(ON_TRUNCATE)}")
         if self.config is not None and not isinstance(self.config, EchoConfig | str):
             raise TypeError(f"config must be an EchoConfig or a preset's name, not {type(self.config).__name__}")
-        for name in ("dimensions", "max_length", "batch_tokens"):
-            if getattr(self, name) is not None:
-                require_whole(name, getattr(self, name), at_least=1)
+        self._check_numbers()
         if isinstance(self.config, str):
             object.__setattr__(self, "config", EchoConfig.preset(self.config))
         if isinstance(self.devices, list):
@@ -92,6 +92,13 @@ class EncoderOptions:
         self._check_names()
         require_precision(self.precision)
         _ = self.off
+
+    def _check_numbers(self) -> None:
+        if self.max_length is not None:
+            require_length(self.max_length)
+        for name in ("dimensions", "batch_tokens"):
+            if getattr(self, name) is not None:
+                require_whole(name, getattr(self, name), at_least=1)
 
     def _check_names(self) -> None:
         for name in ("model", "adapter"):

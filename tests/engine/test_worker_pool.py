@@ -104,6 +104,25 @@ def test_vectors_are_those_of_one_device_in_the_callers_order(single, double):
     np.testing.assert_array_equal(vectors[: len(MANY)], vectors[len(MANY) :][::-1])
 
 
+def test_vectors_of_chunks_are_those_of_one_device(single, double, folder):
+    documents = [LONG * 3, "", "A", *MANY[:70]]
+    spans = [[(0, 8), (4, 4), (100, 400), (0, len(LONG) * 3)], [], [(0, 1)], *([(0, 4)] for _ in MANY[:70])]
+    found, wanted = (one.encode_chunks(documents, spans) for one in (double, single))
+    assert [len(one) for one in found] == [len(one) for one in spans]
+    assert cosines(np.concatenate(found), np.concatenate(wanted)).min() >= 0.9999
+
+
+@pytest.mark.slow  # it starts workers of its own; test_chunks.py has the same on one device
+def test_long_texts_are_split_on_several_devices(single, folder):
+    documents = [LONG * 3, "", "A", *MANY[:70]]
+    splits = {"config": CONFIG, "dtype": "float32", "on_truncate": "split"}
+    with EchoEncoder(folder, devices=DEVICES, **splits) as several:
+        vectors = several.encode_documents(documents), EchoEncoder(folder, **splits).encode_documents(documents)
+        assert cosines(*vectors).min() >= 0.9999
+        tokens = several.encode_tokens(LONG)
+        assert len(tokens.tokens) == len(tokens.vectors) == single.count_tokens(LONG)[0] > 19
+
+
 def test_the_parent_loads_no_weights(single, folder, monkeypatch):
     """Workers are told what to load; they are fresh processes, in which nothing is patched."""
     expected = single.encode_tokens(["one two", "three"])

@@ -7,7 +7,7 @@ import json
 import re
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal
 
 from echo_embeddings.errors import ConfigError, DimensionsWarning, LeftOutWarning, warn
 from echo_embeddings.text.template import Template
@@ -19,9 +19,13 @@ from echo_embeddings.vectors.transforms import Project, Transform, Truncate, lef
 
 from . import files, presets
 
-__all__ = ["EchoConfig", "Layers", "require_whole"]
+__all__ = ["CONTEXT", "EchoConfig", "Layers", "Length", "require_length", "require_whole"]
 
 POOLING_NAMES = ("last", "mean", "weighted_mean")
+#: The ``max_length`` of a config that reads as much of a text as fits the model's context.
+CONTEXT: Final = "context"
+#: What a ``max_length`` may be.
+Length = int | Literal["context"]
 
 
 @dataclass(frozen=True)
@@ -57,8 +61,9 @@ class EchoConfig:
             negative one counts from the end, so that -1 leaves out the last layer. A float is a fraction of the depth.
         final_norm: whether to apply the model's final norm at the exit; ``None`` does so only if all layers run.
         transforms: fitted maps after pooling, in order; ``EchoEncoder.fit_transforms`` makes them.
-        max_length: the most content tokens of a text, from 1; further ones are truncated. Each copy has as many. The
-            encoder takes fewer where all copies together would not fit the model's context.
+        max_length: the most content tokens of a text that are read at once, from 1; further ones are truncated, or read
+            afterwards (``EchoEncoder(on_truncate="split")``). Each copy has as many. The encoder takes fewer where all
+            copies together would not fit the model's context; ``"context"`` takes as many as fit it.
         packaged_adapter: the name of the adapter in this package that the config was trained with. It is for the
             built-in model, and is merged into the weights when the model is loaded. ``None`` leaves the weights as they
             are. A LoRA adapter of your own does not go here, but into ``EchoEncoder(adapter=...)``.
@@ -81,7 +86,7 @@ class EchoConfig:
     exit_layer: int | float | None = None
     final_norm: bool | None = None
     transforms: tuple[Transform, ...] = ()
-    max_length: int = 512
+    max_length: Length = 512
     packaged_adapter: str | None = None
     lexical: Lexical | None = None
     trained_dimensions: tuple[int, ...] = ()
@@ -101,7 +106,7 @@ class EchoConfig:
                     f"transforms holds {transform!r}, which is no fitted Transform; "
                     "EchoEncoder.fit_transforms(texts, ['standardize']) makes one by name"
                 )
-        require_whole("max_length", self.max_length, at_least=1)
+        require_length(self.max_length)
         adapter = self.packaged_adapter
         if adapter is not None and not (isinstance(adapter, str) and re.fullmatch(r"[a-z0-9-]+", adapter)):
             raise ConfigError(
@@ -357,6 +362,20 @@ def _as_template(value: object) -> Template:
     if isinstance(value, str):
         return Template(value)
     raise TypeError(f"a template must be a string or a Template, not {type(value).__name__}")
+
+
+def require_length(max_length: object) -> None:
+    """Check that a value can be a ``max_length``.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    is_number = isinstance(max_length, int) and not isinstance(max_length, bool) and max_length >= 1
+    if not is_number and max_length != CONTEXT:
+        raise ConfigError(
+            f"max_length={max_length!r}: give a whole number of at least 1, or {CONTEXT!r} for as many tokens as fit "
+            "the model's context"
+        )
 
 
 def require_whole(name: str, value: object, *, at_least: int) -> None:

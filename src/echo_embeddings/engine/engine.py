@@ -9,6 +9,7 @@ from echo_embeddings.config.config import EchoConfig
 from echo_embeddings.model.loading import load
 from echo_embeddings.model.spec import ModelSpec
 from echo_embeddings.options import EncoderOptions
+from echo_embeddings.text.layout import Ids
 from echo_embeddings.text.truncation import TruncationCount
 from echo_embeddings.types import Role, Vectors
 
@@ -44,19 +45,23 @@ class Engine(Protocol):
         truncation: TruncationCount,
         advance: Callable[[int], object],
         readout: Readout = "text",
+        spans: Sequence[Ids] | None = None,
     ) -> Any:
         """Embed distinct texts, in their order. Transforms are applied; vectors are not yet of unit length.
 
         Args:
-            texts: any number of texts, without duplicates.
+            texts: any number of texts, each of which is embedded; without duplicates, which would cost time.
             role: chooses the template.
             instruction: the task, for a template with ``{instruction}``; else ``None``.
             truncation: counts truncated texts, before the model runs on them.
             advance: called after each batch with the number of texts in it.
-            readout: ``"text"`` for one vector a text, ``"tokens"`` for one vector a token.
+            readout: ``"text"`` for one vector a text, ``"tokens"`` for one a token, ``"chunks"`` for one a chunk.
+            spans: for ``"chunks"``, and only then: the chunks of each text, int64 ``[n, 2]``, first and last-plus-one
+                character. All of each text is read.
 
         Returns:
-            float32 ``[n, dim]`` for ``"text"``; a list of ``TokenEmbeddings`` for ``"tokens"``.
+            float32 ``[n, dim]`` for ``"text"``; a list of ``TokenEmbeddings`` for ``"tokens"``; a list of float32
+            ``[chunks, dim]`` for ``"chunks"``.
         """
 
     def unembedding(self) -> Vectors:

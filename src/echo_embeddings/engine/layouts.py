@@ -22,10 +22,10 @@ class Layouts:
         tokenizer: compiles templates.
         model_config: the transformers config of the whole model; its context and its sliding window are used.
         layers: which layers run.
-        max_length: the most content tokens that the config allows in a text.
+        max_length: the most content tokens that the config allows in a text, or ``"context"``.
     """
 
-    def __init__(self, tokenizer: EchoTokenizer, model_config: Any, layers: Layers, max_length: int) -> None:
+    def __init__(self, tokenizer: EchoTokenizer, model_config: Any, layers: Layers, max_length: int | str) -> None:
         text_config = model_config.get_text_config()
         self._context: int | None = getattr(text_config, "max_position_embeddings", None)
         self._window = narrowest_view(text_config, layers.start, layers.exit)
@@ -54,17 +54,24 @@ class Layouts:
         """The most content tokens of a text: ``max_length``, or fewer if the copies would not fit the context.
 
         Raises:
-            ConfigError: the template alone fills the model's context.
+            ConfigError: the template alone fills the model's context; or ``max_length`` is ``"context"``, and the model
+                does not say how long that is.
         """
+        longest = self._max_length
         if self._context is None:
-            return self._max_length
+            if not isinstance(longest, int):
+                raise ConfigError(
+                    f"max_length={longest!r}: the config of this model does not say how long its context is "
+                    "(max_position_embeddings); give the number of tokens, such as max_length=2048"
+                )
+            return longest
         fits = (self._context - layout.overhead) // layout.copies
         if fits < 1:
             raise ConfigError(
                 f"the template alone has {layout.overhead} tokens and leaves no room for {layout.copies} copies in the "
                 f"model's context of {self._context}; use a shorter template or instruction"
             )
-        return min(self._max_length, fits)
+        return min(longest, fits) if isinstance(longest, int) else fits
 
     def _hidden_from(self, layout: Layout) -> int | None:
         """From how many tokens on a text's last token cannot see the first copy's first token; ``None`` for never."""

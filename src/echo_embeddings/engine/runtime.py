@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -26,8 +26,9 @@ from echo_embeddings.forward.transfer import Arriving
 from echo_embeddings.model.loading import LoadedModel, require_weights, unembedding
 from echo_embeddings.model.spec import ModelSpec
 from echo_embeddings.options import EncoderOptions
-from echo_embeddings.text.inputs import CHUNK
+from echo_embeddings.text.inputs import portions
 from echo_embeddings.text.layout import Content, Ids, Layout
+from echo_embeddings.text.stretches import Stretch, for_chunks, for_texts, for_tokens
 from echo_embeddings.text.template import Template
 from echo_embeddings.text.tokenizer import EchoTokenizer
 from echo_embeddings.text.truncation import TruncationCount
@@ -37,7 +38,7 @@ from echo_embeddings.vectors.transforms import Transform, parted
 
 from . import batch_size, batching
 from .layouts import Layouts
-from .readout import Readout, Take, pooled_state, token_states
+from .readout import Readout, Take, part_states, pooled_state, token_states
 
 __all__ = ["Runtime"]
 
@@ -60,7 +61,8 @@ class Runtime:
     Args:
         loaded: the model, on its device.
         config: what to run.
-        options: how to run it, ``None`` for the defaults; only speed-ups, ``compiled`` and ``batch_tokens`` are used.
+        options: how to run it, ``None`` for the defaults; only speed-ups, ``compiled``, ``batch_tokens`` and whether
+            ``on_truncate`` is ``"split"`` are used.
         spec: where the model came from; only needed for its unembedding matrix.
 
     Raises:
@@ -88,6 +90,7 @@ class Runtime:
         require_weights(loaded, layers.exit)
         self.backbone = Backbone(loaded.body, layers, self.speed)
         self._budget: int | None = options.batch_tokens
+        self._splits = options.on_truncate == "split"
         # One batch at a time: two would only compete for the same cores or the same memory.
         self._lock = ForkLock("was running a batch")
         self._forks = forks()
@@ -139,6 +142,23 @@ class Runtime:
         limit = self.limit_of(self.layout(template, instruction))
         return self.tokenizer.contents(texts, spaced=template.spaced, limit=limit)
 
+    def tokenised(
+        self, texts: Sequence[str], template: Template, instruction: str | None, spans: Sequence[Ids] | None = None
+    ) -> list[Content]:
+        """Tokenise texts for :meth:`read_out`: all of each text with chunks or ``on_truncate="split"``.
+
+        Args:
+            texts: any texts.
+            template: what they are laid into.
+            instruction: the task.
+            spans: the chunks of each text, for the readout ``"chunks"``; int64 ``[n, 2]``, in characters.
+        """
+        if spans is not None:
+            return self.tokenizer.chunked(texts, spans, spaced=template.spaced)
+        if self._splits:
+            return self.tokenizer.contents(texts, spaced=template.spaced)
+        return self.contents(texts, template, instruction)
+
     def embed(
         self,
         texts: Sequence[str],
@@ -147,19 +167,23 @@ class Runtime:
         truncation: TruncationCount,
         advance: Callable[[int], object] = lambda _: None,
         readout: Readout = "text",
+        spans: Sequence[Ids] | None = None,
     ) -> Any:
-        """Embed texts, one chunk of ``CHUNK`` texts after another; see ``Engine.embed``."""
+        """Embed texts, one portion after another; see ``Engine.embed``."""
         template = self.config.template_for(role)
         layout = self.layout(template, instruction)
-        chunks = [texts[start : start + CHUNK] for start in range(0, len(texts), CHUNK)]
-        tokenize = partial(self.contents, template=template, instruction=instruction)
+
+        def tokenize(portion: slice) -> list[Content]:
+            own = None if spans is None else spans[portion]
+            return self.tokenised(texts[portion], template, instruction, own)
+
         found: Any = [None] * len(texts)
         if readout == "text":
             found = np.empty((len(texts), self.dimension), dtype=np.float32)
-        for i, (chunk, contents) in enumerate(zip(chunks, _ahead(tokenize, chunks), strict=True)):
-            truncation.add(chunk, contents, self.limit_of(layout))
-            some = self.read_out(readout, chunk, contents, layout, role, advance)
-            found[i * CHUNK : i * CHUNK + len(some)] = some
+        some = portions(texts)
+        for portion, contents in zip(some, _ahead(tokenize, some), strict=True):
+            truncation.add(texts[portion], contents, self.limit_of(layout))
+            found[portion] = self.read_out(readout, texts[portion], contents, layout, role, advance)
         return found
 
     def read_out(
@@ -172,8 +196,8 @@ class Runtime:
         on_done: Callable[[int], object] = lambda _: None,
     ) -> Any:
         """Embed texts that are tokenised already; the result is that of ``Engine.embed``."""
-        of_texts = self.vectors if readout == "text" else self.token_vectors
-        return of_texts(texts, contents, layout, role, on_done)
+        how = {"text": self.vectors, "tokens": self.token_vectors, "chunks": self.chunk_vectors}
+        return how[readout](texts, contents, layout, role, on_done)
 
     def vectors(
         self,
@@ -187,7 +211,8 @@ class Runtime:
 
         Args:
             texts: only used to name a text in an error.
-            contents: their token ids, in the same order.
+            contents: their token ids, in the same order. A text with more than :meth:`limit_of` is read in stretches
+                side by side, and its state is the mean of theirs, weighted by their tokens.
             layout: the compiled template.
             role: chooses the weight of the lexical part.
             on_done: called after each batch with the number of texts in it.
@@ -216,13 +241,61 @@ class Runtime:
         role: Role,
         on_done: Callable[[int], object] = lambda _: None,
     ) -> list[TokenEmbeddings]:
-        """One vector for each content token of each text, not of unit length; arguments as in :meth:`vectors`."""
+        """One vector for each content token of each text, not of unit length; arguments as in :meth:`vectors`.
+
+        A long text is read in stretches that overlap (``stretches.for_tokens``).
+        """
         found: list[TokenEmbeddings | None] = [None] * len(texts)
-        for group, rows in self._passes(contents, layout, token_states):
-            for i, states in zip(group, rows.numpy(), strict=True):
-                found[i] = self._of_tokens(texts[i], contents[i], states[: len(contents[i].ids)], role)
-            on_done(len(group))
+        stretches = for_tokens(contents, self.limit_of(layout))
+        coming, states = _Coming(stretches), {}
+        for group, rows in self._passes([one.content for one in stretches], layout, token_states):
+            for i, row in zip(group, rows.numpy(), strict=True):
+                text, start, (part,) = stretches[i].text, stretches[i].first, stretches[i].parts
+                if text not in states:
+                    states[text] = np.empty((len(contents[text].ids), row.shape[1]), dtype=np.float32)
+                states[text][start + part.first : start + part.stop] = row[part.first : part.stop]
+            done = coming.done(group)
+            for i in done:
+                found[i] = self._of_tokens(texts[i], contents[i], states.pop(i), role)
+            on_done(len(done))
         return [one for one in found if one is not None]
+
+    def chunk_vectors(
+        self,
+        texts: Sequence[str],
+        contents: Sequence[Content],
+        layout: Layout,
+        role: Role,
+        on_done: Callable[[int], object] = lambda _: None,
+    ) -> list[Vectors]:
+        """One vector for each chunk of each text, not of unit length; arguments as in :meth:`vectors`.
+
+        A chunk is pooled, mapped and given its words as a text is, from the states of its own tokens
+        (``stretches.for_chunks``). Of token states no more is kept than a batch.
+
+        Returns:
+            For each text float32 ``[chunks, dim]``.
+        """
+        stretches = for_chunks(contents, self.limit_of(layout), self.tokenizer.stand_in)
+        chunks = [_ids_of_chunks(content, self.tokenizer.stand_in) for content in contents]
+        ends = np.cumsum([len(ids) for ids in chunks])
+        states = _zeros(int(ends[-1]), self.backbone.dimension)
+        lexical, coming = self.config.lexical, _Coming(stretches)
+        words = np.empty((len(states), 0 if lexical is None else lexical.dimension), dtype=np.float32)
+        on_done(len(contents) - coming.texts)
+
+        def take_of(group: list[int]) -> Take:
+            return part_states(self.config.pooling, [stretches[i] for i in group], layout)
+
+        for group, rows in self._runs([one.content for one in stretches], layout, take_of):
+            for text in () if lexical is None else coming.begun(group):
+                words[ends[text] - len(chunks[text]) : ends[text]] = self.words(chunks[text], role)
+            parts = [part for i in group for part in stretches[i].parts]
+            shares = np.array([part.share for part in parts], dtype=np.float32)
+            np.add.at(states, [part.of for part in parts], shares[:, None] * rows.numpy())
+            on_done(len(coming.done(group)))
+        self._require_finite(states, [text for text, ids in zip(texts, chunks, strict=True) for _ in ids], "chunks")
+        return np.split(self.finished(states, words), ends[:-1])
 
     def states(
         self,
@@ -239,11 +312,33 @@ class Runtime:
         """
         # With "last" pooling the last layer computes the pooled position only.
         layout = replace(layout, only_last=self.config.pooling == "last")
+        limit = self.limit_of(layout)
+        if any(len(content.ids) > limit for content in contents):
+            return self._states_by_stretches(texts, contents, layout, on_done, meanwhile)
         states = np.empty((len(contents), self.backbone.dimension), dtype=np.float32)
         for group, rows in self._passes(contents, layout, pooled_state(self.config.pooling)):
             meanwhile(group)
             states[group] = rows.numpy()
             on_done(len(group))
+        self._require_finite(states, texts)
+        return states
+
+    def _states_by_stretches(
+        self,
+        texts: Sequence[str],
+        contents: Sequence[Content],
+        layout: Layout,
+        on_done: Callable[[int], object],
+        meanwhile: Callable[[list[int]], object],
+    ) -> Vectors:
+        """:meth:`states` where a text is too long to be read at once."""
+        stretches = for_texts(contents, self.limit_of(layout))
+        coming, states = _Coming(stretches), _zeros(len(contents), self.backbone.dimension)
+        for group, rows in self._passes([one.content for one in stretches], layout, pooled_state(self.config.pooling)):
+            meanwhile(coming.begun(group))
+            shares = np.array([stretches[i].parts[0].share for i in group], dtype=np.float32)
+            np.add.at(states, [stretches[i].text for i in group], shares[:, None] * rows.numpy())
+            on_done(len(coming.done(group)))
         self._require_finite(states, texts)
         return states
 
@@ -354,13 +449,19 @@ class Runtime:
 
     def _passes(self, contents: Sequence[Content], layout: Layout, take: Take) -> Iterator[tuple[list[int], Arriving]]:
         """Run the model on batches; yields each batch's indices into ``contents``, and the result of ``take``."""
+        return self._runs(contents, layout, lambda _: take)
+
+    def _runs(
+        self, contents: Sequence[Content], layout: Layout, take_of: Callable[[list[int]], Take]
+    ) -> Iterator[tuple[list[int], Arriving]]:
+        """:meth:`_passes` with a ``Take`` of its own for each batch, made from the batch's indices."""
         lengths = [layout.total(len(content.ids)) for content in contents]
         budget, packs = self._tokens_a_batch(sum(lengths), layout), len(contents) > 1 and self._packs()
         overhead = batch_size.overhead_of(self.backbone.device, self.backbone.model.dtype, budget)
         groups = batching.fill(lengths, budget) if packs else batching.plan(lengths, budget, overhead)
 
         def compute(group: list[int]) -> torch.Tensor:
-            ids = [contents[i].ids for i in group]
+            ids, take = [contents[i].ids for i in group], take_of(group)
             if packs:
                 batch = Batch.packed(ids, layout, self.backbone.device)
                 return take(self._run(batch), batch)
@@ -416,12 +517,12 @@ class Runtime:
         with self.alone(), torch.inference_mode():
             return self.backbone(batch, prefix)
 
-    def _require_finite(self, vectors: Vectors, texts: Sequence[str]) -> None:
+    def _require_finite(self, vectors: Vectors, texts: Sequence[str], what: str = "texts") -> None:
         broken = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
         if len(broken):
             named = ", ".join(repr(texts[i][:60]) for i in broken[:3])
             raise NumericalError(
-                f"the model gave NaN or infinity for {len(broken)} of {len(texts)} texts, among them {named}; "
+                f"the model gave NaN or infinity for {len(broken)} of {len(texts)} {what}, among them {named}; "
                 f"it ran in {self.backbone.model.dtype}: try dtype='float32' (or 'bfloat16' instead of 'float16')"
             )
 
@@ -442,17 +543,49 @@ def _mapped(vectors: Vectors, transforms: Sequence[Transform]) -> Vectors:
     return vectors
 
 
-def _ahead(
-    tokenize: Callable[[Sequence[str]], list[Content]], chunks: Sequence[Sequence[str]]
-) -> Iterator[list[Content]]:
-    """Tokenise chunks of texts, each in a thread while the model runs on the chunk before it."""
-    if len(chunks) < 2:
-        yield from map(tokenize, chunks)
+class _Coming:
+    """Which texts have begun and which are done, where a text is read in several stretches."""
+
+    def __init__(self, stretches: Sequence[Stretch]) -> None:
+        self._text_of = [one.text for one in stretches]
+        self._left = Counter(self._text_of)
+        self._begun: set[int] = set()
+        #: How many texts have stretches.
+        self.texts = len(self._left)
+
+    def begun(self, group: list[int]) -> list[int]:
+        """The texts that begin with this batch of stretches."""
+        new = [text for text in dict.fromkeys(self._text_of[i] for i in group) if text not in self._begun]
+        self._begun.update(new)
+        return new
+
+    def done(self, group: list[int]) -> list[int]:
+        """The texts that have no more stretches after this batch."""
+        own = [self._text_of[i] for i in group]
+        self._left.subtract(own)
+        return [text for text in dict.fromkeys(own) if not self._left[text]]
+
+
+def _zeros(rows: int, width: int) -> Vectors:
+    """Sums to begin with. To add a number to -0.0 gives that very number, the sign of a zero too."""
+    return np.full((rows, width), -0.0, dtype=np.float32)
+
+
+def _ids_of_chunks(content: Content, stand_in: int) -> list[Ids]:
+    """The token ids of each chunk of a text, for its words."""
+    empty = np.array([stand_in], dtype=np.int64)
+    return [content.ids[first:stop] if first < stop else empty for first, stop in content.chunks]
+
+
+def _ahead(tokenize: Callable[[slice], list[Content]], portions: Sequence[slice]) -> Iterator[list[Content]]:
+    """Tokenise portions of texts, each in a thread while the model runs on the portion before it."""
+    if len(portions) < 2:
+        yield from map(tokenize, portions)
         return
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="echo-embeddings-tokenizer") as thread:
-        coming, before = thread.submit(tokenize, chunks[0]), forks()
-        for i, chunk in enumerate(chunks):
-            ready = coming.result() if forks() == before else tokenize(chunk)  # a forked process has not that thread
-            if i + 1 < len(chunks):
-                coming = thread.submit(tokenize, chunks[i + 1])
+        coming, before = thread.submit(tokenize, portions[0]), forks()
+        for i, portion in enumerate(portions):
+            ready = coming.result() if forks() == before else tokenize(portion)  # a forked process has not that thread
+            if i + 1 < len(portions):
+                coming = thread.submit(tokenize, portions[i + 1])
             yield ready

@@ -34,7 +34,7 @@ from echo_embeddings.options import EncoderOptions
 from echo_embeddings.types import Role
 
 if TYPE_CHECKING:
-    from echo_embeddings.text.layout import Content, Layout
+    from echo_embeddings.text.layout import Content, Ids, Layout
 
     from .readout import Readout
     from .runtime import Runtime
@@ -437,13 +437,15 @@ class _Bench:
         self._config = self._config if config is None else config
         return getattr(self, method)(*arguments)
 
-    def tokenise(self, texts: list[str], role: Role, instruction: str | None) -> Tokenised:
+    def tokenise(
+        self, texts: list[str], role: Role, instruction: str | None, spans: list[Ids] | None = None
+    ) -> Tokenised:
         runtime = self.runtime()
         template = runtime.config.template_for(role)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             layout = runtime.layout(template, instruction)
-            contents = runtime.contents(texts, template, instruction)
+            contents = runtime.tokenised(texts, template, instruction, spans)
         said = [warning.message for warning in caught]
         return Tokenised(contents, layout, runtime.limit_of(layout), runtime.dimension, said)
 

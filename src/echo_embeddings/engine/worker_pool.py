@@ -22,13 +22,15 @@ from echo_embeddings.forking import ForkLock, in_forks
 from echo_embeddings.model.device import is_cpu
 from echo_embeddings.model.spec import ModelSpec
 from echo_embeddings.options import EncoderOptions
-from echo_embeddings.text.inputs import CHUNK
+from echo_embeddings.text.inputs import portions
 from echo_embeddings.text.truncation import TruncationCount
 from echo_embeddings.types import Role, Vectors
 
 from .worker import CLOSED, Call, Setup, Tokenised, Worker, require_processes
 
 if TYPE_CHECKING:
+    from echo_embeddings.text.layout import Ids
+
     from .readout import Readout
 
 __all__ = ["WorkerPool"]
@@ -113,6 +115,7 @@ class WorkerPool:
         truncation: TruncationCount,
         advance: Callable[[int], object] = lambda _: None,
         readout: Readout = "text",
+        spans: Sequence[Ids] | None = None,
     ) -> Any:
         """Embed distinct texts; see ``Engine.embed``. ``advance`` is called in the caller's thread.
 
@@ -125,14 +128,14 @@ class WorkerPool:
         from . import batch_size
 
         found: Any = [None] * len(texts)
-        size = CHUNK * len(self._devices)
         # Pieces smaller than a batch would only add overhead.
         least = min(batch_size.default_budget(torch.device(device)) for device in self._devices)
         with self._workers.call(self.config) as call:
             # At least once: the result for no texts has a dimension too.
-            for start in range(0, max(len(texts), 1), size):
-                part = texts[start : start + size]
-                tokenised = self._tokenise(call, part, role, instruction)
+            for portion in portions(texts, len(self._devices)) or [slice(0, 0)]:
+                part, start = texts[portion], portion.start
+                own = None if spans is None else spans[portion]
+                tokenised = self._tokenise(call, part, role, instruction, own)
                 truncation.add(part, tokenised.contents, tokenised.limit)
                 if start == 0 and readout == "text":
                     found = np.empty((len(texts), tokenised.dimension), dtype=np.float32)
@@ -160,11 +163,15 @@ class WorkerPool:
         with self._workers.call(self.config) as call:
             return dict(self._workers.run(call, [("ask", (name, *arguments))]))[0]
 
-    def _tokenise(self, call: Call, texts: Sequence[str], role: Role, instruction: str | None) -> Tokenised:
+    def _tokenise(
+        self, call: Call, texts: Sequence[str], role: Role, instruction: str | None, spans: Sequence[Ids] | None
+    ) -> Tokenised:
         """Let the workers tokenise texts, and repeat their warnings in this process."""
         size = max(_FEW, -(-len(texts) // len(self._devices)))
+        some = [slice(i, i + size) for i in range(0, max(len(texts), 1), size)]
         tasks = [
-            ("tokenise", (list(texts[i : i + size]), role, instruction)) for i in range(0, max(len(texts), 1), size)
+            ("tokenise", (list(texts[one]), role, instruction, None if spans is None else list(spans[one])))
+            for one in some
         ]
         found = dict(self._workers.run(call, tasks))
         parts: list[Tokenised] = [found[number] for number in range(len(tasks))]

@@ -14,6 +14,7 @@ from mteb.abstasks.abstask import get_abstask_prompt
 from mteb.models.abs_encoder import AbsEncoder
 from mteb.models.model_meta import ModelMeta, ScoringFunction
 
+from echo_embeddings.config.config import CONTEXT
 from echo_embeddings.config.summary import short_name
 from echo_embeddings.data.files import whole_file
 from echo_embeddings.encoder import EchoEncoder
@@ -94,7 +95,7 @@ class MTEBEncoder(AbsEncoder):  # type: ignore[misc]  # mteb is read without typ
                 "name": self._name(),
                 "revision": self.model.weights_fingerprint()[:16],
                 "experiment_kwargs": self._experiment(),
-                "max_tokens": self.model.config.max_length,
+                "max_tokens": None if (most := self.model.config.max_length) == CONTEXT else most,
                 "similarity_fn_name": ScoringFunction.COSINE,
                 "framework": ["PyTorch", "Transformers"],
                 "use_instructions": self.model.config.templates[1].takes_instruction,

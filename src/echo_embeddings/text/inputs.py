@@ -13,16 +13,19 @@ import re
 from array import array
 from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, Sequence, Sized, ValuesView
 from collections.abc import Set as AbstractSet
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Any, Protocol
 
 from echo_embeddings.errors import ConfigError
 
-__all__ = ["CHUNK", "Column", "checked", "chunks", "elements"]
+__all__ = ["CHUNK", "Column", "checked", "chunks", "elements", "portions"]
 
 #: How many texts are tokenised and sorted by length together: enough to fill batches of texts of one length, few enough
 #: to hold in memory.
 CHUNK = 4096
+#: The most characters that are tokenised together. Tokens of long documents would else fill the memory: each takes some
+#: hundred bytes until its batch runs. Texts of 4,000 characters, and shorter ones, make chunks of ``CHUNK``.
+_CHARACTERS = 2**24
 # How numpy, pandas, polars and Arrow call the method that makes a list of an array or a column.
 _LISTING = ("to_pylist", "to_list", "tolist")
 
@@ -115,6 +118,27 @@ def chunks(texts: Any, size: int) -> Iterator[list[str]]:
     if size < 1:
         raise ConfigError(f"chunk={size!r}: give at least 1 text")
     return _chunks(_one_by_one(texts, size), size)
+
+
+def portions(texts: Sequence[str], times: int = 1) -> list[slice]:
+    """Which texts of a call are tokenised and sorted by length together: ``CHUNK`` of them, or fewer long ones.
+
+    Args:
+        texts: all texts of the call.
+        times: so many times as much is taken, where several devices share it.
+
+    Returns:
+        Slices that follow each other.
+    """
+    ends, characters = [0], 0
+    for i, text in enumerate(texts):
+        characters += len(text)
+        if i > ends[-1] and (i - ends[-1] >= CHUNK * times or characters > _CHARACTERS * times):
+            ends.append(i)
+            characters = len(text)
+    if texts:
+        ends.append(len(texts))
+    return [slice(start, end) for start, end in pairwise(ends)]
 
 
 def elements(given: object, name: str) -> list[object]:

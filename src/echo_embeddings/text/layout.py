@@ -24,12 +24,14 @@ class Content:
     """The token ids of one text, before they are laid into a template.
 
     Attributes:
-        ids: int64 ``[n]``, from one token up to the limit.
+        ids: int64 ``[n]``, from one token up to the limit; all tokens where the text is read in stretches.
         truncated: how many tokens of the text were left out because of the limit.
+        chunks: first and last-plus-one token of each chunk; an empty range for a chunk without tokens.
     """
 
     ids: Ids
     truncated: int = 0
+    chunks: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)

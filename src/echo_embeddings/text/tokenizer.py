@@ -19,6 +19,7 @@ import numpy as np
 from echo_embeddings.errors import ModelError
 
 from .layout import Content, Ids, Layout
+from .spans import token_ranges
 from .template import Template
 
 if TYPE_CHECKING:
@@ -57,7 +58,8 @@ class EchoTokenizer:
         # "<|im_end|>" in a user's text is ten characters of text, not the end of a turn.
         self._rust.encode_special_tokens = True
         self._adds_space = self._isolated("a") == self._isolated(" a") or self._isolated("a") != self._continued("a")
-        self._empty = self._stand_in()
+        #: The token that an empty text becomes.
+        self.stand_in = self._stand_in()
 
     def contents(self, texts: Sequence[str], *, spaced: bool, limit: int | None = None) -> list[Content]:
         """Tokenise texts once, in one pass of the Rust tokenizer.
@@ -70,11 +72,25 @@ class EchoTokenizer:
         """
         return [self._content(encoding, limit) for encoding in self._encode(texts, spaced=spaced)]
 
+    def chunked(self, texts: Sequence[str], spans: Sequence[Ids], *, spaced: bool) -> list[Content]:
+        """Tokenise texts without truncation, and say which tokens each of their chunks has (``spans.token_ranges``).
+
+        Args:
+            texts: as in :meth:`contents`.
+            spans: the chunks of each text, int64 ``[n, 2]``: first and last-plus-one character.
+            spaced: as in :meth:`contents`.
+        """
+        found = []
+        for text, own, encoding in zip(texts, spans, self._encode(texts, spaced=spaced, offsets=True), strict=True):
+            content, offsets = self._content(encoding, None), self._offsets(encoding, spaced=spaced)
+            ranges = token_ranges(text, offsets, own).tolist()
+            found.append(Content(content.ids, chunks=tuple((first, stop) for first, stop in ranges)))
+        return found
+
     def offsets(self, text: str, *, spaced: bool) -> Ids:
         """First and last-plus-one character of each token of a text: int64 ``[n, 2]``, without truncation."""
         (encoding,) = self._encode([text], spaced=spaced, offsets=True)
-        offsets = np.array(encoding.offsets or [(0, 0)], dtype=np.int64)
-        return np.maximum(offsets - len(self._lead(spaced=spaced)), 0)
+        return self._offsets(encoding, spaced=spaced)
 
     def count(self, texts: Sequence[str], *, spaced: bool) -> list[int]:
         """Number of content tokens of each text, without truncation."""
@@ -155,8 +171,12 @@ class EchoTokenizer:
         # A tokenizer that puts a space before every piece by itself must not be given a second one.
         return " " if spaced and not self._adds_space else ""
 
+    def _offsets(self, encoding: Encoding, *, spaced: bool) -> Ids:
+        offsets = np.array(encoding.offsets or [(0, 0)], dtype=np.int64)
+        return np.maximum(offsets - len(self._lead(spaced=spaced)), 0)
+
     def _content(self, encoding: Encoding, limit: int | None) -> Content:
-        ids = encoding.ids or [self._empty]
+        ids = encoding.ids or [self.stand_in]
         kept = ids[:limit]
         return Content(np.array(kept, dtype=np.int64), truncated=len(ids) - len(kept))
 

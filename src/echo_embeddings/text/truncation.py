@@ -17,7 +17,7 @@ from .layout import Content
 __all__ = ["ON_TRUNCATE", "Truncated", "TruncationCount", "in_one_call", "one_call"]
 
 #: What can be done about texts over ``max_length``; the values of ``EchoEncoder(on_truncate=)``.
-ON_TRUNCATE = ("warn", "error", "ignore")
+ON_TRUNCATE = ("warn", "error", "ignore", "split")
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Truncated:
     """How much an encoder has truncated so far.
 
     Attributes:
-        texts: number of texts that were longer than ``max_length``.
+        texts: number of texts that were longer than ``max_length`` and were truncated.
         tokens: number of content tokens that were left out, over all those texts.
     """
 
@@ -42,14 +42,16 @@ class TruncationCount:
         max_length: the config's, to explain a smaller limit in messages.
         limited_by: what a user changes to have longer texts embedded.
         silenced_by: what a user changes to have no warning.
+        split_by: what a user changes to have all of a long text read; empty where that cannot be.
         left_out: for each truncated text so far, how many of its tokens were left out.
         limit: the most content tokens that a text could have.
     """
 
     policy: str
-    max_length: int
+    max_length: int | str
     limited_by: str = "max_length"
     silenced_by: str = "on_truncate='ignore'"
+    split_by: str = "on_truncate='split'"
     left_out: list[int] = field(default_factory=list)
     limit: int = 0
 
@@ -71,7 +73,8 @@ class TruncationCount:
             text, content = long[0]
             raise TruncationError(
                 f"{len(long)} text(s) are longer than {self._reason()}; the first has {limit + content.truncated}: "
-                f"{text[:60]!r}. Split it{self._raise()}, or use {self.silenced_by.replace('ignore', 'warn')}",
+                f"{text[:60]!r}. Split it{self._read()}{self._raise()}, or use "
+                f"{self.silenced_by.replace('ignore', 'warn')}",
                 texts=len(long),
                 tokens=sum(content.truncated for _, content in long),
             )
@@ -93,19 +96,22 @@ class TruncationCount:
         texts, tokens = len(self.left_out), sum(self.left_out)
         message = (
             f"{texts} text(s) were truncated to {self._reason()}; {tokens} tokens were left out. Split long "
-            f"texts{self._raise()}, or silence this with {self.silenced_by}"
+            f"texts{self._read()}{self._raise()}, or silence this with {self.silenced_by}"
         )
         warn(TruncationWarning(message, texts=texts, tokens=tokens))
 
     @classmethod
     def joined(cls, counts: Sequence[TruncationCount]) -> list[TruncationCount]:
         """Add up the counts that have the same limit."""
-        together: dict[tuple[int, int], TruncationCount] = {}
+        together: dict[tuple[int, int | str], TruncationCount] = {}
         for count in counts:
             limits = (count.limit, count.max_length)
             before = together[limits].left_out if limits in together else []
             together[limits] = replace(count, left_out=before + count.left_out)
         return list(together.values())
+
+    def _read(self) -> str:
+        return f", have all of it read with {self.split_by}" if self.split_by else ""
 
     def _raise(self) -> str:
         # Where the model's context is the limit, a higher max_length would change nothing.
@@ -114,7 +120,7 @@ class TruncationCount:
     def _reason(self) -> str:
         if self.limit == self.max_length:
             return f"max_length={self.max_length} tokens"
-        return f"{self.limit} tokens, which is what fits the model's context (max_length={self.max_length})"
+        return f"{self.limit} tokens, which is what fits the model's context (max_length={self.max_length!r})"
 
 
 # What the calls within a block of `one_call` have truncated; `None` outside of one.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from echo_embeddings.config.config import EchoConfig, Layers
+from echo_embeddings.config.config import EchoConfig, Layers, Length
 from echo_embeddings.text.template import Template
 from echo_embeddings.types import Vectors
 from echo_embeddings.vectors.transforms import EmbedFilter, Project, Standardize, Transform
@@ -51,7 +51,7 @@ class Pass:
     start: float = 0.0
     pooling: str = "mean"
 
-    def config(self, max_length: int) -> EchoConfig:
+    def config(self, max_length: Length) -> EchoConfig:
         """The config that runs all layers."""
         return EchoConfig(self.template, pooling=self.pooling, start_layer=self.start or 0, max_length=max_length)
 
@@ -83,7 +83,7 @@ class Candidate:
     transform: str
     cost: float
 
-    def config(self, max_length: int) -> EchoConfig:
+    def config(self, max_length: Length) -> EchoConfig:
         """Its config, without the transform, which is still to be fitted."""
         whole = self.of.config(max_length)
         return whole.replace(start_layer=self.start, exit_layer=self.exit, final_norm=self.final_norm)

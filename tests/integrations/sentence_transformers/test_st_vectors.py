@@ -168,6 +168,11 @@ def test_what_to_do_with_long_texts_comes_from_the_encoder(tiny_encoder, tokeniz
     assert pickle.loads(pickle.dumps(model))[0].on_truncate == "ignore"
     with pytest.raises(ConfigError, match="on_truncate='cry' is unknown; choose one of warn, error, ignore"):
         model[0].on_truncate = "cry"
+    splits = EchoEncoder(body, config, tokenizer=tokenizer, on_truncate="split")
+    with pytest.raises(ConfigError, match=r"each text one pass .* with EchoEncoder\(on_truncate='split'\)"):
+        from_encoder(splits)
+    model.max_seq_length = "context"
+    assert model.max_seq_length == EchoEncoder(body, config, tokenizer=tokenizer, max_length="context").max_length > 5
 
 
 def test_columns_are_taken_and_other_containers_refused(tiny_encoder):

@@ -113,8 +113,14 @@ class EchoModule(InputModule):
 
     @on_truncate.setter
     def on_truncate(self, value: str) -> None:
+        if value == "split":
+            raise ConfigError(
+                "on_truncate='split': sentence-transformers gives each text one pass of the model; embed long texts "
+                "with EchoEncoder(on_truncate='split') or its encode_chunks, or split them before"
+            )
         if value not in ON_TRUNCATE:
-            raise ConfigError(f"on_truncate={value!r} is unknown; choose one of {', '.join(ON_TRUNCATE)}")
+            known = ", ".join(policy for policy in ON_TRUNCATE if policy != "split")
+            raise ConfigError(f"on_truncate={value!r} is unknown; choose one of {known}")
         self._on_truncate = value
 
     def change(self, **fields: Any) -> None:
@@ -190,7 +196,7 @@ class EchoModule(InputModule):
         said = self.on_truncate == "warn" and self.truncated.texts > 0 and not in_one_call()
         policy = "ignore" if said else self.on_truncate
         truncation = TruncationCount(
-            policy, self.echo_config.max_length, "model.max_seq_length", "model[0].on_truncate = 'ignore'"
+            policy, self.echo_config.max_length, "model.max_seq_length", "model[0].on_truncate = 'ignore'", ""
         )
         try:
             truncation.add(texts, contents, self._runtime.limit_of(layout))

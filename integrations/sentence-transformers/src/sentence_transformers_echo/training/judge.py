@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.evaluation import SentenceEvaluator
 
 from echo_embeddings import ConfigError
+from echo_embeddings.config.config import Length
 from echo_embeddings.evaluation.datasets import Dataset, open_dataset
 
 __all__ = ["Judge"]
@@ -25,13 +27,13 @@ class Judge(SentenceEvaluator):
             texts, so that scores before, during and after training are comparable.
     """
 
-    def __init__(self, sets: Mapping[str, Dataset], max_length: int) -> None:
+    def __init__(self, sets: Mapping[str, Dataset], max_length: Length) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # the base class has no types
         self.sets, self.max_length = dict(sets), max_length
         self.primary_metric = "average"
 
     @classmethod
-    def open(cls, paths: Sequence[str], folder: Path, limit: int | None, max_length: int) -> Judge | None:
+    def open(cls, paths: Sequence[str], folder: Path, limit: int | None, max_length: Length) -> Judge | None:
         """Open files of pairs and BEIR folders.
 
         Args:
@@ -75,7 +77,7 @@ class Judge(SentenceEvaluator):
 
 
 @contextmanager
-def _reading(model: SentenceTransformer, tokens: int) -> Iterator[None]:
+def _reading(model: SentenceTransformer, tokens: Any) -> Iterator[None]:
     """Set the model's ``max_seq_length`` to ``tokens`` for the ``with`` block."""
     usual, model.max_seq_length = model.max_seq_length, tokens
     try:
