@@ -28,6 +28,7 @@ from echo_embeddings import (
     TruncationWarning,
     WindowWarning,
 )
+from echo_embeddings.config.recipes import Facts, recipe_for
 from echo_embeddings.model import builtin
 from echo_embeddings.model.device import pick_device
 from echo_embeddings.vectors.normalize import unit
@@ -562,7 +563,7 @@ def test_infinity_after_a_transform_names_the_text(builtin_folder, std):
 
 def test_defaults_depend_on_the_model(builtin_folder):
     assert EchoEncoder().config == EchoConfig.preset("default")
-    assert EchoEncoder(builtin_folder).config == EchoConfig.preset("echo")
+    assert EchoEncoder(builtin_folder).config == recipe_for(Facts("llama", 576, 30)).config
     assert EchoEncoder(builtin_folder, "late-echo").config == EchoConfig.preset("late-echo")
 
 

@@ -1,4 +1,4 @@
-"""Choose the config of an encoder that was given none: the one saved with the model, else a suitable preset.
+"""Choose the config of an encoder that was given none: the one saved with the model, else a recipe or a rule.
 
 And say what is known of a model before it is loaded, so that what cannot work is refused at once.
 """
@@ -6,15 +6,18 @@ And say what is known of a model before it is loaded, so that what cannot work i
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from echo_embeddings.config.config import EchoConfig
 from echo_embeddings.config.files import ARRAYS_FILE, CONFIG_FILE, read_object
+from echo_embeddings.config.recipes import RULE, Facts, recipe_for
 from echo_embeddings.errors import ConfigError, ModelError
 from echo_embeddings.model.spec import ModelSpec
 from echo_embeddings.vectors.transforms import left_out
 
-__all__ = ["config_for", "known_config", "known_width", "loss", "saved_config"]
+__all__ = ["Choice", "choice_for", "known_choice", "known_width", "loss", "saved_config"]
 
 # What an adapter gets used to in training.
 _TRAINED_WITH = ("template", "query_template", "pooling", "start_layer", "exit_layer")
@@ -25,30 +28,69 @@ _PROMPT_NAMES = (("document", "passage", "corpus"), ("query",))
 _BUILTIN_WIDTH = 576
 # How transformers' configs call the hidden size.
 _WIDTHS = ("hidden_size", "n_embd", "d_model")
+# Architectures on which late echo is tested (tests/architectures.py), so that nothing needs to be looked at. For others
+# a model without weights is made, which takes torch.
+_LATE_ECHO = frozenset(
+    {"llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text", "phi3", "olmo2", "smollm3", "gpt_neox", "gpt2"}
+)
+_RULED = "the rule for any model"
 
 
-def config_for(spec: ModelSpec) -> EchoConfig:
+@dataclass(frozen=True)
+class Choice:
+    """A config that was chosen for a user who gave none.
+
+    Attributes:
+        config: the config.
+        notice: what to tell the user of it, once; empty where the model came with it.
+    """
+
+    config: EchoConfig
+    notice: str = ""
+
+
+def choice_for(spec: ModelSpec, *, prompted: bool = True, may_convert: bool = False) -> Choice:
     """Choose the config of a model for which the user gave none.
 
     - A model with an adapter in a folder: the config that is saved with that adapter, as training writes it.
     - The built-in model: ``"default"``. With an adapter that has no config: ``"zero-shot"``, because that adapter
       replaces the packaged one of ``"default"``.
-    - Any other model: the config that is saved with it, else ``"echo"``, the paper's method.
+    - Any other model: the config that is saved with it. If there is none, the recipe that was measured for this model
+      (``config/recipes.py``), else the rule ``"any-model"``: late echo, and words beside it. Where late echo cannot
+      run, the tokens are repeated instead, as in the paper.
 
-    The prompts that sentence-transformers saved beside a config are put into its templates, so that vectors are those
-    of its ``encode_document`` and ``encode_query``.
+    Args:
+        spec: the model.
+        prompted: put the prompts that sentence-transformers saved beside a config into its templates, so that vectors
+            are those of its ``encode_document`` and ``encode_query``.
+        may_convert: convert a GGUF file now if that was not done yet, because the model is loaded next. Else its head
+            is read, which takes seconds.
 
     Raises:
         ConfigError: the saved config, or the file of prompts beside it, cannot be used.
+        ModelError: there is no such model, or its ``config.json`` is damaged.
     """
-    if spec.adapter is not None and Path(spec.adapter).is_dir():
-        saved = _prompted(ModelSpec(spec.adapter))
-        if saved is not None:
-            return saved
-    if spec.model is None:
-        return EchoConfig.preset("default" if spec.adapter is None else "zero-shot")
-    saved = None if spec.is_loaded else _prompted(spec)
-    return EchoConfig.preset("echo") if saved is None else saved
+    if (settled := _settled(spec, prompted=prompted)) is not None:
+        return settled
+    facts = None if spec.is_loaded else _facts(spec, may_convert=may_convert)
+    return _known_recipe(spec, facts) or _ruled(spec, facts)
+
+
+def known_choice(spec: ModelSpec) -> Choice | None:
+    """:func:`choice_for` if that asks no network and imports no torch that is not there already; else ``None``.
+
+    So it is for the built-in model, a loaded model, and a folder with a saved config or of an architecture that we
+    know.
+
+    Raises:
+        ConfigError: the saved config cannot be used.
+    """
+    if spec.model is None or spec.is_loaded:
+        return choice_for(spec)
+    folder = Path(spec.model)
+    if not (folder / CONFIG_FILE).exists() and not (folder / "config.json").is_file():
+        return None
+    return _settled(spec) or _known_recipe(spec, _facts_in(folder / "config.json"))
 
 
 def saved_config(spec: ModelSpec) -> EchoConfig | None:
@@ -145,19 +187,6 @@ def _differ(a: object, b: object) -> bool:
     return a != b and not (float in {type(a), type(b)} and type(a) is not type(b))
 
 
-def known_config(spec: ModelSpec) -> EchoConfig | None:
-    """:func:`config_for` if that needs no network: for the built-in model, a folder, a loaded model; else ``None``.
-
-    Raises:
-        ConfigError: the saved config cannot be used.
-    """
-    if spec.model is None or spec.is_loaded:
-        return config_for(spec)
-    folder = Path(spec.model)
-    is_here = (folder / CONFIG_FILE).exists() or (folder / "config.json").is_file()
-    return config_for(spec) if is_here else None
-
-
 def known_width(spec: ModelSpec) -> int | None:
     """Number of dimensions of a model's hidden states, as far as it is known before the model is loaded."""
     if spec.model is None:
@@ -172,3 +201,92 @@ def known_width(spec: ModelSpec) -> int | None:
     except (OSError, ValueError, AttributeError, RecursionError):
         return None  # what is wrong with this file is said when the model is loaded
     return widths[0] if widths else None
+
+
+def _settled(spec: ModelSpec, *, prompted: bool = True) -> Choice | None:
+    """What needs no recipe: a saved config, or the built-in model."""
+    read = _prompted if prompted else saved_config
+    if spec.adapter is not None and Path(spec.adapter).is_dir() and (saved := read(ModelSpec(spec.adapter))):
+        return Choice(saved)
+    if spec.model is None:
+        return Choice(EchoConfig.preset("default" if spec.adapter is None else "zero-shot"))
+    saved = None if spec.is_loaded else read(spec)
+    return None if saved is None else Choice(saved)
+
+
+def _known_recipe(spec: ModelSpec, facts: Facts | None) -> Choice | None:
+    """The recipe or the rule, for an architecture of which we know that late echo runs on it; else ``None``."""
+    kwargs = spec.model_kwargs
+    if facts is None or kwargs.get("attn_implementation") == "flex_attention" or kwargs.get("trust_remote_code"):
+        return None  # it may not run as we know it
+    if (recipe := recipe_for(facts)) is not None:
+        return Choice(recipe.config, _notice(spec, f"the recipe for {recipe.about}: {_in_words(recipe.config)}"))
+    rule = EchoConfig.preset(RULE)
+    try:
+        rule.layers(facts.num_hidden_layers)
+    except ConfigError:  # too few layers
+        return None
+    return Choice(rule, _notice(spec, f"{_RULED}: {_in_words(rule)}")) if facts.model_type in _LATE_ECHO else None
+
+
+def _ruled(spec: ModelSpec, facts: Facts | None) -> Choice:
+    """The recipe or the rule, as far as the model's architecture allows it, which is looked at."""
+    from echo_embeddings.model.skeleton import why_no_late_echo
+
+    if spec.is_loaded:
+        to_dict = getattr(getattr(spec.model, "config", None), "to_dict", None)
+        facts = Facts.of(to_dict()) if callable(to_dict) else None
+    recipe = recipe_for(facts)
+    chosen = EchoConfig.preset(RULE) if recipe is None else recipe.config
+    name = _RULED if recipe is None else f"the recipe for {recipe.about}"
+    if fault := why_no_late_echo(spec, chosen):
+        name = f"{_RULED}, without late echo ({fault.partition(';')[0]})"
+        chosen = EchoConfig.preset(RULE).replace(start_layer=0, exit_layer=None)
+    return Choice(chosen, _notice(spec, f"{name}: {_in_words(chosen)}"))
+
+
+def _notice(spec: ModelSpec, chosen: str) -> str:
+    model = "FOLDER" if spec.is_loaded else spec.name
+    return (
+        f"{spec.name} has no saved config, so it is run by {chosen}. echo-embeddings tune {model} TEXTS --output NEW "
+        "finds what suits your texts, without labels; config='echo' is the paper's method"
+    )
+
+
+def _in_words(config: EchoConfig) -> str:
+    start, exit_ = config.start_layer, config.exit_layer
+    echo = f"late echo, layers {start} to {exit_}" if start and isinstance(start, int) else ""
+    if start and not echo:
+        echo = f"late echo from {start:g} to {exit_:g} of the depth"
+    words = "" if config.lexical is None else f", words of length {config.lexical.weight('document'):g} beside it"
+    return (echo or "the text twice, as in the paper") + words
+
+
+def _facts(spec: ModelSpec, *, may_convert: bool) -> Facts | None:
+    """What the model's ``config.json`` says; ``None`` if there is none, or it does not say enough."""
+    from echo_embeddings.model.adapter_files import with_base
+    from echo_embeddings.model.checks import explained
+    from echo_embeddings.model.hub import find_file
+
+    if spec.location().endswith(".gguf") or "gguf_file" in spec.model_kwargs:
+        from echo_embeddings.model.conversion import from_cache
+
+        with explained(spec):
+            files = from_cache(spec, may_convert=may_convert)
+        if files is spec:
+            from echo_embeddings.model.loading import config_of
+
+            return Facts.of(config_of(spec).to_dict())
+        spec = files
+    found = find_file(spec, "config.json")
+    if found is None:  # an adapter
+        found = find_file(with_base(spec), "config.json")
+    return None if found is None else _facts_in(Path(found))
+
+
+def _facts_in(path: Path) -> Facts | None:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None  # what is wrong with this file is said when the model is loaded
+    return Facts.of(content) if isinstance(content, Mapping) else None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager, suppress
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 from . import notices
 from .config.config import EchoConfig, Length
 from .config.summary import fixed_dimension, short_name
-from .defaults import config_for, known_config, known_width, loss
+from .defaults import Choice, choice_for, known_choice, known_width, loss
 from .engine.awaited import Awaited
 from .engine.progress import Progress, progress
 from .errors import ConfigError, LeftOutWarning, ModelError, warn
@@ -50,6 +51,8 @@ if TYPE_CHECKING:
 
 __all__ = ["EchoEncoder"]
 
+_log = logging.getLogger(__name__)
+
 
 class EchoEncoder:
     """Text embeddings from a causal language model that reads the text twice.
@@ -62,7 +65,7 @@ class EchoEncoder:
             transformers model (then ``tokenizer`` is needed; the model is switched to ``eval()`` and not changed).
         config: an ``EchoConfig`` or the name of a preset (``EchoConfig.preset``). ``None`` takes the config that is
             saved with the model; else ``"default"`` for the built-in model (``"zero-shot"`` with an ``adapter``), and
-            ``"echo"``, the paper's method, for any other model.
+            for any other model a recipe that was measured for it or the rule ``"any-model"``, which is said once.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``; ``None`` takes the best device of the machine.
         dtype: ``"auto"`` (bfloat16 on machines that are fast at it, else float32), a torch dtype, or ``"int8"``: like
             ``"auto"``, but the decoder layers' weights have 8 bits (with the built-in model, the cosine between the
@@ -168,6 +171,7 @@ class EchoEncoder:
         self._options = options
         given = options.config
         self._config = None if not isinstance(given, EchoConfig) else options.applied_to(given)
+        self._notice = ""
         # What cannot work raises its error now, not at the first text.
         if self._config is not None:
             self._spec.for_config(self._config)
@@ -397,19 +401,19 @@ class EchoEncoder:
     @property
     def config(self) -> EchoConfig:
         """The config: everything besides the weights that defines a vector."""
-        if self._config is None:
-            self._config = self._options.applied_to(config_for(self._pinned()))
-        return self._config
+        return self._config or self._chosen(choice_for(self._pinned()))
 
     @property
     def known_config(self) -> EchoConfig | None:
-        """The config if it is known before anything is fetched or loaded; ``None`` for a hub id that has to be asked.
+        """The config if it is known before anything is fetched or loaded.
+
+        ``None`` for a hub id that has to be asked, and where the layers of the model have to be looked at.
 
         Raises:
             ConfigError: the config that is saved with the model cannot be used.
         """
-        if self._config is None and (known := known_config(self._spec)) is not None:
-            return self._options.applied_to(known)
+        if self._config is None and (known := known_choice(self._spec)) is not None:
+            return self._options.applied_to(known.config)
         return self._config
 
     @property
@@ -495,6 +499,8 @@ class EchoEncoder:
             if self._engine is None:
                 from .engine.engine import open_engine
 
+                if self._config is None:
+                    self._chosen(choice_for(self._pinned(), may_convert=True))
                 self.config.warn_of(self._options.dimensions)
 
                 known, self._weights = self._weights, None
@@ -507,6 +513,8 @@ class EchoEncoder:
                         "encoder's fingerprint was asked for; make a new EchoEncoder"
                     )
                 self._engine = engine
+                if self._notice:
+                    notices.say_once(_log, self._notice)
             return self._engine
 
     def _pinned(self) -> ModelSpec:
@@ -541,6 +549,7 @@ class EchoEncoder:
         document, query = config.templates
         facts = {
             "model": self.model_name,
+            "config": short_name(config) + (" (nothing is saved with the model)" if self._notice else ""),
             "dimension": str(self.dimension),
             "precision": self.precision,
             "max_length": str(self.max_length),
@@ -568,7 +577,7 @@ class EchoEncoder:
         other = object.__new__(EchoEncoder)
         # Both are in the config already.
         options = self._options.replace(config=config, dimensions=None, max_length=None)
-        changed = {"_config": config, "_options": options, "_truncated": Truncated()}
+        changed = {"_config": config, "_notice": "", "_options": options, "_truncated": Truncated()}
         other.__setstate__(self.__getstate__() | changed)
         with self._lock:
             if self._engine is not None:
@@ -690,7 +699,7 @@ class EchoEncoder:
         self.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("_spec", "_options", "_config", "_truncated")}
+        return {name: getattr(self, name) for name in ("_spec", "_options", "_config", "_notice", "_truncated")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
@@ -761,9 +770,17 @@ class EchoEncoder:
                 yield from self._chunks(some, char_spans(some, own, first), truncation, advance)
                 first += len(some)
 
+    def _chosen(self, choice: Choice) -> EchoConfig:
+        """Take a config that was chosen because the user gave none."""
+        config = self._options.applied_to(choice.config)
+        self._config, self._notice = config, choice.notice
+        return config
+
     def _check_dimensions(self) -> None:
         """Refuse transforms that do not fit the model, as far as it is known before it is loaded."""
-        config = self._config = self.known_config  # kept, because lengths that are not made for it are warned of once
+        if self._config is None and (known := known_choice(self._spec)) is not None:
+            self._chosen(known)  # kept, because lengths that are not made for it are warned of once
+        config = self._config
         if config is None or not config.transforms:
             return
         width = known_width(self._spec) or config.transforms[0].input_dimension

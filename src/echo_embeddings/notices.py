@@ -15,12 +15,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
-__all__ = ["VARIABLE", "allows_bars", "is_watched", "loading_bars", "say"]
+__all__ = ["VARIABLE", "allows_bars", "is_watched", "loading_bars", "say", "say_once"]
 
 VARIABLE = "ECHO_EMBEDDINGS_PROGRESS"
 _VALUES = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 
 _lock = threading.Lock()
+_said: set[str] = set()
 _hiding = 0  # how many threads want transformers' bars hidden
 _were_shown = False
 
@@ -35,6 +36,19 @@ def say(log: logging.Logger, message: str) -> None:
         print(f"echo-embeddings: {message}", file=sys.stderr, flush=True)  # noqa: T201 - for a person at a terminal
     else:
         log.info(message)
+
+
+def say_once(log: logging.Logger, message: str) -> None:
+    """:func:`say`, unless this process has said the same before.
+
+    Raises:
+        ValueError: ``ECHO_EMBEDDINGS_PROGRESS`` has an unknown value.
+    """
+    with _lock:
+        is_new = message not in _said
+        _said.add(message)
+    if is_new:
+        say(log, message)
 
 
 def is_watched() -> bool:

@@ -43,7 +43,7 @@ def test_the_list_in_the_docstring_is_made_from_the_files():
 
 
 def test_every_preset_says_what_it_does_and_where_it_comes_from():
-    assert presets.names()[:4] == ("default", "zero-shot", "echo", "late-echo")
+    assert presets.names()[:5] == ("default", "zero-shot", "any-model", "echo", "late-echo")
     assert set(presets.names()) == {path.stem for path in presets.PRESETS_FOLDER.glob("*.json")}
     for preset in presets.table():
         assert re.fullmatch(r"[a-z-]+", preset.name)
@@ -53,7 +53,7 @@ def test_every_preset_says_what_it_does_and_where_it_comes_from():
         assert set(content) <= {"order", "about", "source", "note", "config"}
         assert ("config" in content) != (presets.PRESETS_FOLDER / preset.name).is_dir()
     folders = {path.name for path in presets.PRESETS_FOLDER.iterdir() if path.is_dir()}
-    assert folders == {"default", "zero-shot"}
+    assert folders == {"default", "zero-shot", "any-model", "models"}
 
 
 def test_the_table_for_the_documentation_has_a_row_for_each_preset():
@@ -76,14 +76,15 @@ def test_a_damaged_preset_names_its_file(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", [None, 3, [], "../config/presets/echo", "echo.json", ""])
 def test_only_names_are_presets(name):
-    with pytest.raises(ConfigError, match="there is no preset .*; choose one of default, zero-shot, echo"):
+    with pytest.raises(ConfigError, match="there is no preset .*; choose one of default, zero-shot, any-model, echo"):
         EchoConfig.preset(name)
 
 
 def test_templates_say_what_their_papers_say():
     copies = {name: tuple(t.copies for t in EchoConfig.preset(name).templates) for name in presets.names()}
     assert copies == {
-        **dict.fromkeys(("default", "zero-shot", "echo", "late-echo", "echo-finetuned", "compute-matched"), (2, 2)),
+        **dict.fromkeys(("default", "zero-shot", "any-model", "echo", "late-echo"), (2, 2)),
+        **dict.fromkeys(("echo-finetuned", "compute-matched"), (2, 2)),
         **dict.fromkeys(("classical", "classical-last", "classical-weighted"), (1, 1)),
         **dict.fromkeys(("prompt-eol", "pretended-cot", "knowledge-enhancement"), (1, 1)),
     }

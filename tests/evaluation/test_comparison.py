@@ -116,9 +116,9 @@ def test_the_usual_presets_are_those_that_the_model_can_have():
 def test_saved_is_the_encoders_own_config(pairs):
     own = EchoConfig.preset("echo").replace(max_length=7)
     encoder = FakeEncoder(own, model_name="trained/folder")
-    assert usual_presets(encoder) == ("saved", "echo", "late-echo", "classical", "prompt-eol")
+    assert usual_presets(encoder) == ("saved", "any-model", "echo", "late-echo", "classical", "prompt-eol")
     assert preset_configs(["saved", "saved@9"], encoder) == {"saved": own, "saved@9": own.truncated(9)}
-    assert usual_presets(FakeEncoder(model_name="other/model"))[0] == "echo"  # it has none of its own
+    assert usual_presets(FakeEncoder(model_name="other/model"))[0] == "any-model"  # it has none of its own
     with pytest.warns(DimensionsWarning, match="dimensions=384: the config was made for 256, 512, 1024"):
         preset_configs(["default@384"], FakeEncoder())
 

@@ -86,7 +86,7 @@ def test_gguf_file_means_the_same_as_a_path(folder, name):
 
 
 def test_a_config_beside_the_file_is_used(folder):
-    assert EchoEncoder(folder, model_kwargs={"gguf_file": "tiny.gguf"}).config == EchoConfig.preset("echo")
+    assert EchoEncoder(folder, model_kwargs={"gguf_file": "tiny.gguf"}).config == EchoConfig.preset("any-model")
     config = EchoConfig.preset("classical")
     config.save(folder)
     try:

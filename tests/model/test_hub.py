@@ -11,6 +11,7 @@ from echo_embeddings.model.spec import ModelSpec
 from tests.architectures import tiny
 from tests.model import fake_hub
 
+RULE = EchoConfig.preset("any-model")
 SAVED = EchoConfig.preset("classical").replace(max_length=77)
 
 
@@ -94,7 +95,7 @@ def test_a_folder_goes_before_a_model_of_the_hub(hub, plain, monkeypatch, tmp_pa
     (tmp_path / "owner").mkdir()
     (tmp_path / "owner" / "saved").symlink_to(plain)
     monkeypatch.chdir(tmp_path)
-    assert EchoEncoder("owner/saved").config == EchoConfig.preset("echo")
+    assert EchoEncoder("owner/saved").config == RULE
     assert hub.asked == []
 
 
@@ -129,8 +130,8 @@ def test_all_files_are_of_one_commit(hub):
 
 def test_a_known_absence_means_that_there_is_no_config(hub):
     encoder = EchoEncoder("owner/plain")
-    assert encoder.config == EchoConfig.preset("echo")
-    assert encoder.encode_documents("a").shape == (32,)
+    assert encoder.config == RULE
+    assert encoder.encode_documents("a").shape == (32 + RULE.lexical.dimension,)
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 429, 403, 401])
@@ -154,10 +155,10 @@ def test_a_copy_in_the_cache_serves_where_the_hub_fails(hub, monkeypatch):
     EchoEncoder("owner/plain").encode_documents("a")
     hub.statuses = dict.fromkeys(("config.json", "echo_config.json", "tokenizer.json", "model.safetensors"), 500)
     assert (EchoEncoder("owner/saved").encode_documents("a") == expected).all()
-    assert EchoEncoder("owner/plain").config == EchoConfig.preset("echo"), "the cache knows that there is none"
+    assert EchoEncoder("owner/plain").config == RULE, "the cache knows that there is none"
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert (EchoEncoder("owner/saved").encode_documents("a") == expected).all()
-    assert EchoEncoder("owner/plain").config == EchoConfig.preset("echo")
+    assert EchoEncoder("owner/plain").config == RULE
 
 
 @pytest.mark.parametrize("kwargs", [{}, {"local_files_only": True}])

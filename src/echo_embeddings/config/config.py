@@ -261,6 +261,8 @@ class EchoConfig:
           beside it; for the built-in model only.
         - ``zero-shot``: Late echo from layer 18 to layer 24 with standardised vectors; for the built-in model, without
           any training.
+        - ``any-model``: What `EchoEncoder(model)` uses for a model without a saved config: late echo from 0.6 to 0.8 of
+          the depth, and the words of the text beside it.
         - ``echo``: The method of the paper, for any model: the text stands twice in the prompt, and the mean over the
           second copy is its vector.
         - ``late-echo``: For any model, cheaper than `echo`: the second copy is made of the hidden states at 0.6 of the

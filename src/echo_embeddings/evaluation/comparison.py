@@ -25,7 +25,7 @@ __all__ = ["SAVED", "Score", "compare", "preset_configs", "usual_presets"]
 
 # What is fitted or trained in "default" and "zero-shot" is the built-in model's.
 _USUAL_BUILTIN = ("default", "zero-shot", "echo", "classical", "prompt-eol")
-_USUAL = ("echo", "late-echo", "classical", "prompt-eol")
+_USUAL = ("any-model", "echo", "late-echo", "classical", "prompt-eol")
 #: The name for the encoder's own config: the one that is saved with the model, unless it was made with another.
 SAVED = "saved"
 

@@ -14,32 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from echo_embeddings.errors import ModelError
+from echo_embeddings.model.architecture import require_common_layers
 
 from .running import RunningPass, current
 
 __all__ = ["wrap"]
-
-# The arguments of a decoder layer that we know. A layer with others (per-layer inputs, a recurrent state) may depend on
-# tokens in ways that cannot be narrowed here.
-_LAYER_ARGUMENTS = frozenset(
-    (
-        "attention_mask",
-        "cache",
-        "cache_position",
-        "encoder_attention_mask",
-        "encoder_hidden_states",
-        "head_mask",
-        "hidden_states",
-        "kwargs",
-        "layer_past",
-        "output_attentions",
-        "past_key_value",
-        "past_key_values",
-        "position_embeddings",
-        "position_ids",
-        "use_cache",
-    )
-)
 
 
 def wrap(layers: Sequence[nn.Module], start: int) -> nn.ModuleList:
@@ -52,7 +31,7 @@ def wrap(layers: Sequence[nn.Module], start: int) -> nn.ModuleList:
     Raises:
         ModelError: a layer takes arguments that late echo does not know how to narrow.
     """
-    _require_common_layers(layers[: start + 1])
+    require_common_layers(layers[: start + 1])
     narrowed = [_NarrowLayer(layer, is_first=i == 0) for i, layer in enumerate(layers[:start])]
     return nn.ModuleList([*narrowed, _ExpandLayer(layers[start]), *layers[start + 1 :]])
 
@@ -148,14 +127,3 @@ _NARROW: Mapping[str, Callable[[Any, Tensor], Any]] = {
     "cu_seq_lens_q": _take_ends,
     "cu_seq_lens_k": _take_ends,
 }
-
-
-def _require_common_layers(stack: Sequence[nn.Module]) -> None:
-    for layer in stack:
-        names = set(inspect.signature(layer.forward).parameters)
-        if "hidden_states" not in names or names - _LAYER_ARGUMENTS:
-            unknown = ", ".join(sorted(names - _LAYER_ARGUMENTS)) or "no hidden_states"
-            raise ModelError(
-                f"late echo does not know how to run {type(layer).__name__} (its arguments: {unknown}); "
-                "use start_layer=0, which works for every causal model"
-            )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 from echo_embeddings.errors import ModelError
 
 __all__ = [
+    "attends_only",
     "cache_argument",
     "drop_layers_above",
     "has_layers",
@@ -25,10 +26,37 @@ __all__ = [
     "layers_of",
     "narrowest_view",
     "require_causal",
+    "require_common_layers",
     "require_decoder",
+    "require_late_echo",
     "with_layers",
     "with_parts",
 ]
+
+# The arguments of a decoder layer that we know. A layer with others (per-layer inputs, a recurrent state) may depend on
+# tokens in ways that cannot be narrowed here.
+_LAYER_ARGUMENTS = frozenset(
+    (
+        "attention_mask",
+        "cache",
+        "cache_position",
+        "encoder_attention_mask",
+        "encoder_hidden_states",
+        "head_mask",
+        "hidden_states",
+        "kwargs",
+        "layer_past",
+        "output_attentions",
+        "past_key_value",
+        "past_key_values",
+        "position_embeddings",
+        "position_ids",
+        "use_cache",
+    )
+)
+# Kinds of layers that attend to tokens, as configs call them. Those with a state (linear attention, state spaces) get
+# another kind of mask, which late echo cannot narrow.
+_ATTENDING = frozenset({"full_attention", "sliding_attention"})
 
 _FINAL_NORMS = ("norm", "ln_f", "final_layer_norm", "final_layernorm", "final_norm")
 
@@ -112,6 +140,11 @@ def is_compiled(model: PreTrainedModel) -> bool:
     return any(getattr(part, "_compiled_call_impl", None) is not None for part in model.modules())
 
 
+def attends_only(model: PreTrainedModel) -> bool:
+    """Whether no layer keeps a state instead of attending to tokens, as far as the config says."""
+    return set(getattr(model.config.get_text_config(), "layer_types", None) or ()) <= _ATTENDING
+
+
 def is_windowed(model: PreTrainedModel) -> bool:
     """Whether some layers cannot see back to the first token (sliding-window attention)."""
     config = model.config.get_text_config()
@@ -169,6 +202,43 @@ def require_causal(model: PreTrainedModel) -> None:
     first = states[:, 0].float()
     if float((first[0] - first[1]).abs().max()) > torch.finfo(states.dtype).eps * float(first.abs().max()):
         raise ModelError(_not_causal(type(model).__name__))
+
+
+def require_common_layers(stack: Sequence[nn.Module]) -> None:
+    """Refuse layers that take arguments that late echo does not know how to narrow.
+
+    Raises:
+        ModelError: it names the layer and its arguments.
+    """
+    for layer in stack:
+        names = set(inspect.signature(layer.forward).parameters)
+        if "hidden_states" not in names or names - _LAYER_ARGUMENTS:
+            unknown = ", ".join(sorted(names - _LAYER_ARGUMENTS)) or "no hidden_states"
+            raise ModelError(
+                f"late echo does not know how to run {type(layer).__name__} (its arguments: {unknown}); "
+                "use start_layer=0, which works for every causal model"
+            )
+
+
+def require_late_echo(model: PreTrainedModel, start: int, attention: str | None = None) -> None:
+    """Refuse a model for which late echo would fail. It is not run, and its weights may be on the device ``meta``.
+
+    Args:
+        model: the body of a causal model.
+        start: the layer at which the copies appear.
+        attention: the ``attn_implementation`` that it runs with; ``None`` for the one in its config.
+
+    Raises:
+        ModelError: its layers or its final norm cannot be found, are of a kind that we do not know, or get a mask that
+            cannot be narrowed.
+    """
+    require_common_layers(layers_of(model)[: start + 1])
+    final_norm_of(model)
+    if not attends_only(model):
+        kinds = sorted(set(model.config.get_text_config().layer_types) - _ATTENDING)
+        raise ModelError(f"late echo does not know layers of the kind {kinds[0]!r}; use start_layer=0")
+    if (attention or model.config.get_text_config()._attn_implementation) == "flex_attention":
+        raise ModelError("late echo cannot narrow the masks of flex_attention; use 'sdpa', or start_layer=0")
 
 
 def _find_layers(model: PreTrainedModel) -> tuple[str, str]:

@@ -16,6 +16,7 @@ from sentence_transformers.sentence_transformer.modules import Pooling
 from echo_embeddings import ConfigError, EchoConfig, EchoEncoder, ModelError
 from sentence_transformers_echo import EchoModule, from_encoder, load, save
 from tests import processes
+from tests.architectures import tiny
 from tests.conftest import TEXTS, cosines
 
 PROJECT = Path(__file__).parents[3] / "integrations" / "sentence-transformers"
@@ -55,6 +56,14 @@ def test_what_the_encoder_saves_itself_is_loaded_too(encoder, saved, tmp_path, t
         assert cosines(model.encode(texts), expected).min() > 0.99999
     for name in ("modules.json", "1_Pooling/config.json", "2_Normalize/config.json"):
         assert json.loads((tmp_path / name).read_text()) == json.loads((saved / name).read_text())
+
+
+def test_a_model_without_a_config_has_the_one_that_the_encoder_chooses(tmp_path, tokenizer):
+    tiny("llama", vocab_size=len(tokenizer)).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    found = EchoModule.load(str(tmp_path)).echo_config
+    rule = EchoConfig.preset("any-model")
+    assert found == rule.replace(start_layer=4, exit_layer=5, final_norm=False)
 
 
 def test_the_real_model_survives_the_round_trip(late_encoder, tmp_path, texts):

@@ -285,7 +285,7 @@ class EchoModule(InputModule):
         init_defaults: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> EchoModule:
-        """Load what ``save`` wrote, or any causal model (then with the config ``"echo"``).
+        """Load what ``save`` wrote, or any causal model (with the config that ``EchoEncoder`` chooses for it).
 
         ``model_kwargs["dtype"]`` is ``"auto"`` (the default), as in ``EchoEncoder``, or a torch dtype. The model is
         loaded on the CPU, and ``SentenceTransformer`` moves it, unless ``model_kwargs`` has a ``device_map``.

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from typing import Any
 
 from transformers import PreTrainedModel
 
-from echo_embeddings import EchoConfig, ModelError
+from echo_embeddings import EchoConfig, ModelError, notices
 from echo_embeddings.config.config import Layers
-from echo_embeddings.defaults import saved_config
+from echo_embeddings.defaults import choice_for
 from echo_embeddings.forward.speed import switches
 from echo_embeddings.model.adapter_files import AdapterFiles, adapter_files, with_base
 from echo_embeddings.model.adapters import read_tensors
@@ -20,6 +21,8 @@ from echo_embeddings.model.loading import load as load_model
 from echo_embeddings.model.spec import ModelSpec
 
 __all__ = ["add_adapter", "in_numbers", "load"]
+
+_log = logging.getLogger(__name__)
 
 
 def load(
@@ -43,12 +46,15 @@ def load(
     dtype = options.pop("dtype", None) or options.pop("torch_dtype", None) or "auto"
     known = {name: value for name, value in hub.items() if value not in (None, "", False)}
     spec = pinned(ModelSpec(path, device="cpu", dtype=dtype, model_kwargs=options | known))
-    config = saved_config(spec) or EchoConfig.preset("echo")  # prompts are added by sentence-transformers
+    choice = choice_for(spec, prompted=False, may_convert=True)  # prompts are added by sentence-transformers
+    config = choice.config
     check_saved_files(spec, modules=True)
     based = with_base(spec.for_config(config))
     loaded = load_model(replace(based, adapter=None))
     require_weights(loaded, config.layers(loaded.body.config.get_text_config().num_hidden_layers).exit)
     switches.apply(loaded)
+    if choice.notice:
+        notices.say_once(_log, choice.notice)
     return loaded, config, None if based.adapter is None else adapter_files(based.adapter)
 
 

@@ -21,7 +21,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import causal_mask_function, sdpa_mask
 
 from echo_embeddings.forward.running import current
-from echo_embeddings.model.architecture import is_windowed
+from echo_embeddings.model.architecture import attends_only, is_windowed
 
 from .registration import register
 
@@ -50,7 +50,9 @@ def use_on(model: PreTrainedModel) -> None:
 
 def is_used_on(model: PreTrainedModel) -> bool:
     """Whether all layers of a model attend this way, without a sliding window."""
-    return model.config.get_text_config()._attn_implementation == NAME and not is_windowed(model)
+    return (
+        model.config.get_text_config()._attn_implementation == NAME and not is_windowed(model) and attends_only(model)
+    )
 
 
 @lru_cache(maxsize=1)

@@ -76,7 +76,7 @@ def apply(loaded: LoadedModel, *, off: Collection[str] = (), compiled: bool = Fa
 def _no_blocks(loaded: LoadedModel, *, whole: bool) -> str:
     if loaded.body.device.type != "cpu":
         return "for processors only"
-    return "compiled in float32" if whole else "some layers have a sliding window, or it is not torch's attention"
+    return "compiled in float32" if whole else "some layers have a window or a state, or it is not torch's attention"
 
 
 def _fused(loaded: LoadedModel) -> Switch:
