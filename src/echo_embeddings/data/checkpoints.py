@@ -29,7 +29,7 @@ from echo_embeddings.types import Vectors
 
 from .files import whole_file
 
-__all__ = ["Checkpoint", "Checkpoints", "require_size"]
+__all__ = ["Checkpoint", "Checkpoints", "difference", "require_size"]
 
 _MANIFEST = "manifest.json"
 
@@ -273,11 +273,16 @@ class Checkpoints:
             raise InputError(
                 f"{self.folder / _MANIFEST} is damaged, and not all that is saved is of this job. {way_on}"
             )
-        changed = [name for key, name in _EXPLAINED.items() if found.get(key) != manifest[key]]
-        what = f"{', '.join(changed)} changed since"
-        if not changed:  # only the encoder's fingerprint did
-            what = "the adapter or model_kwargs changed since, or the weights did"
+        what = difference(found, manifest)
         raise InputError(f"{self.folder} holds an unfinished run of something else: {what}. {way_on}")
+
+
+def difference(found: dict[str, Any], manifest: dict[str, Any]) -> str:
+    """What differs between the manifests of two runs that must not be mixed, in the words of a user."""
+    changed = [name for key, name in _EXPLAINED.items() if found.get(key) != manifest[key]]
+    if not changed:  # only the encoder's fingerprint did
+        return "the adapter or model_kwargs changed since, or the weights did"
+    return f"{', '.join(changed)} changed since"
 
 
 def require_size(path: Path, size: int) -> None:

@@ -26,7 +26,7 @@ from .tables import Chunk, Table
 if TYPE_CHECKING:
     from .columns import Columns
 
-__all__ = ["Job", "RowsDone", "TableEncoder"]
+__all__ = ["Job", "RowsDone", "TableEncoder", "digest", "made_with"]
 
 # A chunk with the digest of its columns.
 _Read = tuple[Chunk, str | None]
@@ -96,6 +96,30 @@ class RowsDone:
     total: int | None
 
 
+def made_with(encoder: TableEncoder, column: str, role: str, checkpoint_rows: int) -> dict[str, Any]:
+    """What a job's vectors are made with: what two runs of it made with different values must not be mixed.
+
+    Nothing is loaded.
+
+    Args:
+        encoder: what embeds.
+        column: the column of texts.
+        role: "document" or "query".
+        checkpoint_rows: rows that are saved together.
+    """
+    return {
+        "column": column,
+        "role": role,
+        "model": encoder.model_name,
+        "config": encoder.config.fingerprint(),
+        "precision": encoder.precision,
+        "computed_in": encoder.computed_in,
+        "encoder": encoder.fingerprint(),
+        "checkpoint_rows": checkpoint_rows,
+        "version": _version(),
+    }
+
+
 class Job:
     """A table on its way to vectors: :meth:`begin`, then :meth:`run`, then :meth:`write`.
 
@@ -127,20 +151,9 @@ class Job:
 
     def manifest(self) -> dict[str, Any]:
         """What the vectors are made with; loads the model, so that nothing is written for one that cannot be."""
-        encoder = self._encoder
-        computed_in, config = encoder.computed_in, encoder.config.fingerprint()
-        _ = encoder.dimension
-        return {
-            "column": self._table.column,
-            "role": self._role,
-            "model": encoder.model_name,
-            "config": config,
-            "precision": encoder.precision,
-            "computed_in": computed_in,
-            "encoder": encoder.fingerprint(),
-            "checkpoint_rows": self._size,
-            "version": _version(),
-        }
+        made = made_with(self._encoder, self._table.column, self._role, self._size)
+        _ = self._encoder.dimension
+        return made
 
     def run(self, read: Iterator[_Read], checkpoints: Checkpoints, show: Callable[[RowsDone], object]) -> None:
         """Save a checkpoint of each chunk that an earlier run has not saved."""
@@ -152,7 +165,7 @@ class Job:
             else:
                 vectors, truncated = self._embed(chunk.texts, show)
                 self._check(vectors, len(chunk.texts))
-                checkpoint = Checkpoint(len(chunk.texts), _digest(chunk.texts), columns, truncated)
+                checkpoint = Checkpoint(len(chunk.texts), digest(chunk.texts), columns, truncated)
                 checkpoints.save(number, checkpoint, vectors, self._saved(chunk))
             self.rows += checkpoint.rows
             texts, tokens = checkpoint.truncated
@@ -231,9 +244,9 @@ class Job:
                 f"{checkpoints.folder} holds vectors without the other columns, as for a .npy file; write to .npy, or "
                 "add --restart to begin anew"
             )
-        if saved.texts == _digest(chunk.texts) and (columns is None or saved.columns == columns):
+        if saved.texts == digest(chunk.texts) and (columns is None or saved.columns == columns):
             return True
-        if saved.rows < len(chunk.texts) and saved.texts == _digest(chunk.texts[: saved.rows]):
+        if saved.rows < len(chunk.texts) and saved.texts == digest(chunk.texts[: saved.rows]):
             return False
         raise self._changed(f"rows {self.rows + 1} to {self.rows + len(chunk.texts)} are others", checkpoints)
 
@@ -277,7 +290,8 @@ def _version() -> str:
         return "unknown"
 
 
-def _digest(texts: Iterable[str]) -> str:
+def digest(texts: Iterable[str]) -> str:
+    """SHA-256 (hex) of texts in their order."""
     sha = hashlib.sha256()
     for text in texts:
         content = text.encode(errors="surrogatepass")

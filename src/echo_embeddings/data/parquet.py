@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,18 @@ from .columns import EMBEDDING, first_unfit, unfit
 from .formats import Placed, no_column
 from .reading import Bounds, file_digest
 
-__all__ = ["ParquetFile", "write_parquet"]
+__all__ = [
+    "UNREADABLE",
+    "ParquetFile",
+    "checked_schema",
+    "placed_cells",
+    "rechunked",
+    "unreadable",
+    "write_parquet",
+]
 
-# What pyarrow raises at a file, or a value, that it cannot read.
-_UNREADABLE = (pa.ArrowException, OSError, ValueError, TypeError, OverflowError, MemoryError, LookupError)
+#: What pyarrow raises at a file, or a value, that it cannot read.
+UNREADABLE = (pa.ArrowException, OSError, ValueError, TypeError, OverflowError, MemoryError, LookupError)
 
 # Rows of an output row group: some 20 MB of vectors.
 _GROUP = 8192
@@ -43,27 +51,16 @@ class ParquetFile:
 
     def __init__(self, path: Path, column: str, bounds: Bounds) -> None:
         self._path, self._column, self._bounds = path, column, bounds
-        self._schema: Any = None
         self._read: str | None = None
         try:
             with pq.ParquetFile(path) as file:
-                self._schema, names = file.schema_arrow, file.schema_arrow.names
+                self._schema: Any = checked_schema(file, path.stat().st_size, str(path), column, bounds)
                 #: Rows of the whole file.
                 self.rows = int(file.metadata.num_rows)
-                groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
-                size = sum(group.total_byte_size for group in groups)
-        except _UNREADABLE as error:
-            raise InputError(f"{path} is not a readable parquet file ({error})") from error
-        if size > (limit := bounds.decompressed(path.stat().st_size)):
-            raise bounds.too_large(str(path), limit)
-        if len(set(names)) < len(names):
-            twice = next(name for name in names if names.count(name) > 1)
-            raise InputError(f"{path} has two columns {twice!r}; rename one")
-        if column not in names:
-            raise no_column(str(path), column, names)
-        kind = self._schema.field(column).type
-        if not _is_text(kind.value_type if pa.types.is_dictionary(kind) else kind):
-            raise InputError(f"{path}: column {column!r} holds {kind}, not texts; choose one with --column")
+        except InputError:
+            raise
+        except UNREADABLE as error:
+            raise unreadable(str(path), error) from error
 
     def tables(self, rows: int, *, every_column: bool) -> Iterator[Any]:
         """Arrow tables of ``rows`` rows each, the last of what is left.
@@ -71,24 +68,16 @@ class ParquetFile:
         Raises:
             InputError: a part of the file is damaged.
         """
-        waiting: list[Any] = []
         try:
             self._read = file_digest(self._path)
             with pq.ParquetFile(self._path) as file:
                 self._require_schema(file)
-                # A batch may be shorter than asked for where a row group ends.
-                for batch in file.iter_batches(batch_size=rows, columns=None if every_column else [self._column]):
-                    table = pa.Table.from_batches([*waiting, batch])
-                    while table.num_rows >= rows:
-                        yield table.slice(0, rows)
-                        table = table.slice(rows)
-                    waiting = table.to_batches()
+                columns = None if every_column else [self._column]
+                yield from rechunked(file.iter_batches(batch_size=rows, columns=columns), rows)
         except InputError:
             raise
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise InputError(f"{self._path} cannot be read to its end ({error}); it is damaged") from error
-        if waiting:
-            yield pa.Table.from_batches(waiting)
 
     def _require_schema(self, file: Any) -> None:
         if not file.schema_arrow.equals(self._schema):
@@ -111,16 +100,7 @@ class ParquetFile:
         Raises:
             InputError: a text is not UTF-8, or is too long.
         """
-        column = table.column(self._column)
-        try:
-            values = column.to_pylist()
-        except UnicodeDecodeError:
-            raise InputError(f"{self._path}, row {first + _unreadable(column)}: this text is not UTF-8") from None
-        placed = [(f"{self._path}, row {number}", value) for number, value in enumerate(values, start=first)]
-        for place, value in placed:
-            if isinstance(value, str) and len(value) > self._bounds.row_bytes:
-                raise self._bounds.too_long(place, "this text")
-        return placed
+        return placed_cells(table.column(self._column), first, str(self._path), self._bounds)
 
     def as_rows(self, table: Any, first: int) -> list[Placed]:
         """All columns of one of :meth:`tables` as rows of Python's own types, with their places.
@@ -133,7 +113,7 @@ class ParquetFile:
             column = table.column(name)
             try:
                 values[name] = column.to_pylist()
-            except _UNREADABLE as error:
+            except UNREADABLE as error:
                 place = f"{self._path}, row {first + _unreadable(column)}"
                 raise InputError(f"{place}: the value in column {name!r} cannot be read ({error})") from error
         return [
@@ -142,23 +122,95 @@ class ParquetFile:
         ]
 
 
-def write_parquet(
-    path: Path,
+def checked_schema(file: Any, size: int, name: str, column: str, bounds: Bounds) -> Any:
+    """The Arrow schema of a parquet file that has a column of texts.
+
+    Args:
+        file: an open ``pyarrow.parquet.ParquetFile``.
+        size: its bytes.
+        name: what it is called in messages.
+        column: the texts' column.
+        bounds: how large it may become when it is read.
+
+    Raises:
+        InputError: it has a name twice, becomes too large, or the column is not there or holds no texts.
+    """
+    schema, metadata = file.schema_arrow, file.metadata
+    names = schema.names
+    becomes = sum(metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups))
+    if becomes > (limit := bounds.decompressed(size)):
+        raise bounds.too_large(name, limit)
+    if len(set(names)) < len(names):
+        twice = next(one for one in names if names.count(one) > 1)
+        raise InputError(f"{name} has two columns {twice!r}; rename one")
+    if column not in names:
+        raise no_column(name, column, names)
+    kind = schema.field(column).type
+    if not _is_text(kind.value_type if pa.types.is_dictionary(kind) else kind):
+        raise InputError(f"{name}: column {column!r} holds {kind}, not texts; choose one with --column")
+    return schema
+
+
+def unreadable(name: str, error: Exception) -> InputError:
+    """The error for a file that is none of parquet's."""
+    return InputError(f"{name} is not a readable parquet file ({error})")
+
+
+def rechunked(batches: Iterable[Any], rows: int) -> Iterator[Any]:
+    """Arrow tables of ``rows`` rows each, the last of what is left, from batches of any length."""
+    waiting: list[Any] = []
+    for batch in batches:  # one may be shorter than asked for where a row group ends
+        table = pa.Table.from_batches([*waiting, batch])
+        while table.num_rows >= rows:
+            yield table.slice(0, rows)
+            table = table.slice(rows)
+        waiting = table.to_batches()
+    if waiting:
+        yield pa.Table.from_batches(waiting)
+
+
+def placed_cells(column: Any, first: int, name: str, bounds: Bounds) -> list[tuple[str, Any]]:
+    """The cells of a column of texts with their places.
+
+    Args:
+        column: of an Arrow table.
+        first: the number of its first row, counted from 1.
+        name: what the file is called.
+        bounds: how long a text may be.
+
+    Raises:
+        InputError: a text is not UTF-8, or is too long.
+    """
+    try:
+        values = column.to_pylist()
+    except UnicodeDecodeError:
+        raise InputError(f"{name}, row {first + _unreadable(column)}: this text is not UTF-8") from None
+    placed = [(f"{name}, row {number}", value) for number, value in enumerate(values, start=first)]
+    for place, value in placed:
+        if isinstance(value, str) and len(value) > bounds.row_bytes:
+            raise bounds.too_long(place, "this text")
+    return placed
+
+
+def write_parquet(  # noqa: PLR0913 - a table, and what is said about it
+    path: Any,
     schema: Any,
     dimension: int,
     pieces: Iterator[tuple[Any, Vectors]],
     name: str = "the input",
     dtype: np.dtype[Any] = DTYPES["float32"],
+    about: Callable[[], dict[str, str]] = dict,
 ) -> None:
     """Write rows in their order, with their vectors as a last column: a list of a fixed size.
 
     Args:
-        path: the file.
+        path: the file, or a stream that is open for writing.
         schema: of the columns beside the vectors.
         dimension: how many numbers a vector has.
         pieces: Arrow tables of that schema, each with the vectors ``[rows, dimension]`` of its rows.
         name: what the rows come from, for messages.
         dtype: of the vectors.
+        about: gives, after the last piece, what the file says of itself.
 
     Raises:
         InputError: parquet cannot hold a value; names row and column.
@@ -175,6 +227,8 @@ def write_parquet(
                 written += _write(writer, waiting, written, name)
                 waiting = []
         _write(writer, waiting, written, name)
+        if said := about():
+            writer.add_key_value_metadata(said)
 
 
 def _write(writer: Any, tables: Sequence[Any], written: int, name: str) -> int:
@@ -201,7 +255,7 @@ def _unreadable(column: Any) -> int:
     for row, cell in enumerate(column):
         try:
             cell.as_py()
-        except _UNREADABLE:  # noqa: PERF203 - each cell may be the bad one
+        except UNREADABLE:  # noqa: PERF203 - each cell may be the bad one
             return row
     raise AssertionError("every cell can be read")
 
