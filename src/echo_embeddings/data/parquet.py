@@ -23,9 +23,9 @@ __all__ = [
     "UNREADABLE",
     "ParquetFile",
     "checked_schema",
-    "placed_cells",
     "rechunked",
     "unreadable",
+    "vectors_column",
     "write_parquet",
 ]
 
@@ -100,7 +100,16 @@ class ParquetFile:
         Raises:
             InputError: a text is not UTF-8, or is too long.
         """
-        return placed_cells(table.column(self._column), first, str(self._path), self._bounds)
+        column = table.column(self._column)
+        try:
+            values = column.to_pylist()
+        except UnicodeDecodeError:
+            raise InputError(f"{self._path}, row {first + _unreadable(column)}: this text is not UTF-8") from None
+        placed = [(f"{self._path}, row {number}", value) for number, value in enumerate(values, start=first)]
+        for place, value in placed:
+            if isinstance(value, str) and len(value) > self._bounds.row_bytes:
+                raise self._bounds.too_long(place, "this text")
+        return placed
 
     def as_rows(self, table: Any, first: int) -> list[Placed]:
         """All columns of one of :meth:`tables` as rows of Python's own types, with their places.
@@ -169,30 +178,7 @@ def rechunked(batches: Iterable[Any], rows: int) -> Iterator[Any]:
         yield pa.Table.from_batches(waiting)
 
 
-def placed_cells(column: Any, first: int, name: str, bounds: Bounds) -> list[tuple[str, Any]]:
-    """The cells of a column of texts with their places.
-
-    Args:
-        column: of an Arrow table.
-        first: the number of its first row, counted from 1.
-        name: what the file is called.
-        bounds: how long a text may be.
-
-    Raises:
-        InputError: a text is not UTF-8, or is too long.
-    """
-    try:
-        values = column.to_pylist()
-    except UnicodeDecodeError:
-        raise InputError(f"{name}, row {first + _unreadable(column)}: this text is not UTF-8") from None
-    placed = [(f"{name}, row {number}", value) for number, value in enumerate(values, start=first)]
-    for place, value in placed:
-        if isinstance(value, str) and len(value) > bounds.row_bytes:
-            raise bounds.too_long(place, "this text")
-    return placed
-
-
-def write_parquet(  # noqa: PLR0913 - a table, and what is said about it
+def write_parquet(
     path: Any,
     schema: Any,
     dimension: int,
@@ -215,13 +201,12 @@ def write_parquet(  # noqa: PLR0913 - a table, and what is said about it
     Raises:
         InputError: parquet cannot hold a value; names row and column.
     """
-    vector = pa.list_(pa.from_numpy_dtype(dtype), dimension)
-    whole = schema.append(pa.field(EMBEDDING, vector, nullable=False))
+    whole = schema.append(_vector_field(EMBEDDING, dimension, dtype))
     waiting: list[Any] = []
     written = 0
     with pq.ParquetWriter(path, whole) as writer:
         for table, vectors in pieces:
-            embedding = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), type=vector)
+            _, embedding = vectors_column(vectors)
             waiting.append(pa.Table.from_arrays([*table.columns, embedding], schema=whole))
             if sum(piece.num_rows for piece in waiting) >= _GROUP:
                 written += _write(writer, waiting, written, name)
@@ -229,6 +214,16 @@ def write_parquet(  # noqa: PLR0913 - a table, and what is said about it
         _write(writer, waiting, written, name)
         if said := about():
             writer.add_key_value_metadata(said)
+
+
+def vectors_column(vectors: Vectors, name: str = EMBEDDING) -> tuple[Any, Any]:
+    """Vectors ``[rows, dimension]`` as a field and an Arrow array: lists of a fixed size, of their dtype."""
+    field = _vector_field(name, vectors.shape[1], vectors.dtype)
+    return field, pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), type=field.type)
+
+
+def _vector_field(name: str, dimension: int, dtype: np.dtype[Any]) -> Any:
+    return pa.field(name, pa.list_(pa.from_numpy_dtype(dtype), dimension), nullable=False)
 
 
 def _write(writer: Any, tables: Sequence[Any], written: int, name: str) -> int:
