@@ -247,3 +247,108 @@ def test_an_error_frees_its_encoder_at_once():
         assert gone() is None
     finally:
         gc.enable()
+
+
+# --- several texts in one call ----------------------------------------------------------------------------------------
+
+
+class Recorder:
+    """Doubles texts, and remembers its batches. The first ones wait until ``go`` is set."""
+
+    def __init__(self):
+        self.batches, self.go = [], threading.Event()
+
+    def __call__(self, texts):
+        self.batches.append(list(texts))
+        assert self.go.wait(20)
+        return doubled(texts)
+
+    async def running(self, task):
+        """The task, once its first batch runs."""
+        while not self.batches:
+            await asyncio.sleep(0.001)
+        return task
+
+
+async def test_several_texts_have_their_vectors_in_their_order():
+    embed = Recorder()
+    embed.go.set()
+    assert await Awaited().several(["a", "b", "a"], embed) == ["aa", "bb", "aa"]
+    assert embed.batches == [["a", "b", "a"]]
+    assert await Awaited().several([], embed) == []
+    assert len(embed.batches) == 1
+
+
+async def test_a_single_text_does_not_wait_for_a_long_list():
+    awaited, embed = Awaited(), Recorder()
+    texts = [f"{i}" for i in range(60)]
+    long = await embed.running(asyncio.create_task(awaited.several(texts, embed, sizes=[1024] * 60)))
+    query = asyncio.create_task(awaited("query", embed))
+    await asyncio.sleep(0)
+    embed.go.set()
+    assert await within_seconds(query) == "queryquery"
+    assert not long.done()
+    assert await within_seconds(long) == doubled(texts)
+    assert embed.batches[0] == texts[:4]
+    assert "query" in embed.batches[1]
+
+
+async def test_lists_take_turns_text_by_text():
+    awaited, embed = Awaited(), Recorder()
+    lists = [[f"{name}{i}" for i in range(length)] for name, length in (("a", 6), ("b", 2), ("c", 4))]
+    busy = await embed.running(asyncio.create_task(awaited("first", embed)))
+    calls = asyncio.gather(*(awaited.several(one, embed, sizes=[1024] * 9) for one in lists))
+    await asyncio.sleep(0)
+    embed.go.set()
+    assert await within_seconds(calls) == [doubled(one) for one in lists]
+    assert embed.batches[1] == ["a0", "a1", "b0", "c0"]
+    assert await busy == "firstfirst"
+
+
+async def test_a_list_whose_caller_is_cancelled_costs_no_further_batch():
+    awaited, embed = Awaited(), Recorder()
+    long = await embed.running(asyncio.create_task(awaited.several(["x"] * 64, embed, sizes=[1024] * 64)))
+    other = asyncio.create_task(awaited("y", embed))
+    long.cancel()
+    await asyncio.sleep(0)
+    embed.go.set()
+    assert await within_seconds(other) == "yy"
+    assert embed.batches == [["x"] * 4, ["y"]]
+
+
+async def test_a_list_at_fault_fails_alone_and_at_its_first_batch():
+    def embed(texts):
+        recorder(texts)
+        if "bad" in texts:
+            raise ValueError("no")
+        return doubled(texts)
+
+    awaited, recorder = Awaited(), Recorder()
+    busy = await recorder.running(asyncio.create_task(awaited("first", recorder)))
+    calls = asyncio.gather(
+        awaited.several(["bad", "c", "d"], embed, "key", [2048] * 3),
+        awaited.several(["a", "b"], embed, "key"),
+        return_exceptions=True,
+    )
+    await asyncio.sleep(0)
+    recorder.go.set()
+    bad, good = await within_seconds(calls)
+    assert (str(bad), good) == ("no", ["aa", "bb"])
+    assert recorder.batches == [["first"], ["bad", "c", "a"], ["bad", "c"], ["a"], ["b"]]
+    assert await busy == "firstfirst"
+
+
+def test_batches_of_a_busy_queue_take_about_half_a_second():
+    sizes, awaited = [], Awaited()
+    for seconds in (0.01, 0.1, 0.3, 0.9, 1.1, 20, 20, 20, 20, 20, 20):
+        awaited._adapt(seconds)
+        sizes.append(awaited._most)
+    assert sizes == [8192, 16384, 16384, 16384, 8192, 4096, 2048, 1024, 512, 256, 256]
+
+
+async def test_only_full_batches_tell_how_large_one_should_be():
+    awaited = Awaited()
+    await within_seconds(awaited.several(["a"] * 3, doubled))
+    assert awaited._most == 4096
+    await within_seconds(awaited.several(["a", "b"], doubled, sizes=[4096, 1]))
+    assert awaited._most == 8192

@@ -1,11 +1,14 @@
-"""Run single texts that arrive while the model is busy together, as one batch. Knows no framework."""
+"""Run texts that arrive while the model is busy in common batches, of which every caller has a part. No framework."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Hashable, Iterable
+import time
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import islice
 from threading import Thread, current_thread
 from typing import Generic, TypeVar
 
@@ -16,21 +19,49 @@ __all__ = ["Awaited"]
 
 Vector = TypeVar("Vector")
 
+# Seconds that a batch of a busy queue shall take, about: a text that arrives then waits no longer for its turn. In
+# shorter batches the fixed cost of each would count (research/log.md, 2026-11-28).
+_SECONDS = 0.5
+# Where the size of such batches starts, and its least, in the unit of ``sizes``.
+_START, _LEAST = 4096, 256
+
 
 @dataclass(eq=False)
 class _Asked(Generic[Vector]):
-    """One text that somebody waits for, in an event loop."""
+    """Texts that somebody waits for, in an event loop."""
 
-    text: str
+    texts: Sequence[str]
+    sizes: Sequence[int]
     embed: Callable[[list[str]], Iterable[Vector]]
     key: Hashable
     loop: asyncio.AbstractEventLoop
-    future: asyncio.Future[Vector]
+    future: asyncio.Future[list[Vector]]
+    found: list[Vector] = field(default_factory=list)
+    taken: int = 0  # so many texts have been in a batch, or are in the one that runs
+    failed: bool = False
 
-    def answer(self, vector: Vector) -> None:
-        self._tell(lambda: None if self.future.done() else self.future.set_result(vector))
+    @property
+    def is_over(self) -> bool:
+        """Whether there is no more to do: it failed, or who waited was cancelled."""
+        return self.failed or self.future.done()
+
+    @property
+    def part(self) -> Sequence[str]:
+        """The texts that are in the batch that runs."""
+        return self.texts[len(self.found) : self.taken]
+
+    def take(self) -> int:
+        """Put the next text into the batch; its size."""
+        self.taken += 1
+        return self.sizes[self.taken - 1]
+
+    def answer(self, vectors: list[Vector]) -> None:
+        self.found += vectors
+        if len(self.found) == len(self.texts):
+            self._tell(lambda: None if self.future.done() else self.future.set_result(self.found))
 
     def fail(self, error: BaseException) -> None:
+        self.failed = True
         if isinstance(error, StopIteration):  # a future does not take it, because it would end a generator
             error = _because_of(error)
         self._tell(lambda: None if self.future.done() else self.future.set_exception(error))
@@ -41,39 +72,57 @@ class _Asked(Generic[Vector]):
 
 
 class Awaited(Generic[Vector]):
-    """A queue to await vectors from, one text at a time. It never blocks an event loop, and serves any number of them.
+    """A queue to await vectors from. It never blocks an event loop, and serves any number of them.
 
-    The first text starts at once. Texts that arrive while it runs make the next batch: there is no timer, and nothing
-    waits for more texts. The queue holds no encoder, so an encoder can hold a queue without a reference cycle.
+    The first texts start at once. Texts that arrive while they run make the next batch: there is no timer, and nothing
+    waits for more texts. If more texts wait than a batch of about half a second holds, every call has its turn, one
+    text at a time. So a single text does not wait until a list of thousands is done, and no list waits for ever.
 
-    Whatever ends a batch, those who wait for its texts get it, and later texts start anew.
+    The queue holds no encoder, so an encoder can hold a queue without a reference cycle. Whatever ends a batch, those
+    who wait for its texts get it, and later texts start anew.
     """
 
     def __init__(self) -> None:
         self._lock = ForkLock("was taking texts that are awaited")
-        self._waiting: list[_Asked[Vector]] = []
+        self._waiting: deque[_Asked[Vector]] = deque()
         self._batch: list[_Asked[Vector]] = []  # what the thread works on
+        self._most, self._is_full = _START, False  # the size of a batch, and whether the one that runs has it
         self._thread: Thread | None = None
         in_forks(self)
 
     async def __call__(self, text: str, embed: Callable[[list[str]], Iterable[Vector]], key: Hashable = None) -> Vector:
-        """Embed one text.
+        """Embed one text; arguments and errors as for :meth:`several`."""
+        return (await self.several([text], embed, key))[0]
+
+    async def several(
+        self,
+        texts: Sequence[str],
+        embed: Callable[[list[str]], Iterable[Vector]],
+        key: Hashable = None,
+        sizes: Sequence[int] | None = None,
+    ) -> list[Vector]:
+        """Embed some texts, in one batch or in several.
+
+        If the caller is cancelled, texts that are in no batch yet are left out.
 
         Args:
-            text: the text to embed.
+            texts: the texts to embed.
             embed: turns texts into vectors; it is called in a thread, one batch at a time.
             key: texts with equal keys may share a batch, which calls the ``embed`` of one of them. An example is
                 ``("queries", instruction)``.
+            sizes: the work that each text is, such as its tokens; ``None`` for 1 each.
 
         Raises:
-            BaseException: whatever ``embed`` raises for this text.
+            BaseException: whatever ``embed`` raises for these texts.
             ValueError: ``embed`` gives another number of vectors than texts.
             RuntimeError: no thread can be started.
-            WorkerError: the process was forked while the text was embedded; in the new process.
+            WorkerError: the process was forked while the texts were embedded; in the new process.
         """
+        if not texts:
+            return []
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[Vector] = loop.create_future()
-        asked = _Asked(text, embed, key, loop, future)
+        future: asyncio.Future[list[Vector]] = loop.create_future()
+        asked = _Asked(texts, [1] * len(texts) if sizes is None else sizes, embed, key, loop, future)
         with self._lock:
             self._waiting.append(asked)
             thread = Thread(target=self._work, name="echo-embeddings-awaited") if self._thread is None else None
@@ -92,29 +141,47 @@ class Awaited(Generic[Vector]):
         thread = current_thread()
         try:
             while batch := self._next(thread):
+                started = time.perf_counter()
                 for key in dict.fromkeys(asked.key for asked in batch):
                     _run([asked for asked in batch if asked.key == key])
+                if self._is_full:
+                    self._adapt(time.perf_counter() - started)
         except BaseException as error:  # noqa: BLE001  (raised where the texts are awaited)
             self._end(thread, error)
 
     def _next(self, thread: object) -> list[_Asked[Vector]]:
-        """Take the texts that wait as the next batch of a thread. If there are none, the thread is to end."""
+        """Take texts that wait as the next batch of a thread. If there are none, the thread is to end."""
         with self._lock:
             if self._thread is not thread:
                 return []  # it was given up
-            # Texts whose caller was cancelled are left out.
-            self._batch = [asked for asked in self._waiting if not asked.future.done()]
-            self._waiting = []
+            batch, room = dict[_Asked[Vector], None](), self._most
+            while self._waiting and room > 0:
+                asked = self._waiting.popleft()
+                if asked.is_over:
+                    continue
+                room -= asked.take()
+                batch[asked] = None
+                if asked.taken < len(asked.texts):
+                    self._waiting.append(asked)
+            self._batch, self._is_full = list(batch), room <= 0
             if not self._batch:
                 self._thread = None
             return self._batch
+
+    def _adapt(self, seconds: float) -> None:
+        """Find the size of a batch that takes about ``_SECONDS``, from the time of a full one."""
+        if seconds < _SECONDS / 2:
+            self._most *= 2
+        elif seconds > _SECONDS * 2:
+            self._most = max(self._most // 2, _LEAST)
 
     def _end(self, thread: object, error: BaseException) -> None:
         """Fail every text that waits for a thread, and let the next text start another thread."""
         with self._lock:
             if self._thread is not thread:
                 return
-            left, self._waiting, self._batch, self._thread = self._batch + self._waiting, [], [], None
+            left = dict.fromkeys([*self._batch, *self._waiting])
+            self._waiting, self._batch, self._thread = deque(), [], None
         for asked in left:
             asked.fail(error)
 
@@ -128,12 +195,12 @@ class Awaited(Generic[Vector]):
 
 
 def _run(batch: list[_Asked[Vector]]) -> None:
-    """Embed texts of one key, and answer each. If that fails, run them one by one: so only the text at fault fails.
+    """Embed texts of one key, and answer each call. If that fails, run them call by call: so only that at fault fails.
 
-    Texts leave the list when they are answered. Otherwise an error would hold its own future, by its traceback.
+    Calls leave the list when they are answered. Otherwise an error would hold its own future, by its traceback.
     """
     try:
-        vectors = _vectors(batch)
+        vectors = iter(_vectors(batch))
     except BaseException as error:  # noqa: BLE001  (raised where the texts are awaited)
         if len(batch) > 1 and not isinstance(error, SystemExit | KeyboardInterrupt):
             while batch:
@@ -141,14 +208,15 @@ def _run(batch: list[_Asked[Vector]]) -> None:
         while batch:
             batch.pop().fail(error)
     else:
-        for asked, vector in zip(batch, vectors, strict=True):
-            asked.answer(vector)
+        for asked in batch:
+            asked.answer(list(islice(vectors, len(asked.part))))
 
 
 def _vectors(batch: list[_Asked[Vector]]) -> list[Vector]:
-    vectors = list(batch[0].embed([asked.text for asked in batch]))
-    if len(vectors) != len(batch):
-        raise ValueError(f"the embedder gave {len(vectors)} vectors for {len(batch)} texts")
+    texts = [text for asked in batch for text in asked.part]
+    vectors = list(batch[0].embed(texts))
+    if len(vectors) != len(texts):
+        raise ValueError(f"the embedder gave {len(vectors)} vectors for {len(texts)} texts")
     return vectors
 
 
