@@ -29,7 +29,7 @@ $(VENV)/.demo: pyproject.toml constraints.txt
 
 $(VENV)/.installed: $(VENV)/.demo $(INTEGRATIONS:%=integrations/%/pyproject.toml)
 	@echo "Adding the developer's tools to $(VENV), once: another 1 GB on disk, in a few minutes."
-	$(BIN)/python -m pip install --quiet -c constraints.txt --group dev -e ".[all]" \
+	$(BIN)/python -m pip install --quiet -c constraints.txt --group dev -e ".[all,server]" \
 		$(INTEGRATIONS:%=-e ./integrations/%)
 	@touch $@
 
@@ -70,7 +70,7 @@ endef
 	.venv-$*/bin/python -m pip install --quiet -c constraints.txt torch
 	.venv-$*/bin/python .ci/lowest.py $* > .venv-$*/constraints.txt
 	.venv-$*/bin/python -m pip install --quiet -c .venv-$*/constraints.txt build hatchling pytest pytest-asyncio beartype \
-		-e ".[all]" -e ./integrations/langchain -e ./integrations/llama-index -e "./integrations/sentence-transformers[train]"
+		-e ".[all,server]" -e ./integrations/langchain -e ./integrations/llama-index -e "./integrations/sentence-transformers[train]"
 	@touch $@
 
 gpu:  ## the tests that need a GPU, in the environment that has torch for it

@@ -2,16 +2,20 @@
 
 import re
 import shlex
+import socket
+import threading
 import warnings
 from itertools import dropwhile
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import uvicorn
 
 import echo_embeddings
 from echo_embeddings import EchoEncoder
 from echo_embeddings.config import presets
+from echo_embeddings.server import create_app
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -23,8 +27,8 @@ PAGES = [
     *sorted((ROOT / "integrations").rglob("README.md")),
 ]
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.DOTALL | re.MULTILINE)
-# What stands before a block that cannot run as it is: it needs a hub or a GPU, or runs here with other numbers.
-COMMENT = re.compile(r"<!-- (hub|gpu|test: .*) -->\s*\Z")
+# What stands before a block that cannot run as it is: it needs a hub, a GPU or a server, or runs with other numbers.
+COMMENT = re.compile(r"<!-- (hub|gpu|server|test: .*) -->\s*\Z")
 LINK = re.compile(r"\]\((?!https?://|#)([^)#\s]+)")
 
 # Files that pages speak of. Written for these tests; no row of any data set.
@@ -118,8 +122,20 @@ def test_every_guide_begins_with_code():
         assert re.match(r"# .+\n\n```", page.read_text(encoding="utf-8")), named(page)
 
 
+@pytest.fixture(scope="session")
+def served(builtin_encoder):
+    """The address of a server of the built-in model, for blocks that ask one."""
+    server = uvicorn.Server(uvicorn.Config(create_app(builtin_encoder), log_config=None, access_log=False))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        server.should_exit = True
+        thread.join()
+
+
 @pytest.mark.parametrize("page", with_blocks("python"), ids=named)
-def test_python_blocks_run(page, shared_encoder_class, tmp_path, monkeypatch):
+def test_python_blocks_run(page, shared_encoder_class, tmp_path, monkeypatch, request):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(echo_embeddings, "EchoEncoder", shared_encoder_class)
     for name, content in FILES.items():
@@ -131,7 +147,11 @@ def test_python_blocks_run(page, shared_encoder_class, tmp_path, monkeypatch):
         for block in blocks(page):
             if block.language != "python":
                 continue
-            code = compile(numbered(block), f"{named(page)}, line {block.line}", "exec")
+            written = numbered(block)
+            if block.comment == "server":
+                assert "http://127.0.0.1:8000" in written
+                written = written.replace("http://127.0.0.1:8000", request.getfixturevalue("served"))
+            code = compile(written, f"{named(page)}, line {block.line}", "exec")
             if block.comment in ("hub", "gpu"):
                 continue
             try:
@@ -179,6 +199,8 @@ def test_commands_exist(page):
             assert module.with_suffix(".py").is_file() or (module / "__main__.py").is_file(), place
         elif words[0] in ("python", "bash"):
             assert (ROOT / words[1]).is_file(), place
+        elif words[0] == "docker":
+            assert (ROOT / "Dockerfile").is_file(), place
         elif words[:2] == ["pip", "install"]:
             folders = [word.partition("[")[0] for word in words[2:] if word.startswith(".")]
             assert all((ROOT / folder / "pyproject.toml").is_file() for folder in folders), place

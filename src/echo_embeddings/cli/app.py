@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 from echo_embeddings import __version__
 from echo_embeddings.errors import EchoError
 
-from . import compare, embed, evaluate, explain, index, model, output, plugins, search, tune
+from . import compare, embed, evaluate, explain, index, model, output, plugins, search, serve, tune
 
 __all__ = ["app"]
 
@@ -85,6 +85,7 @@ app.command()(index.index)
 app.command()(search.search)
 app.command()(compare.compare)
 app.command()(explain.explain)
+app.command()(serve.serve)
 app.command()(tune.tune)
 app.command()(evaluate.evaluate)
 app.add_typer(model.app, name="model")
