@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
@@ -441,6 +442,7 @@ def test_the_real_conversion_killed_in_the_middle(tmp_path, builtin_folder):
     process = subprocess.Popen([sys.executable, "-c", code], env=environment)
     while not list(cache.glob(".*.part/*/*.safetensors")):
         assert process.poll() is None
+        time.sleep(0.01)
     process.kill()
     process.wait()
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
