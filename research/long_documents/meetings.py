@@ -4,10 +4,11 @@
 
 Question: which vectors of a document of 9,000 words find it best, and is it found as well as by BM25?
 
-Ways to embed: the beginning alone (``on_truncate="warn"``), all of it as one vector (``"split"``), its chunks each alone, and its
-chunks by ``encode_chunks``, which have seen what stands around them. A document's score from those of its chunks: the best
-chunk, the mean of the best few, the mean of all. Vectors are kept in the output: started again, it goes on with what is missing.
-Scores are nDCG@10, times 100, with the standard deviation of the mean over questions (bootstrap).
+Ways to embed: the beginning alone (``on_truncate="warn"``), all of it as one vector (``"split"``), its chunks each
+alone, and its chunks by ``encode_chunks``, which have seen what stands around them. A document's score from those of
+its chunks: the best chunk, the mean of the best few, the mean of all. Vectors are kept in the output: started again, it
+goes on with what is missing. Scores are nDCG@10, times 100, with the standard deviation of the mean over questions
+(bootstrap).
 """
 
 from __future__ import annotations
