@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from echo_embeddings import EncoderOptions
+from echo_embeddings import EchoEncoder, EncoderOptions
 from tests import architectures
 from tests.conftest import TEXTS
 
@@ -28,6 +28,11 @@ def tiny_folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_options(tiny_folder) -> EncoderOptions:
     return EncoderOptions(model=str(tiny_folder), device="cpu", dtype="float32", max_length=64, on_truncate="ignore")
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(tiny_options) -> EchoEncoder:
+    return EchoEncoder.from_options(tiny_options)
 
 
 @pytest.fixture(scope="session")

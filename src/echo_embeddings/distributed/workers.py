@@ -11,7 +11,10 @@ from echo_embeddings.encoder import EchoEncoder
 from echo_embeddings.errors import ConfigError, EchoError
 from echo_embeddings.options import EncoderOptions
 
-__all__ = ["Workers", "WorkersEncoder", "arranged"]
+__all__ = ["FAILURES", "Workers", "WorkersEncoder", "arranged"]
+
+#: What a model that cannot be loaded, a row or a file may raise; what else is raised is a mistake of ours.
+FAILURES = (EchoError, OSError, ImportError, RuntimeError, ValueError, TypeError)
 
 # CPUs of a worker that has no GPU: beyond that, two workers are faster than one with twice as many.
 _CPUS = 4
@@ -50,7 +53,7 @@ class WorkersEncoder:
                 _use_threads(max(1, int(workers.cpus)))
             self._encoder = EchoEncoder.from_options(workers.options)
             _ = self._encoder.dimension
-        except (EchoError, OSError, ImportError, RuntimeError, ValueError, TypeError) as error:
+        except FAILURES as error:
             self._error = error
 
     def get(self) -> EchoEncoder:
