@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from echo_embeddings import EncoderOptions
 from echo_embeddings.data.embed_table import EmbeddedTable, RowsDone, embed_table, rows_saved
+from echo_embeddings.errors import InputError
+from echo_embeddings.extras import require
 
 from . import options, output
 from .options import Role
 
 if TYPE_CHECKING:
     from echo_embeddings import EchoEncoder
+    from echo_embeddings.distributed.ray import EmbeddedFolder
 
 __all__ = ["embed"]
 
@@ -31,13 +35,33 @@ class Format(str, Enum):
     csv = "csv"
 
 
+class Engine(str, Enum):
+    """What spreads the work."""
+
+    local = "local"
+    ray = "ray"
+
+
+class OnError(str, Enum):
+    """What becomes of a row that cannot be embedded."""
+
+    fail = "raise"
+    skip = "skip"
+
+
 def embed(  # noqa: PLR0913 - typer wants a parameter for each option
     source: Annotated[
         str,
-        typer.Argument(metavar="INPUT", help="A .txt (a line a text), .jsonl, .csv or .parquet file; - for stdin."),
+        typer.Argument(
+            metavar="INPUT",
+            help="A .txt (a line a text), .jsonl, .csv or .parquet file; - for stdin. On Ray: a folder of .parquet.",
+        ),
     ],
     target: Annotated[
-        Path, typer.Argument(metavar="OUTPUT", help="A .parquet file (all columns and 'embedding') or .npy.")
+        str,
+        typer.Argument(
+            metavar="OUTPUT", help="A .parquet file (all columns and 'embedding') or .npy. On Ray: a folder."
+        ),
     ],
     *,
     column: Annotated[str, typer.Option(help="The column of texts.")] = "text",
@@ -57,20 +81,49 @@ def embed(  # noqa: PLR0913 - typer wants a parameter for each option
         options.Precision,
         typer.Option(help="Of the vectors: float32, float16, int8 (the config needs ranges), or ubinary: bits."),
     ] = options.Precision.float32,
-    checkpoint_rows: Annotated[int, typer.Option(help="Rows computed, and saved, together.", min=1)] = 1024,
+    checkpoint_rows: Annotated[
+        int | None, typer.Option(help="Rows saved together; without it 1,024, on Ray 16,384: an output file.", min=1)
+    ] = None,
     max_row_mb: Annotated[float, typer.Option(help="The most MiB of a row of INPUT, a line for example.")] = 64,
     max_decompressed_mb: Annotated[
         float | None,
         typer.Option(help="The most MiB that a compressed INPUT may become; without it 250 times its size."),
     ] = None,
     restart: Annotated[bool, typer.Option("--restart", help="Begin anew, and overwrite OUTPUT.")] = False,
+    engine: Annotated[
+        Engine, typer.Option(help="Embed here, or a folder of .parquet files on the nodes of a Ray cluster.")
+    ] = Engine.local,
+    address: Annotated[
+        str | None, typer.Option(help="The Ray cluster: HOST:PORT, or auto; without it RAY_ADDRESS, else this machine.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Workers on Ray; without it, as many as there is room for.", min=1)
+    ] = None,
+    num_cpus: Annotated[
+        float | None, typer.Option(help="CPUs of a worker on Ray; without it 1 beside a GPU, else up to 4.", min=0)
+    ] = None,
+    num_gpus: Annotated[
+        float | None, typer.Option(help="GPUs of a worker on Ray; without it 1 if there are any.", min=0)
+    ] = None,
+    on_error: Annotated[
+        OnError, typer.Option(help="On Ray: stop at a row that cannot be embedded, or list it in _skipped.jsonl.")
+    ] = OnError.fail,
     json: options.Json = False,
 ) -> None:
-    """Embed a file of texts, or texts from a pipe.
+    """Embed a file of texts, or texts from a pipe; or a folder, on Ray.
 
     Stopped by Ctrl-C, a crash or a power cut, the same command goes on where it stopped, and the result is the same.
     """
-    encoder = options.make_encoder(
+    job: dict[str, Any] = {
+        "column": column,
+        "role": role.value,
+        "max_row_bytes": int(max_row_mb * 2**20),
+        "max_decompressed_bytes": None if max_decompressed_mb is None else int(max_decompressed_mb * 2**20),
+        "restart": restart,
+    }
+    if checkpoint_rows is not None:
+        job["checkpoint_rows"] = checkpoint_rows
+    how = options.encoder_options(
         model,
         config,
         device=device,
@@ -79,23 +132,78 @@ def embed(  # noqa: PLR0913 - typer wants a parameter for each option
         dimensions=dimensions,
         precision=precision.value,
     )
+    of_ray = {"workers": workers, "num_cpus": num_cpus, "num_gpus": num_gpus, "on_error": on_error.value}
+    if engine is Engine.ray:
+        if format is not None:
+            raise InputError(f"--format {format.value} is for files; --engine ray reads folders of .parquet files")
+        _report_folder(_on_ray(source, target, how, address, job | of_ray), json=json)
+        return
+    _require_local(of_ray | {"address": address})
+    job["format"] = None if format is None else format.value
+    encoder = options.encoder_of(how)
+    _report(_here(source, Path(target), encoder, job), encoder, json=json)
+
+
+def _here(source: str, target: Path, encoder: EchoEncoder, job: dict[str, Any]) -> EmbeddedTable:
     if source == "-" and sys.stdin.isatty():
         output.note("reading texts from the terminal; end with Ctrl-D")
     with _going_on(target), output.progress(options.loading(encoder)) as bar:
-        done = embed_table(
-            source,
-            target,
-            encoder,
-            column=column,
-            format=None if format is None else format.value,
-            role=role.value,
-            checkpoint_rows=checkpoint_rows,
-            max_row_bytes=int(max_row_mb * 2**20),
-            max_decompressed_bytes=None if max_decompressed_mb is None else int(max_decompressed_mb * 2**20),
-            restart=restart,
-            show_progress=lambda now: _show(bar, now),
+        return embed_table(source, target, encoder, show_progress=lambda now: _show(bar, now), **job)
+
+
+def _on_ray(source: str, target: str, how: EncoderOptions, address: str | None, more: dict[str, Any]) -> EmbeddedFolder:
+    require("ray", "ray", "--engine ray")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anybody
+    import ray
+
+    from echo_embeddings.distributed.ray import embed_folder
+
+    address = address or os.environ.get("RAY_ADDRESS")
+    try:
+        ray.init(address=address or "local", **({} if address else {"include_dashboard": False}))
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise InputError(f"--address {address}: no Ray answers there ({error}); start one, or leave it out") from error
+    try:
+        return embed_folder(source, target, how, **more)
+    finally:
+        ray.shutdown()
+
+
+def _require_local(given: Mapping[str, object]) -> None:
+    """Refuse options that mean nothing here."""
+    for name, value in given.items():
+        if value not in (None, OnError.fail.value):
+            raise InputError(f"--{name.replace('_', '-')} {value} is for --engine ray; leave it out, or add that")
+
+
+def _report_folder(done: EmbeddedFolder, *, json: bool) -> None:
+    if json:
+        output.print_json(
+            {
+                "output": done.target,
+                "files": done.files,
+                "rows": done.rows,
+                "resumed_from": done.resumed_from,
+                "skipped": done.skipped,
+                "dimension": done.dimension,
+                "truncated": {"texts": done.truncated_texts, "tokens": done.truncated_tokens},
+                "seconds": round(done.seconds, 3),
+            }
         )
-    _report(done, encoder, json=json)
+        return
+    if done.truncated_texts:
+        output.note(
+            f"warning: {done.truncated_texts} text(s) were truncated; {done.truncated_tokens} tokens were not read. "
+            "Split long texts or raise --max-length"
+        )
+    if done.skipped:
+        output.note(f"warning: {done.skipped} row(s) were left out; {done.target}/_skipped.jsonl says which, and why")
+    resumed = f", {done.resumed_from} of them from an earlier run" if done.resumed_from else ""
+    output.out.print(
+        f"{done.target}: {done.rows} vectors of {done.dimension} dimensions in {done.files} files, in "
+        f"{done.seconds:.1f} s{resumed}",
+        soft_wrap=True,
+    )
 
 
 def _show(bar: output.Bar, now: RowsDone) -> None:

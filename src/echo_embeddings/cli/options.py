@@ -27,6 +27,8 @@ __all__ = [
     "Model",
     "Precision",
     "Role",
+    "encoder_of",
+    "encoder_options",
     "loading",
     "make_encoder",
     "open_encoder",
@@ -96,23 +98,41 @@ def where(model: str | None) -> str | None:
     return model
 
 
-def make_encoder(model: str | None, config: str | EchoConfig | None = None, **options: Any) -> EchoEncoder:
-    """An encoder that has loaded nothing yet.
-
-    It does not warn of truncated texts in each call; commands report ``encoder.truncated`` at the end.
+def encoder_options(model: str | None, config: str | EchoConfig | None = None, **more: Any) -> EncoderOptions:
+    """The options of an encoder that does not warn of truncated texts in each call.
 
     Args:
         model: as the user gave it; ``None`` for the built-in model.
         config: a config, the name of a preset, or a folder with ``echo_config.json``.
-        options: other fields of ``EncoderOptions``.
+        more: other fields of ``EncoderOptions``.
 
     Raises:
         EchoError: model or config cannot be used.
     """
     if isinstance(config, str) and (folder := Path(config).expanduser()).is_dir():
         config = EchoConfig.load(folder)
+    return EncoderOptions(model=where(model), config=config, on_truncate="ignore", **more)
+
+
+def make_encoder(model: str | None, config: str | EchoConfig | None = None, **options: Any) -> EchoEncoder:
+    """An encoder that has loaded nothing yet; commands report ``encoder.truncated`` at the end.
+
+    Arguments as for :func:`encoder_options`.
+
+    Raises:
+        EchoError: model or config cannot be used.
+    """
+    return encoder_of(encoder_options(model, config, **options))
+
+
+def encoder_of(made: EncoderOptions) -> EchoEncoder:
+    """An encoder that has loaded nothing yet, and is quiet about what it does.
+
+    Raises:
+        EchoError: model or config cannot be used.
+    """
     quiet()
-    return EchoEncoder.from_options(EncoderOptions(model=where(model), config=config, on_truncate="ignore", **options))
+    return EchoEncoder.from_options(made)
 
 
 def open_encoder(model: str | None, config: str | EchoConfig | None = None, **options: Any) -> EchoEncoder:
