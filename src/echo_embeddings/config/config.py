@@ -307,7 +307,9 @@ class EchoConfig:
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, Template):
-                value = {name: part for name, part in asdict(value).items() if name != "prompt" or part}
+                value = {
+                    name: part for name, part in asdict(value).items() if name not in ("prompt", "special") or part
+                }
             elif field.name == "transforms":
                 value = [{"name": transform.name, "options": transform.options} for transform in value]
             elif field.name in files.PARTS and value is not None:

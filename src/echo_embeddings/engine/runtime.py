@@ -441,6 +441,11 @@ class Runtime:
             "layers": f"{layers.exit} of {layers.depth}, the copy is made at {layers.start}",
             "batch": f"{tokens} tokens",
         }
+        if getattr(self.tokenizer.source, "chat_template", None):
+            special = any(template.special for template in self.config.templates)
+            facts["chat template"] = (
+                "applied" if special else "not applied; Template.from_chat makes a template with it"
+            )
         named = {f"speed: {name}": f"{'on' if switch else 'off'} ({switch.why})" for name, switch in self.speed.items()}
         return facts | named
 

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from string import Formatter
+from typing import Any
 
 from echo_embeddings.errors import ConfigError
 
 __all__ = ["Template"]
+
+# What stands for the fields while a chat template is rendered. No chat template changes such a word.
+_MARKS = {"{text}": "EchoTextStandsHere", "{instruction}": "EchoInstructionStandsHere"}
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,8 @@ class Template:
         instruction: what stands for ``{instruction}`` if a call gives none.
         prompt: what stands once before the template, exactly as it is: braces are no fields, and a space at its end is
             no part of the text. The ``prompts`` of other libraries go here.
+        special: whether names of special tokens in these words, such as ``<|im_start|>``, are those tokens. In a text
+            they never are. :meth:`from_chat` sets it.
 
     Raises:
         ConfigError: the template has no ``{text}``, an unknown field, or copies that would tokenise differently; or a
@@ -51,6 +57,7 @@ class Template:
     isolated: bool = False
     instruction: str | None = None
     prompt: str = ""
+    special: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.text, str):
@@ -76,7 +83,7 @@ class Template:
             raise ConfigError(f"template {self.text!r} has no {{instruction}} for {self.instruction!r} to go to")
 
     def _check_flags(self) -> None:
-        for name in ("bos", "eos", "pool_tail", "isolated"):
+        for name in ("bos", "eos", "pool_tail", "isolated", "special"):
             value = getattr(self, name)
             if not isinstance(value, bool) and not (name == "bos" and value is None):
                 raise ConfigError(f"{name}={value!r}: give True or False{', or None' if name == 'bos' else ''}")
@@ -97,6 +104,50 @@ class Template:
         if copies == 1:
             return cls("Write a paragraph: {text}")
         return cls("Rewrite the following paragraph: {text}" + "\nThe rewritten paragraph: {text}" * (copies - 1))
+
+    @classmethod
+    def from_chat(
+        cls,
+        tokenizer: Any,
+        user: str = "Rewrite the following paragraph: {text}",
+        assistant: str | None = "The rewritten paragraph: {text}",
+        system: str | None = None,
+    ) -> Template:
+        """Lay a template into the chat template of a tokenizer, for models that want to be spoken to in it.
+
+        Encoders do not apply a chat template by themselves, because plain words serve most models as well.
+
+        Args:
+            tokenizer: a tokenizer of transformers that has a chat template.
+            user: what the user says; ``{text}`` and ``{instruction}`` are fields, as in a template.
+            assistant: what the model says, unfinished: nothing is put behind it. By default the second copy stands
+                here. ``None`` for the beginning of its turn alone.
+            system: what the system says; ``None`` for what the chat template says by itself.
+
+        Raises:
+            ConfigError: the tokenizer has no chat template, it cannot be rendered with these messages, or the result is
+                no template.
+        """
+        said = {"system": system, "user": user, "assistant": assistant}
+        messages = [{"role": role, "content": _marked(text)} for role, text in said.items() if text is not None]
+        if not getattr(tokenizer, "chat_template", None):
+            raise ConfigError(
+                f"this {type(tokenizer).__name__} has no chat template, so its model was not trained with one; use a "
+                "plain template"
+            )
+        ends = {"continue_final_message": True} if assistant is not None else {"add_generation_prompt": True}
+        try:
+            rendered = tokenizer.apply_chat_template(messages, tokenize=False, **ends)
+        except Exception as error:  # whatever the chat template raises
+            raise ConfigError(
+                f"the tokenizer's chat template cannot be rendered with these messages: {error}"
+            ) from error
+        text = rendered.replace("{", "{{").replace("}", "}}")
+        for field, mark in _MARKS.items():
+            if (found := rendered.count(mark)) != (wanted := sum((one or "").count(field) for one in said.values())):
+                raise ConfigError(f"the tokenizer's chat template shows {field} {found} times, not {wanted} times")
+            text = text.replace(mark, field)
+        return cls(text, bos=False, special=True)
 
     @property
     def copies(self) -> int:
@@ -167,6 +218,12 @@ class Template:
                 f"template {self.text!r} needs an instruction; pass instruction='...' or give the template a default"
             )
         return instruction
+
+
+def _marked(text: str) -> str:
+    for field, mark in _MARKS.items():
+        text = text.replace(field, mark)
+    return text.replace("{{", "{").replace("}}", "}")
 
 
 def _parse(text: str) -> list[tuple[str, str | None]]:

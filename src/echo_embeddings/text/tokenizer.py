@@ -11,7 +11,8 @@ reads every text twice. This library does not use that post-processor for its ow
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -57,7 +58,11 @@ class EchoTokenizer:
         self._rust.no_padding()
         # "<|im_end|>" in a user's text is ten characters of text, not the end of a turn.
         self._rust.encode_special_tokens = True
-        self._adds_space = self._isolated("a") == self._isolated(" a") or self._isolated("a") != self._continued("a")
+        # In a template they may be wanted. The copy is made at the first one that wants them.
+        self._special_rust: Tokenizer | None = None
+        self._adds_space = self._isolated("a") == self._isolated(" a") or self._isolated("a") != self._continued(
+            self._isolated, "a"
+        )
         #: The token that an empty text becomes.
         self.stand_in = self._stand_in()
 
@@ -108,11 +113,12 @@ class EchoTokenizer:
             ModelError: the template wants a BOS or EOS token that the tokenizer lacks.
         """
         groups = template.literals(instruction)
-        continued = self._isolated if template.isolated else self._continued
+        isolated = self._with_special if template.special else self._isolated
+        continued = isolated if template.isolated else partial(self._continued, isolated)
         if self._adds_space and groups[0] == [template.prompt]:
             # The first copy brings a space by itself; a prompt that ends in one must not make it two.
             groups[0] = [template.prompt.removesuffix(" ")]
-        literals = [[i for piece in groups[0] for i in self._isolated(piece)]]
+        literals = [[i for piece in groups[0] for i in isolated(piece)]]
         literals += [[i for piece in group for i in continued(piece)] for group in groups[1:]]
         if template.bos or (template.bos is None and self._adds_bos()):
             literals[0].insert(0, self._special("bos"))
@@ -183,10 +189,19 @@ class EchoTokenizer:
     def _isolated(self, piece: str) -> list[int]:
         return list(self._rust.encode(_whole_characters(piece), add_special_tokens=False).ids)
 
-    def _continued(self, piece: str) -> list[int]:
+    def _with_special(self, piece: str) -> list[int]:
+        """The ids of a piece in which names of special tokens are those tokens."""
+        from tokenizers import Tokenizer
+
+        if self._special_rust is None:
+            self._special_rust = Tokenizer.from_str(self._rust.to_str())
+            self._special_rust.encode_special_tokens = False
+        return list(self._special_rust.encode(_whole_characters(piece), add_special_tokens=False).ids)
+
+    def _continued(self, tokenize: Callable[[str], list[int]], piece: str) -> list[int]:
         """The ids that ``piece`` has behind other text, without the dummy space of SentencePiece."""
-        anchor, joint = self._isolated(_ANCHOR), self._isolated(_ANCHOR + piece)
-        return joint[len(anchor) :] if joint[: len(anchor)] == anchor else self._isolated(piece)
+        anchor, joint = tokenize(_ANCHOR), tokenize(_ANCHOR + piece)
+        return joint[len(anchor) :] if joint[: len(anchor)] == anchor else tokenize(piece)
 
     def _adds_bos(self) -> bool:
         bos = self.source.bos_token_id
