@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from echo_embeddings.errors import InputError
-from echo_embeddings.evaluation.datasets import open_dataset
+from echo_embeddings.evaluation.datasets import Pairs, open_dataset
 
 PAIRS = 'score\tsentence1\tsentence2\n5\ta "b\tc\n0\ta "b\td\n2\td\tc\n'
 
@@ -117,3 +117,50 @@ def test_pairs_without_scipy_name_the_extra(pairs, monkeypatch):
         ImportError, match=r"comparing on pairs needs scipy: from a checkout: .*pip install '\.\[evaluation\]'"
     ):
         open_dataset(pairs)
+
+
+# --- pairs that belong together, and halves ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".tsv", ".csv"])
+def test_each_anchor_is_to_find_its_positive(tmp_path, suffix):
+    rows = [("when?", "at dawn"), ("who?", "the cook"), ("when?", "at noon"), ("what?", "the cook")]
+    cells = {".tsv": "\t", ".csv": ","}
+    if suffix in cells:
+        lines = [cells[suffix].join(row) for row in [("anchor", "positive"), *rows]]
+    else:
+        lines = [json.dumps({"anchor": anchor, "positive": positive, "more": 1}) for anchor, positive in rows]
+    path = tmp_path / f"pairs{suffix}"
+    path.write_text("\n".join(lines) + "\n")
+    data = open_dataset(path)
+    assert data.documents == {"d0": "at dawn", "d1": "the cook", "d2": "at noon"}
+    assert data.queries == {"q0": "when?", "q1": "who?", "q2": "what?"}
+    assert data.judgements == {"q0": {"d0": 1, "d2": 1}, "q1": {"d1": 1}, "q2": {"d1": 1}}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"anchor": "a"}\n', r"pairs\.jsonl:1: this line is not an object with anchor and positive"),
+        ('\n{"anchor": "a", "positive": "b"}\n', r"has 1 different positives: there is nothing to find among them"),
+        ("[]\n", r"pairs\.jsonl:1: this line is not an object"),
+    ],
+)
+def test_matched_pairs_that_cannot_be_used(tmp_path, content, message):
+    (tmp_path / "pairs.jsonl").write_text(content)
+    with pytest.raises(InputError, match=message):
+        open_dataset(tmp_path / "pairs.jsonl")
+
+
+def test_too_few_pairs_cannot_be_parted():
+    with pytest.raises(InputError, match="there are 19 pairs; at least 20 are needed, so that one half judges"):
+        Pairs([1.0] * 19, ["a"] * 19, ["b"] * 19).parted(300)
+
+
+def test_halves_are_of_the_most_that_may_be():
+    pairs = Pairs([float(i) for i in range(100)], [f"a{i}" for i in range(100)], [f"b{i}" for i in range(100)])
+    one, other = pairs.parted(50)
+    assert len(one.scores) == len(other.scores) == 25
+    assert not set(one.scores) & set(other.scores)
+    assert pairs.parted(50)[0] == one, "always the same"
+    assert all(first == f"a{score:.0f}" for first, score in zip(one.first, one.scores, strict=True))

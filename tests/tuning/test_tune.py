@@ -4,12 +4,14 @@ import json
 
 import numpy as np
 import pytest
+import transformers as tf
 from typer.testing import CliRunner
 
 from echo_embeddings import ConfigError, EchoConfig, EchoEncoder, EncoderOptions, tune
 from echo_embeddings.cli.app import app
 from echo_embeddings.config.config import Layers
-from echo_embeddings.errors import InputError
+from echo_embeddings.errors import InputError, ModelError
+from echo_embeddings.evaluation import open_dataset
 from echo_embeddings.tuning.candidates import PASSES, TRANSFORMS, candidates
 from tests.architectures import small_tokenizer, tiny
 
@@ -77,7 +79,9 @@ def test_every_configuration_is_tried(tuned):
     assert len(set(of_passes)) == len(of_passes)
     scores = [one.score for one in tuned.tried if not one.words]
     assert scores == sorted(scores, reverse=True)
-    assert tuned.skipped == []
+    assert tuned.skipped == {}
+    assert tuned.names == ("found", "of whole")
+    assert tuned.gain is None
 
 
 def test_the_encoder_has_the_best_config(tuned):
@@ -98,7 +102,7 @@ def test_a_number_is_that_of_an_encoder(tuned, folder):
     for one in [one for one in tuned.tried if one.candidate.transform == "none" and not one.words][::5]:
         encoder = EchoEncoder(folder, one.candidate.config(512), dtype="float32")
         measured = halves.measure(encoder.encode_documents(halves.texts))
-        np.testing.assert_allclose(measured, (one.found, one.of_whole), atol=1e-4)
+        np.testing.assert_allclose(measured, one.numbers, atol=1e-4)
 
 
 def test_a_second_run_gives_the_same(tuned, folder, tmp_path):
@@ -116,7 +120,7 @@ def test_a_second_run_gives_the_same(tuned, folder, tmp_path):
 
 def test_without_time_the_first_pass_is_tried_and_the_rest_is_named(folder):
     found = tune(folder, TEXTS, options=FLOAT32, minutes=1e-9)
-    assert found.skipped == list(PASSES[1:])
+    assert found.skipped == dict.fromkeys(PASSES[1:], "no time was left")
     assert {one.candidate.of for one in found.tried} == {PASSES[0]}
 
 
@@ -145,9 +149,106 @@ def test_the_command(folder, tmp_path):
     assert f"wrote {target}; use it as EchoEncoder" in done.output.replace("\n", "")
     written = json.loads((target / "tuned.json").read_text())
     assert written["tried"][0]["score"] >= written["tried"][1]["score"]
-    assert "<h2>classical</h2>" in (target / "tuned.html").read_text()
+    shown = (target / "tuned.html").read_text()
+    assert "<h3>classical</h3>" in shown
+    assert "<h2>Nearest texts, before and after</h2>" in shown
     assert EchoEncoder(target).config != EchoConfig.preset("echo")
     assert EchoEncoder(target).encode_documents("a").ndim == 1
     again = CliRunner().invoke(app, arguments)
     assert again.exit_code == 1
     assert "exists; choose a folder that does not" in again.output
+
+
+# --- labels, and what is shown ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    """Pairs that share some of their words: the more, the higher their score."""
+    random = np.random.default_rng(1)
+    path = tmp_path_factory.mktemp("pairs") / "pairs.tsv"
+    rows = ["score\tsentence1\tsentence2"]
+    for i in range(60):
+        words = random.choice(WORDS, size=10)
+        other = [*words[: i % 11], *random.choice(WORDS, size=10 - i % 11)]
+        rows.append(f"{i % 11}\t{' '.join(words)}\t{' '.join(other)}")
+    path.write_text("\n".join(rows) + "\n")
+    return path
+
+
+def test_labels_decide_and_those_held_out_judge(folder, pairs):
+    data = open_dataset(pairs)
+    found = tune(folder, TEXTS, pairs=data, options=FLOAT32, minutes=60, passes=PASSES[:1])
+    deciding, held_out = data.parted(300)
+    assert found.names == ("Spearman",)
+    for one in [one for one in found.tried if one.candidate.transform == "none" and not one.words][:2]:
+        encoder = EchoEncoder(folder, one.candidate.config(512), dtype="float32")
+        score = deciding.score(encoder.encode_documents(deciding.texts[0]), np.empty((0, encoder.dimension)))
+        assert one.numbers == pytest.approx((score / 100,), abs=1e-3)
+    plain = [one.numbers[0] for one in found.tried if not one.words]
+    assert found.tried[0].numbers[0] == max(plain)
+    assert found.best.numbers[0] == max(one.numbers[0] for one in found.tried)
+    expected = held_out.score(found.encoder.encode_documents(held_out.texts[0]), np.empty((0, found.encoder.dimension)))
+    rule = EchoEncoder(folder, "any-model", dtype="float32")
+    before = held_out.score(rule.encode_documents(held_out.texts[0]), np.empty((0, rule.dimension)))
+    assert found.gain.after == pytest.approx(expected, abs=0.5)
+    assert found.gain.before == pytest.approx(before, abs=0.5)
+    assert (found.gain.metric, found.gain.size) == ("Spearman", "30 pairs")
+
+
+def test_queries_have_words_of_twice_the_length(folder, tmp_path):
+    rows = [{"anchor": " ".join(text.split()[:9]), "positive": text} for text in TEXTS]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    data = open_dataset(tmp_path / "pairs.jsonl")
+    found = tune(folder, TEXTS, pairs=data, options=FLOAT32, minutes=60, passes=PASSES[:1])
+    _, held_out = data.parted(300)
+    documents, queries = held_out.texts
+    config = found.encoder.config
+    expected = held_out.score(found.encoder.encode_documents(documents), found.encoder.encode_queries(queries))
+    assert config.lexical is not None
+    assert config.lexical.weight("query") == 2 * config.lexical.weight("document")
+    assert found.gain.after == pytest.approx(expected, abs=0.5)
+    assert found.gain.size == "30 queries, 60 documents"
+
+
+def test_neighbours_are_those_of_the_rule_and_of_the_choice(tuned, folder):
+    rule = EchoEncoder(folder, "any-model", dtype="float32")
+    assert tuned.neighbours
+    for one in tuned.neighbours[:2]:
+        assert one.text not in [text for text, _ in one.before + one.after]
+        for encoder, near in ((rule, one.before), (tuned.encoder, one.after)):
+            vectors = encoder.encode_documents([one.text, *(text for text, _ in near)])
+            np.testing.assert_allclose(vectors[1:] @ vectors[0], [cosine for _, cosine in near], atol=1e-2)
+
+
+def test_what_an_architecture_cannot_run_is_left_out_and_named(tmp_path):
+    config = tf.MambaConfig(vocab_size=97, hidden_size=32, num_hidden_layers=6, state_size=4)
+    tf.AutoModel.from_config(config).save_pretrained(tmp_path)
+    small_tokenizer(TEXTS).save_pretrained(tmp_path)
+    found = tune(tmp_path, TEXTS, options=FLOAT32, minutes=60, passes=[PASSES[0], PASSES[3]])
+    assert list(found.skipped) == [PASSES[0]]
+    assert "late echo does not know how to run MambaBlock" in found.skipped[PASSES[0]]
+    assert found.neighbours == []
+    with pytest.raises(ModelError, match="late echo does not know how to run MambaBlock"):
+        tune(tmp_path, TEXTS, options=FLOAT32, passes=PASSES[:1])
+
+
+def test_a_model_whose_unembedding_is_not_in_memory_has_no_embed_filter(tmp_path):
+    tiny("llama", max_position_embeddings=1024).save_pretrained(tmp_path)
+    small_tokenizer(TEXTS).save_pretrained(tmp_path)
+    found = tune(tmp_path, TEXTS, options=FLOAT32, passes=PASSES[3:])
+    assert {one.candidate.transform for one in found.tried} == set(TRANSFORMS) - {"embed-filter"}
+
+
+def test_the_command_with_labels(folder, pairs, tmp_path):
+    (tmp_path / "texts.txt").write_text("\n".join(TEXTS) + "\n")
+    arguments = ["tune", str(folder), str(tmp_path / "texts.txt"), "-o", str(tmp_path / "t"), "--pairs", str(pairs)]
+    done = CliRunner().invoke(app, [*arguments, "--dtype", "float32", "--minutes", "0.001"])
+    assert done.exit_code == 0, done.output
+    said = " ".join(done.output.split())
+    assert "Spearman x100 on what was held out (30 pairs)" in said
+    assert "not tried: classical: no time was left" in said
+    written = json.loads((tmp_path / "t" / "tuned.json").read_text())
+    assert set(written["gain"]) == {"metric", "size", "before", "after"}
+    assert "Spearman" in written["tried"][0]
+    assert "with the rule for any model" in (tmp_path / "t" / "tuned.html").read_text()

@@ -15,7 +15,8 @@ from echo_embeddings.data.files import whole_file
 from echo_embeddings.data.passages import read_passages
 from echo_embeddings.data.tables import open_table
 from echo_embeddings.errors import InputError
-from echo_embeddings.tuning.page import page, words_of
+from echo_embeddings.evaluation import open_dataset
+from echo_embeddings.tuning.page import page, words_of, words_of_gain
 
 from . import options, output
 
@@ -30,6 +31,13 @@ def tune(  # noqa: PLR0913 - typer wants a parameter for each option
     *,
     target: Annotated[Path, typer.Option("--output", "-o", help="The folder for the tuned model; it must be new.")],
     column: Annotated[str, typer.Option(help="The column of texts.")] = "text",
+    pairs: Annotated[
+        Path | None,
+        typer.Option(
+            help="Labels that decide: a table of score,sentence1,sentence2 or of anchor,positive, or a folder in "
+            "BEIR's layout. Half of them is held out and says what was gained."
+        ),
+    ] = None,
     minutes: Annotated[float, typer.Option(help="Begin no further run of the model after so many.")] = 5.0,
     max_cost: Annotated[float, typer.Option(help="The most that an embedding may cost, in classical passes.")] = 1.1,
     device: options.Device = None,
@@ -37,7 +45,7 @@ def tune(  # noqa: PLR0913 - typer wants a parameter for each option
     max_length: options.MaxLength = None,
     json: options.Json = False,
 ) -> None:
-    """Choose template, layers, transform and words for a model, from texts without labels.
+    """Choose template, layers, transform and words for a model, from texts; labels are not needed.
 
     The folder is a model for every loader. tuned.json in it lists what was tried, tuned.html shows it.
     """
@@ -47,30 +55,39 @@ def tune(  # noqa: PLR0913 - typer wants a parameter for each option
     if not target.absolute().parent.is_dir():
         raise InputError(f"{target}: there is no folder {target.absolute().parent}; make it first")
     read = _read(texts.expanduser(), column)
+    labels = None if pairs is None else open_dataset(pairs)
     options.quiet()
     named = None if model == "builtin" else options.where(model)
     with output.progress(f"loading {model}") as bar:
         tuned = tuning.tune(
             named,
             read,
+            pairs=labels,
             minutes=minutes,
             max_cost=max_cost,
             options=EncoderOptions(device=device, dtype=dtype, max_length=max_length, on_truncate="ignore"),
             show_progress=bar.show,
         )
     tuned.encoder.save_pretrained(target)
-    rows = [_row(one) for one in tuned.tried]
+    rows = [_row(one, tuned.names) for one in tuned.tried]
+    about: dict[str, Any] = {"model": model, "tried": rows}
+    if tuned.gain is not None:
+        about["gain"] = asdict(tuned.gain)
     with whole_file(target / "tuned.json") as path:
-        path.write_text(json_.dumps({"model": model, "tried": rows}, indent=1) + "\n", encoding="utf-8")
+        path.write_text(json_.dumps(about, indent=1) + "\n", encoding="utf-8")
     with whole_file(target / "tuned.html") as path:
         path.write_text(page(tuned, model), encoding="utf-8")
     if json:
-        output.print_json({"output": str(target), "chosen": _row(tuned.best), "skipped": _names(tuned)})
+        about["tried"] = len(rows)
+        chosen = _row(tuned.best, tuned.names)
+        output.print_json({"output": str(target), "chosen": chosen, "skipped": _skipped(tuned)} | about)
         return
     _show(tuned)
     output.note(f"chosen: {words_of(tuned.best)}")
-    if tuned.skipped:
-        output.note(f"no time was left for {', '.join(_names(tuned))}; give more --minutes")
+    if tuned.gain is not None:
+        output.note(words_of_gain(tuned.gain))
+    for name, why in _skipped(tuned).items():
+        output.note(f"not tried: {name}: {why}")
     output.note(f"wrote {target}; use it as EchoEncoder({str(target)!r})")
 
 
@@ -83,28 +100,26 @@ def _read(path: Path, column: str) -> list[str]:
     return list(open_table(path, column).texts())
 
 
-def _names(tuned: tuning.Tuned) -> list[str]:
-    return [f"{one.name} from {one.start:g}" if one.start else one.name for one in tuned.skipped]
+def _skipped(tuned: tuning.Tuned) -> dict[str, str]:
+    return {f"{one.name} from {one.start:g}" if one.start else one.name: why for one, why in tuned.skipped.items()}
 
 
-def _row(one: tuning.Tried) -> dict[str, Any]:
+def _row(one: tuning.Tried, names: tuple[str, ...]) -> dict[str, Any]:
     candidate = asdict(one.candidate)
     of = candidate.pop("of")
-    numbers = {name: round(value, 4) for name, value in asdict(one).items() if name in _NUMBERS}
-    return {"pass": of["name"], "pooling": of["pooling"]} | candidate | numbers
-
-
-_NUMBERS = ("words", "found", "of_whole", "score")
+    numbers = {name.replace(" ", "_"): round(value, 4) for name, value in zip(names, one.numbers, strict=True)}
+    known = {"pass": of["name"], "pooling": of["pooling"], "words": one.words, "score": round(one.score, 4)}
+    return known | candidate | numbers
 
 
 def _show(tuned: tuning.Tuned) -> None:
     table = Table(title=f"the best of {len(tuned.tried)}", title_justify="left")
     for column in ("pass", "start", "exit", "transform"):
         table.add_column(column)
-    for column in ("cost", "found", "of whole", "score"):
+    for column in ("cost", *tuned.names, "score"):
         table.add_column(column, justify="right")
     for one in [one for one in tuned.tried if not one.words][:8]:
         of = one.candidate
-        numbers = (f"{of.cost:.2f}", f"{one.found:.3f}", f"{one.of_whole:.2f}", f"{one.score:.3f}")
+        numbers = (f"{of.cost:.2f}", *(f"{number:.3f}" for number in one.numbers), f"{one.score:.3f}")
         table.add_row(of.of.name, str(of.start), f"{of.exit}{' + norm' * of.final_norm}", of.transform, *numbers)
     output.out.print(table)

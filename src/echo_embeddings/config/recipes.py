@@ -16,8 +16,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from echo_embeddings.vectors.lexical import Lexical
-
 from . import presets
 from .config import EchoConfig
 from .files import read_object
@@ -90,8 +88,7 @@ def _read(folder: Path) -> tuple[Recipe, ...]:
 def _recipe(path: Path) -> Recipe:
     content = read_object(path)
     changes, rule = dict(content["config"]), EchoConfig.preset(RULE)
-    weights = {name: changes.pop(name) for name in _WEIGHTS if name in changes}
-    if weights and rule.lexical is not None:
-        changes["lexical"] = Lexical(rule.lexical.arrays["weights"], **(rule.lexical.options | weights))
+    weights = {name: changes.pop(name) for name in _WEIGHTS}
+    changes["lexical"] = None if rule.lexical is None else rule.lexical.weighted(**weights)
     facts = Facts(**content["model"])
     return Recipe(path.stem, content["about"], content["measured"], facts, rule.replace(**changes))

@@ -1,15 +1,16 @@
-"""The two kinds of data that embeddings are judged on: pairs with scores, and a folder in BEIR's layout."""
+"""What embeddings are judged on: pairs with scores, texts that find their partners, and a folder in BEIR's layout."""
 
 from __future__ import annotations
 
 import csv
 import json
 import os
+import random
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,15 @@ from echo_embeddings.extras import require
 
 from .metrics import ndcg_at_10, spearman
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 __all__ = ["Dataset", "Pairs", "Retrieval", "number", "open_dataset", "records"]
+
+# Pairs that belong together, by the names that training data have.
+_ANCHORED = ("anchor", "positive")
+#: The fewest pairs or queries that can be parted in halves.
+_FEWEST = 20
 
 
 class Dataset(ABC):
@@ -41,6 +50,18 @@ class Dataset(ABC):
     @abstractmethod
     def score(self, documents: NDArray[np.float32], queries: NDArray[np.float32]) -> float:
         """100 times the metric, given the vectors of :attr:`texts`."""
+
+    @abstractmethod
+    def parted(self, most: int) -> tuple[Self, Self]:
+        """Two halves without a common pair or query, taken at random and always in the same way.
+
+        Args:
+            most: the most pairs of both together; of retrieval the most documents, and half as many queries. A document
+                that is judged for one of these queries is always there.
+
+        Raises:
+            InputError: there is too little for two halves.
+        """
 
 
 @dataclass(frozen=True)
@@ -67,6 +88,14 @@ class Pairs(Dataset):
         row = {text: i for i, text in enumerate(self.texts[0])}
         a, b = documents[[row[text] for text in self.first]], documents[[row[text] for text in self.second]]
         return 100 * spearman(np.einsum("nd,nd->n", a, b), self.scores)
+
+    def parted(self, most: int) -> tuple[Pairs, Pairs]:
+        """Two halves of the pairs."""
+        a, b = _halves(list(range(len(self.scores))), most, "pairs")
+        one, other = (
+            Pairs(*([side[i] for i in rows] for side in (self.scores, self.first, self.second))) for rows in (a, b)
+        )
+        return one, other
 
 
 @dataclass(frozen=True)
@@ -99,13 +128,36 @@ class Retrieval(Dataset):
         ]
         return 100 * float(np.mean(values))
 
+    def parted(self, most: int) -> tuple[Retrieval, Retrieval]:
+        """Two halves of the queries; both have all documents that are kept."""
+        a, b = _halves(list(self.judgements), most // 2, "judged queries")
+        judged = {document for query in a + b for document, gain in self.judgements[query].items() if gain > 0}
+        others = [document for document in self.documents if document not in judged]
+        kept = judged | set(random.Random(0).sample(others, min(len(others), max(0, most - len(judged)))))  # noqa: S311
+        documents = {document: text for document, text in self.documents.items() if document in kept}
+        one, other = (
+            Retrieval(documents, self.queries, {query: self.judgements[query] for query in half}) for half in (a, b)
+        )
+        return one, other
+
+
+def _halves(of: list[Any], most: int, what: str) -> tuple[list[Any], list[Any]]:
+    chosen = random.Random(0).sample(of, min(len(of), most))  # noqa: S311 - no secret
+    if len(chosen) < _FEWEST:
+        raise InputError(
+            f"there are {len(of)} {what}; at least {_FEWEST} are needed, so that one half judges the other"
+        )
+    return chosen[: len(chosen) // 2], chosen[len(chosen) // 2 :]
+
 
 def open_dataset(path: str | os.PathLike[str], limit: int | None = None) -> Dataset:
-    """Read pairs (a file) or a BEIR folder.
+    """Read pairs with scores, pairs that belong together, or a BEIR folder.
 
     Args:
-        path: a ``.tsv`` or ``.csv`` file with the columns ``score``, ``sentence1`` and ``sentence2``, or a folder with
-            ``corpus.jsonl``, ``queries.jsonl`` and ``qrels/test.tsv``.
+        path: a ``.tsv`` or ``.csv`` file with the columns ``score``, ``sentence1`` and ``sentence2``; one with the
+            columns ``anchor`` and ``positive``, or a ``.jsonl`` file with these fields, as for training: each anchor is
+            to find its positive among all of them; or a folder with ``corpus.jsonl``, ``queries.jsonl`` and
+            ``qrels/test.tsv``.
         limit: use so many pairs; or so many queries, with their relevant documents and, of the others, as many as make
             ten times the limit (which makes the task easier). ``None`` uses all.
 
@@ -116,9 +168,49 @@ def open_dataset(path: str | os.PathLike[str], limit: int | None = None) -> Data
     path = Path(path).expanduser()
     if path.is_dir():
         return _read_beir(path, limit)
-    if path.suffix.lower() not in (".tsv", ".csv"):
-        raise InputError(f"{path}: give a .tsv or .csv of score,sentence1,sentence2, or a folder in BEIR's layout")
+    if path.suffix.lower() not in (".tsv", ".csv", ".jsonl"):
+        raise InputError(
+            f"{path}: give a .tsv or .csv of score,sentence1,sentence2, or a folder in BEIR's layout; or a table or "
+            ".jsonl of anchor,positive"
+        )
+    if path.suffix.lower() == ".jsonl":
+        return _matched(path, _anchors(path), limit)
+    if set(_ANCHORED) <= set(_header(path)):
+        return _matched(path, (tuple(row[name] for name in _ANCHORED) for _, row in records(path, _ANCHORED)), limit)
     return _read_pairs(path, limit)
+
+
+def _header(path: Path) -> list[str]:
+    line = next((line for _, line in lines(path)), "")
+    return line.rstrip("\r\n").split("\t") if path.suffix.lower() == ".tsv" else next(csv.reader([line]), [])
+
+
+def _anchors(path: Path) -> Iterator[tuple[str, ...]]:
+    for number, line in lines(path):
+        if line.isspace():
+            continue
+        try:
+            row = json.loads(line)
+            yield tuple(str(row[name]) for name in _ANCHORED)
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                f"{path}:{number}: this line is not an object with anchor and positive ({error!r})"
+            ) from error
+
+
+def _matched(path: Path, rows: Iterator[tuple[str, ...]], limit: int | None) -> Retrieval:
+    """Retrieval from pairs that belong together. A text that stands in several of them is one query or document."""
+    queries: dict[str, str] = {}
+    documents: dict[str, str] = {}
+    judgements: dict[str, dict[str, int]] = {}
+    for anchor, positive in rows:
+        query = queries.setdefault(anchor, f"q{len(queries)}")
+        judgements.setdefault(query, {})[documents.setdefault(positive, f"d{len(documents)}")] = 1
+    if len(documents) < 2:
+        raise InputError(f"{path} has {len(documents)} different positives: there is nothing to find among them")
+    found, asked = ({id_: text for text, id_ in ids.items()} for ids in (documents, queries))
+    judgements = dict(list(judgements.items())[:limit])
+    return Retrieval(_limited(found, judgements, limit), asked, judgements)
 
 
 def _read_pairs(path: Path, limit: int | None) -> Pairs:

@@ -58,7 +58,7 @@ _LAYER_ARGUMENTS = frozenset(
 # another kind of mask, which late echo cannot narrow.
 _ATTENDING = frozenset({"full_attention", "sliding_attention"})
 
-_FINAL_NORMS = ("norm", "ln_f", "final_layer_norm", "final_layernorm", "final_norm")
+_FINAL_NORMS = ("norm", "ln_f", "final_layer_norm", "final_layernorm", "final_norm", "norm_f")
 
 
 def drop_layers_above(model: PreTrainedModel, exit_layer: int) -> PreTrainedModel:

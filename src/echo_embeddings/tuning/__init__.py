@@ -1,5 +1,5 @@
-"""Choose the config of any model from unlabelled texts. Knows no command line and no framework."""
+"""Choose the config of any model from texts, without labels if need be. Knows no command line and no framework."""
 
-from .tune import Tried, Tuned, tune
+from .tune import Gain, Tried, Tuned, tune
 
-__all__ = ["Tried", "Tuned", "tune"]
+__all__ = ["Gain", "Tried", "Tuned", "tune"]

@@ -50,6 +50,21 @@ class Halves:
         )
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the numbers that :meth:`measure` gives."""
+        return "found", "of whole"
+
+    @property
+    def fitted(self) -> int:
+        """How many of the first texts a transform may be fitted on in the end: the wholes."""
+        return len(self.wholes)
+
+    @property
+    def of_words(self) -> NDArray[np.float32]:
+        """How long the words of each text are, in those of a document: they are all documents."""
+        return np.ones(len(self.texts), np.float32)
+
+    @property
     def texts(self) -> list[str]:
         """All texts to embed: wholes, first halves, second halves."""
         return self.wholes + self.firsts + self.seconds

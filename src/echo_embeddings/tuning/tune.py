@@ -1,4 +1,4 @@
-"""Choose the config of a model from unlabelled texts: template, layers, pooling, transform, words beside the echo."""
+"""Choose the config of a model from texts: template, layers, pooling, transform, words beside the echo."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import cache, partial
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
-from echo_embeddings.config.config import Layers
+from echo_embeddings.config.config import EchoConfig, Layers
+from echo_embeddings.config.recipes import RULE
 from echo_embeddings.encoder import EchoEncoder
 from echo_embeddings.engine.progress import progress
-from echo_embeddings.errors import ConfigError
+from echo_embeddings.errors import ConfigError, ModelError
 from echo_embeddings.model.spec import ModelSpec
 from echo_embeddings.options import EncoderOptions
 from echo_embeddings.text.inputs import Column, checked
@@ -26,22 +28,47 @@ from echo_embeddings.vectors.transforms import EmbedFilter, Transform
 
 from .candidates import PASSES, TRANSFORMS, Candidate, Pass, candidates
 from .halves import Halves, usable
+from .labels import Labelled, Labels
+from .neighbours import Neighbours, neighbours
 
 if TYPE_CHECKING:
     from echo_embeddings.engine.runtime import Runtime
+    from echo_embeddings.model.loading import LoadedModel
 
-__all__ = ["Tried", "Tuned", "tune"]
+__all__ = ["Gain", "Tried", "Tuned", "tune"]
 
-# Enough texts for the order of configurations to settle, few enough for five minutes on two cores.
+# Enough texts for the order of configurations to settle, few enough for five minutes on two cores. What is fitted at
+# the end is fitted on their states, which are there: to run the model on more texts took a third of the time.
 _JUDGED, _OTHERS, _WORDS = 60, 100, 64
-# What is fitted at the end: on so many texts, each with so many words.
-_FITTED, _FITTED_WORDS = 200, 128
+# Texts in which n-grams are counted: more cost time and change little.
+_COUNTED = 5000
 #: Lengths of the lexical part of a document that are tried beside the echo; a query has twice as much.
 _LEXICAL = (0.0, 0.25, 0.5, 1.0)
 _OFF = {"fused_layers": False, "last_layer": False}
 _MAX_LENGTH = 512
 
 Show = Callable[[str, int, int], object]
+# The states of the texts at one exit of one pass, by the pass, the exit layer, and whether the final norm is applied.
+States = dict[tuple[Pass, int, bool], Vectors]
+
+
+class Judge(Protocol):
+    """Texts, and numbers that say how good vectors of them are."""
+
+    #: How many of the first texts a transform may be fitted on in the end.
+    @property
+    def fitted(self) -> int: ...
+
+    @property
+    def names(self) -> tuple[str, ...]: ...
+
+    @property
+    def texts(self) -> list[str]: ...
+
+    @property
+    def of_words(self) -> NDArray[np.float32]: ...
+
+    def measure(self, vectors: Vectors) -> tuple[float, ...]: ...
 
 
 @dataclass(frozen=True)
@@ -51,17 +78,31 @@ class Tried:
     Attributes:
         candidate: the configuration.
         words: length of the lexical part of a document beside the echo; 0 for none.
-        found: mean reciprocal rank at which a half of a text finds the other half, 0 to 1.
-        of_whole: how well a half finds its whole text: the same, or for short texts by how many standard deviations the
-            whole text stands out.
-        score: mean of the ranks of these two numbers among all configurations, 0 to 1; it decides.
+        numbers: what was measured, in the order of ``Tuned.names``; each is better if it is larger.
+        score: mean of the ranks of these numbers among all configurations, 0 to 1; it decides.
     """
 
     candidate: Candidate
     words: float
-    found: float
-    of_whole: float
+    numbers: tuple[float, ...]
     score: float = 0.0
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What the choice is worth on the labels that were held out.
+
+    Attributes:
+        metric: its name; values are times 100.
+        size: what was held out, in words.
+        before: the rule for any model; ``None`` if no pass was run that has its template and start layer.
+        after: what was chosen.
+    """
+
+    metric: str
+    size: str
+    before: float | None
+    after: float
 
 
 @dataclass(frozen=True)
@@ -70,13 +111,19 @@ class Tuned:
 
     Attributes:
         encoder: an encoder with the best config, whose transforms are fitted; ``save_pretrained`` saves it.
+        names: the names of the numbers that decided.
         tried: all configurations, the best first; those with words are the best one with words of several lengths.
-        skipped: passes that the budget of time left no room for.
+        skipped: passes that were not run, and why.
+        neighbours: some texts and their nearest ones, with the rule for any model and with what was chosen.
+        gain: what the choice is worth on labels that were held out; ``None`` without labels.
     """
 
     encoder: EchoEncoder
+    names: tuple[str, ...]
     tried: list[Tried]
-    skipped: list[Pass]
+    skipped: dict[Pass, str]
+    neighbours: list[Neighbours]
+    gain: Gain | None = None
 
     @property
     def best(self) -> Tried:
@@ -91,13 +138,14 @@ def tune(
     model: str | os.PathLike[str] | None,
     texts: Sequence[str] | Column,
     *,
+    pairs: Labelled | None = None,
     max_cost: float = 1.1,
     minutes: float = 5.0,
     passes: Sequence[Pass] = PASSES,
     options: EncoderOptions | None = None,
     show_progress: bool | Show = False,
 ) -> Tuned:
-    """Find the config with which a model embeds texts like these best, without labels and without training.
+    """Find the config with which a model embeds texts like these best, without training, and without labels if need be.
 
     The model runs once for each template and start layer, which gives the states of all exit layers; everything else is
     arithmetic on those. The numbers that decide need no labels: :mod:`~echo_embeddings.tuning.halves`. Transforms are
@@ -106,16 +154,19 @@ def tune(
     Args:
         model: a hub id, a folder or a ``.gguf`` file; ``None`` for the built-in model, without its training.
         texts: some hundred to some thousand texts like those that will be embedded, best of some sentences each.
+        pairs: data with labels, which then decide: ``evaluation.open_dataset(path)``. At most 300 pairs, or 150 queries
+            and 300 documents, are taken at random. One half of them decides, and ``Tuned.gain`` is from the other.
         max_cost: leave out what costs more than so many classical passes over a text; the paper's echo costs 2.
-        minutes: begin no further pass of the model after so many. What is left out is in ``Tuned.skipped``, and a
-            second run may then find something else.
-        passes: templates and start layers to try, in order.
+        minutes: begin no further pass of the model that would end after so many. What is left out is in
+            ``Tuned.skipped``, and a second run may then find something else.
+        passes: templates and start layers to try, in order. Those that the model's architecture cannot run are left
+            out.
         options: device, dtype, ``max_length`` and so on. Its ``model`` and ``config`` are not used.
         show_progress: show a progress bar, or a function to call with the name of the pass, the texts that are done,
             and how many there are; each text counts once a pass.
 
     Raises:
-        InputError: fewer than 40 texts are different and have at least 6 words.
+        InputError: fewer than 40 texts are different and have at least 6 words, or there are too few labels.
         ConfigError: an argument cannot work.
         ModelError: the model cannot be loaded, or is not causal.
     """
@@ -127,50 +178,204 @@ def tune(
     options = (options or EncoderOptions()).replace(
         model=None if model is None else os.fspath(model), config=None, devices=None, dimensions=None
     )
-    chosen = usable(checked(texts), _FITTED)
-    count = min(_JUDGED, len(chosen) // 2)
-    halves = Halves.of(chosen[:count], _WORDS)
-    others = [_first_words(text, _WORDS) for text in chosen[count : count + _OTHERS]]
-    tried, skipped = _try_all(halves, others, passes, options, max_cost, minutes, show_progress)
-    if not tried:
+    given = checked(texts)
+    chosen = usable(given, _JUDGED + _OTHERS)
+    count = 0 if pairs is not None else min(_JUDGED, len(chosen) // 2)
+    judge = Halves.of(chosen[:count], _WORDS) if pairs is None else Labels.of(pairs)
+    search = _Search(judge, [" ".join(text.split()[:_WORDS]) for text in chosen[count:]], options, max_cost)
+    search.run(passes, minutes, show_progress)
+    if not search.tried:
         raise ConfigError(f"max_cost={max_cost!r} leaves no configuration; the cheapest layer costs more")
-    return _finished(tried, skipped, [_first_words(text, _FITTED_WORDS) for text in chosen], halves, options)
+    judged = set(chosen[:count])
+    return search.finished(given[:_COUNTED], [text for text in given[:_COUNTED] if text not in judged])
 
 
-def _try_all(
-    halves: Halves,
-    others: list[str],
-    passes: Sequence[Pass],
-    options: EncoderOptions,
-    max_cost: float,
-    minutes: float,
-    show_progress: bool | Show,  # noqa: FBT001 - as the user gave it
-) -> tuple[list[Tried], list[Pass]]:
-    """All configurations, the best first, and the passes for which there was no time."""
-    from echo_embeddings.engine.runtime import Runtime
-    from echo_embeddings.model.loading import load
+@dataclass
+class _Search:
+    """All that was tried so far, and the states that it was tried on.
 
-    spec = ModelSpec(
-        options.model, None, None if options.adapter is None else os.fspath(options.adapter), options.device,
-        options.dtype, dict(options.model_kwargs),
-    )  # fmt: skip
-    loaded, needed = load(spec), halves.texts + others
-    started, longest = time.monotonic(), 0.0
-    tried, skipped = list[Tried](), list[Pass]()
-    off = options.replace(speed=dict.fromkeys(options.off, False) | _OFF, compiled=False)
-    embed_filter = cache(lambda: _embed_filter(Runtime(loaded, passes[0].config(_MAX_LENGTH), off, spec)))
-    with _showing(show_progress, len(needed) * len(passes)) as show:
-        for number, one in enumerate(passes):
-            begun = time.monotonic()
-            if tried and begun + longest - started > 60 * minutes:
-                skipped.append(one)
-                continue
-            runtime = Runtime(loaded, one.config(options.max_length or _MAX_LENGTH), off, spec)
-            advance = partial(show, one.name, number * len(needed))
-            states = runtime.states_at_exits(needed, "document", advance)
-            tried += _of_pass(one, runtime.backbone.layers, states, halves, max_cost, embed_filter)
-            longest = max(longest, time.monotonic() - begun)
-    return _ranked(tried), skipped
+    Attributes:
+        judge: decides.
+        others: texts that transforms are fitted on while it does.
+        options: how to run the model.
+        max_cost: the most that a configuration may cost, in classical passes.
+        tried: what was measured.
+        skipped: passes that were not run, and why.
+        states: of all texts, those that judge first, at the exits that were tried.
+        embed_filter: that of the model, if its unembedding is in memory.
+        depth: how many layers the model has.
+    """
+
+    judge: Judge
+    others: list[str]
+    options: EncoderOptions
+    max_cost: float
+    tried: list[Tried] = field(default_factory=list)
+    skipped: dict[Pass, str] = field(default_factory=dict)
+    states: States = field(default_factory=dict)
+    embed_filter: Transform | None = None
+    depth: int = 0
+
+    def run(self, passes: Sequence[Pass], minutes: float, show_progress: bool | Show) -> None:  # noqa: FBT001 - as given
+        """Run the model once a pass, and try every configuration that this gives."""
+        from echo_embeddings.model.loading import load
+
+        loaded, needed = load(self._spec), self.judge.texts + self.others
+        started, longest = time.monotonic(), 0.0
+        self.embed_filter = _embed_filter(loaded)
+        with _showing(show_progress, len(needed) * len(passes)) as show:
+            for number, one in enumerate(passes):
+                begun = time.monotonic()
+                if self.tried and begun + longest - started > 60 * minutes:
+                    self.skipped[one] = "no time was left"
+                    continue
+                if (runtime := self._runtime(loaded, one)) is None:
+                    continue
+                advance = partial(show, one.name, number * len(needed))
+                states = runtime.states_at_exits(needed, "document", advance)
+                self._try(one, runtime.backbone.layers, states)
+                longest = max(longest, time.monotonic() - begun)
+        if not self.tried and len(self.skipped) == len(passes):
+            raise ModelError(next(iter(self.skipped.values())))
+        self.tried = _ranked(self.tried) if self.tried else []
+
+    def finished(self, texts: list[str], apart: list[str]) -> Tuned:
+        """Choose the words beside the best configuration, and fit what is to be fitted on all texts.
+
+        Args:
+            texts: n-grams are counted in these.
+            apart: those of them that do not judge; n-grams are counted in these while the length of words is chosen.
+        """
+        best, judge = self.tried[0].candidate, self.judge
+        judged, own = len(judge.texts), self.states[_key(best)]
+        transform = self._fitted(best.transform, own[judged:])
+        plain = best.config(self._max_length).replace(transforms=() if transform is None else (transform,))
+        words = Lexical.fit(apart)
+        tried = [
+            Tried(best, length, judge.measure(_made(_with_words(plain, words, length), own[:judged], judge)))
+            for length in _LEXICAL
+        ]
+        length = _ranked(tried)[0].words
+        transform = self._fitted(best.transform, self._own_texts(own))
+        config = plain.replace(transforms=() if transform is None else (transform,))
+        config = _with_words(config, Lexical.fit(texts), length)
+        return Tuned(
+            EchoEncoder.from_options(self.options.replace(config=config)),
+            judge.names,
+            [*self.tried, *(one for one in tried if one.words)],
+            self.skipped,
+            *self._shown(config, own),
+        )
+
+    def _runtime(self, loaded: LoadedModel, one: Pass) -> Runtime | None:
+        """Make ready for a pass; ``None`` if the architecture cannot run it."""
+        from echo_embeddings.engine.runtime import Runtime
+
+        off = self.options.replace(speed=dict.fromkeys(self.options.off, False) | _OFF, compiled=False)
+        try:
+            return Runtime(loaded, one.config(self._max_length), off, self._spec)
+        except ModelError as error:
+            if not one.start:
+                raise
+            self.skipped[one] = str(error)
+            return None
+
+    def _try(self, of: Pass, layers: Layers, states: Vectors) -> None:
+        """Measure every configuration of one pass, from the states at its exits ``[n, exits, dim]``."""
+        judged, self.depth = len(self.judge.texts), layers.depth
+        for exit_, some in candidates(of, layers, self.max_cost):
+            here = self.states[_key(some[0])] = np.ascontiguousarray(states[:, exit_])
+            for candidate in some:
+                if candidate.transform == EmbedFilter.name and self.embed_filter is None:
+                    continue
+                transform = self._fitted(candidate.transform, here[judged:])
+                rows = unit(here[:judged] if transform is None else transform(here[:judged]))
+                self.tried.append(Tried(candidate, 0.0, self.judge.measure(rows)))
+
+    def _fitted(self, name: str, states: Vectors) -> Transform | None:
+        fit = TRANSFORMS[name]
+        return self.embed_filter if name == EmbedFilter.name else None if fit is None else fit(states)
+
+    def _own_texts(self, states: Any) -> Any:
+        """Of what belongs to all texts, that which belongs to the user's own: whole ones that judge, and the others."""
+        judged, fitted = len(self.judge.texts), self.judge.fitted
+        return np.concatenate([states[:fitted], states[judged:]])
+
+    def _shown(self, config: EchoConfig, own: Vectors) -> tuple[list[Neighbours], Gain | None]:
+        """Neighbours before and after, and the gain on what was held out."""
+        before, texts = self._rule(), [*self.judge.texts[: self.judge.fitted], *self.others]
+        near = []
+        if before is not None:
+            near = neighbours(
+                texts,
+                _vectors(before[0], self._own_texts(before[1]), texts),
+                _vectors(config, self._own_texts(own), texts),
+            )
+        if not isinstance(self.judge, Labels):
+            return near, None
+        judge, judged = self.judge, len(self.judge.texts)
+        first = None if before is None else judge.judged(_made(before[0], before[1][:judged], judge))
+        held_out = judge.held_out
+        return near, Gain(held_out.metric, held_out.size, first, judge.judged(_made(config, own[:judged], judge)))
+
+    def _rule(self) -> tuple[EchoConfig, Vectors] | None:
+        """The rule for any model with its states, if a pass gave them."""
+        rule = EchoConfig.preset(RULE).replace(max_length=self._max_length)
+        try:
+            layers = rule.layers(self.depth)
+        except ConfigError:  # too few layers
+            return None
+        rule = rule.replace(start_layer=layers.start, exit_layer=layers.exit, final_norm=layers.final_norm)
+        plain = rule.replace(lexical=None)
+        same = (one.candidate for one in self.tried if one.candidate.config(self._max_length) == plain)
+        return next(((rule, self.states[_key(one)]) for one in same), None)
+
+    @property
+    def _max_length(self) -> int:
+        return self.options.max_length or _MAX_LENGTH
+
+    @property
+    def _spec(self) -> ModelSpec:
+        options = self.options
+        return ModelSpec(
+            options.model, None, None if options.adapter is None else os.fspath(options.adapter), options.device,
+            options.dtype, dict(options.model_kwargs),
+        )  # fmt: skip
+
+
+def _key(candidate: Candidate) -> tuple[Pass, int, bool]:
+    return candidate.of, candidate.exit, candidate.final_norm
+
+
+def _with_words(config: EchoConfig, words: Lexical, length: float) -> EchoConfig:
+    if not length:
+        return config
+    return config.replace(lexical=words.weighted(document_weight=length, query_weight=2 * length))
+
+
+def _made(config: EchoConfig, states: Vectors, judge: Judge) -> Vectors:
+    """The unit vectors of the texts that judge."""
+    return _vectors(config, states, judge.texts, judge.of_words)
+
+
+def _vectors(
+    config: EchoConfig, states: Vectors, texts: Sequence[str], of_words: NDArray[np.float32] | None = None
+) -> Vectors:
+    """Unit vectors of texts, from their pooled states; they have the cosines that an encoder's have.
+
+    Args:
+        config: its transforms and lexical part.
+        states: ``[n, hidden]``.
+        texts: the texts.
+        of_words: ``[n]``, how long the words of each are, in those of a document.
+    """
+    for transform in config.transforms:
+        states = transform(states)
+    if config.lexical is None:
+        return unit(states)
+    words = config.lexical.weight("document") * config.lexical.vectors(texts)
+    words = words if of_words is None else words * of_words[:, None]
+    return unit(np.concatenate([unit(states), words], axis=1))
 
 
 @contextmanager
@@ -192,47 +397,17 @@ def _showing(
         yield show
 
 
-def _of_pass(
-    one: Pass,
-    layers: Layers,
-    states: Vectors,
-    halves: Halves,
-    max_cost: float,
-    embed_filter: Callable[[], Transform],
-) -> Iterator[Tried]:
-    """Measure every configuration of one pass, from the states at its exits ``[n, exits, dim]``."""
-    judged = len(halves.texts)
-    for exit_, some in candidates(one, layers, max_cost):
-        rows, others = states[:judged, exit_], states[judged:, exit_]
-        for candidate in some:
-            transform = _fitted(candidate.transform, others, embed_filter)
-            yield Tried(candidate, 0.0, *halves.measure(unit(rows if transform is None else transform(rows))))
-
-
-def _first_words(text: str, words: int) -> str:
-    return " ".join(text.split()[:words])
-
-
-def _states(runtime: Runtime, texts: list[str]) -> Vectors:
-    """Pooled states of documents, as the config says, before any transform."""
-    template = runtime.config.template_for("document")
-    return runtime.states(texts, runtime.contents(texts, template, None), runtime.layout(template))
-
-
-def _fitted(name: str, states: Vectors, embed_filter: Callable[[], Transform]) -> Transform | None:
-    if name == EmbedFilter.name:
-        return embed_filter()
-    fit = TRANSFORMS[name]
-    return None if fit is None else fit(states)
-
-
-def _embed_filter(runtime: Runtime) -> Transform:
-    return EmbedFilter.from_unembedding(runtime.unembedding())
+def _embed_filter(loaded: LoadedModel) -> Transform | None:
+    """EmbedFilter of a model whose unembedding is in memory; another would be loaded a second time for it."""
+    if not getattr(loaded.body.config.get_text_config(), "tie_word_embeddings", False):
+        return None
+    weight = loaded.body.get_input_embeddings().weight
+    return EmbedFilter.from_unembedding(weight.detach().float().cpu().numpy())
 
 
 def _ranked(tried: Sequence[Tried]) -> list[Tried]:
     """With their scores, the best first; of equals the cheaper, then the simpler."""
-    ranks = [_ranks([getattr(one, name) for one in tried]) for name in ("found", "of_whole")]
+    ranks = [_ranks(numbers) for numbers in zip(*(one.numbers for one in tried), strict=True)]
     scored = [replace(one, score=float(score)) for one, score in zip(tried, np.mean(ranks, axis=0), strict=True)]
     return sorted(scored, key=lambda one: (-one.score, one.candidate.cost))
 
@@ -241,29 +416,3 @@ def _ranks(values: Sequence[float]) -> Vectors:
     """Ranks from 0 to 1; equal values have equal ranks."""
     found = np.asarray(values)
     return np.asarray([(found < value).mean() for value in found], dtype=np.float32)
-
-
-def _finished(
-    tried: list[Tried], skipped: list[Pass], chosen: list[str], halves: Halves, options: EncoderOptions
-) -> Tuned:
-    """Choose the words beside the best configuration, and fit what is to be fitted on all chosen texts."""
-    best = tried[0]
-    plain = EchoEncoder.from_options(options.replace(config=best.candidate.config(options.max_length or _MAX_LENGTH)))
-    states = _states(plain.runtime, [*halves.texts, *chosen])
-    judged, count = len(halves.texts), len(halves.wholes)
-    embed_filter = partial(_embed_filter, plain.runtime)
-    apart = _fitted(best.candidate.transform, states[judged + count :], embed_filter)
-    rows = unit(states[:judged] if apart is None else apart(states[:judged]))
-    lexical = Lexical.fit(chosen[count:])
-    words = lexical.vectors(halves.texts)
-    beside = [
-        Tried(best.candidate, length, *halves.measure(unit(np.concatenate([rows, length * words], axis=1))))
-        for length in _LEXICAL
-    ]
-    length = _ranked(beside)[0].words
-    transform = _fitted(best.candidate.transform, states[judged:], embed_filter)
-    config = plain.config.replace(
-        transforms=() if transform is None else (transform,),
-        lexical=Lexical.fit(chosen, document_weight=length, query_weight=2 * length) if length else None,
-    )
-    return Tuned(plain.with_config(config), [*tried, *(one for one in beside if one.words)], skipped)

@@ -135,6 +135,11 @@ class Lexical(Fitted):
             raise ConfigError("Lexical cannot be fitted on no texts; give some thousand like those to come")
         return cls(np.maximum(np.log((count + 1) / (frequencies + 0.5)), 0.05), **shape.options)
 
+    def weighted(self, document_weight: float, query_weight: float) -> Lexical:
+        """The same weights of n-grams, with another length beside the echo; see the class."""
+        lengths = {"document_weight": document_weight, "query_weight": query_weight}
+        return Lexical(self.arrays["weights"], **(self.options | lengths))
+
     @property
     def blocks(self) -> tuple[int, ...]:
         """The number of dimensions of each block."""
