@@ -14,6 +14,7 @@ from transformers import AutoTokenizer
 
 from echo_embeddings import EchoConfig, EchoEncoder, NumericalError
 from tests.architectures import tiny
+from tests.conftest import cosines
 
 TEXTS = [
     "The ferry leaves at dawn.",
@@ -171,3 +172,16 @@ def test_embed_takes_file_names_that_are_not_utf8(run, tmp_path):
     assert r"out\xff.npy: 5 vectors" in run(*command)
     assert json.loads(run(*command, "--restart", "--json"))["output"] == r"out\xff.npy"
     assert np.load(tmp_path / target).shape == (5, 576)
+
+
+def test_embed_splits_long_texts(run, tmp_path):
+    long = "The ferry leaves the island at dawn. " * 8
+    write_lines(tmp_path / "in.txt", ["Tides follow the moon.", long])
+    config = ("--config", "late-echo", "--dtype", "float32")
+    run("embed", "in.txt", "split.npy", *config, "--max-length", 16, "--on-truncate", "split")
+    encoder = EchoEncoder(config="late-echo", dtype="float32", max_length=16, on_truncate="split")
+    texts = (tmp_path / "in.txt").read_text().splitlines()
+    assert cosines(np.load("split.npy"), encoder.encode_documents(texts)).min() > 0.9999
+    assert "give a whole number of at least 1, or 'context'" in run(
+        "embed", "in.txt", "bad.npy", "--max-length", "all", code=2
+    ).replace("│ ", "")

@@ -76,6 +76,7 @@ def embed(  # noqa: PLR0913 - typer wants a parameter for each option
     device: options.Device = None,
     dtype: options.DType = "auto",
     max_length: options.MaxLength = None,
+    on_truncate: options.OnTruncate = options.Long.warn,
     dimensions: options.Dimensions = None,
     precision: Annotated[
         options.Precision,
@@ -126,6 +127,7 @@ def embed(  # noqa: PLR0913 - typer wants a parameter for each option
     how = options.encoder_options(
         model,
         config,
+        on_truncate.value,
         device=device,
         dtype=dtype,
         max_length=max_length,

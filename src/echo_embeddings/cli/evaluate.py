@@ -57,6 +57,7 @@ def evaluate(  # noqa: PLR0913 - typer wants a parameter for each option
     device: options.Device = None,
     dtype: options.DType = "auto",
     max_length: options.MaxLength = None,
+    on_truncate: options.OnTruncate = options.Long.warn,
     dimensions: options.Dimensions = None,
     json: options.Json = False,
 ) -> None:
@@ -76,6 +77,7 @@ def evaluate(  # noqa: PLR0913 - typer wants a parameter for each option
     encoder = options.make_encoder(
         None if model == _BUILTIN else model,
         config,
+        on_truncate.value,
         device=device,
         dtype=dtype,
         max_length=max_length,

@@ -48,6 +48,7 @@ def index(  # noqa: PLR0913 - typer wants a parameter for each option
     device: options.Device = None,
     dtype: options.DType = "auto",
     max_length: options.MaxLength = None,
+    on_truncate: options.OnTruncate = options.Long.warn,
     dimensions: options.Dimensions = None,
     precision: Annotated[
         options.Precision | None,
@@ -68,11 +69,12 @@ def index(  # noqa: PLR0913 - typer wants a parameter for each option
         planned = plan(source, ())
     _tell_skipped(planned.update)
     if made is None:
-        encoder = options.open_encoder(model, config, device=device, dtype=dtype, **how)
+        encoder = options.open_encoder(model, config, on_truncate.value, device=device, dtype=dtype, **how)
         kept = (precision or options.Precision.float32).value
         made = Index.empty(encoder, kind=(kind or Kind.exact).value, precision=kept)
     elif not planned.changes_nothing:
-        made.encoder = options.open_encoder(model or made.manifest.model, made.config, device=device, dtype=dtype)
+        name = model or made.manifest.model
+        made.encoder = options.open_encoder(name, made.config, on_truncate.value, device=device, dtype=dtype)
     if not planned.changes_nothing:
         with output.progress("embedding", len(planned.passages)) as bar:
             made.update(planned, show_progress=bar.advance)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,7 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from echo_embeddings import EchoConfig, EchoEncoder, EncoderOptions
-from echo_embeddings.errors import InputError
+from echo_embeddings.config.config import require_length
+from echo_embeddings.errors import ConfigError, InputError
 from echo_embeddings.model import builtin
 from echo_embeddings.search.storage import Manifest
 
@@ -23,8 +25,10 @@ __all__ = [
     "Dimensions",
     "Instruction",
     "Json",
+    "Long",
     "MaxLength",
     "Model",
+    "OnTruncate",
     "Precision",
     "Role",
     "encoder_of",
@@ -37,6 +41,18 @@ __all__ = [
     "require_model",
     "where",
 ]
+
+
+def _max_length(value: str) -> int | str:
+    """A number, or the word ``context``."""
+    with suppress(ValueError):
+        value = int(value)  # type: ignore[assignment]
+    try:
+        require_length(value)
+    except ConfigError as error:
+        raise typer.BadParameter(str(error)) from error
+    return value
+
 
 Model = Annotated[
     str | None,
@@ -53,8 +69,14 @@ Config = Annotated[
 ]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; without it, the best there is.")]
 DType = Annotated[str, typer.Option(help="auto, float32, bfloat16, float16 or int8.")]
+
 MaxLength = Annotated[
-    int | None, typer.Option(help="Tokens of a text that are embedded; the rest is truncated.", min=1)
+    Any,
+    typer.Option(
+        help="Tokens of a text that are read at once, or context: as many as fit the model's. The rest is truncated.",
+        metavar="TOKENS",
+        parser=_max_length,
+    ),
 ]
 Dimensions = Annotated[
     int | None, typer.Option(help="Keep the first so many of a vector: 512 or 256 of the default's 1,024.", min=1)
@@ -64,6 +86,22 @@ Instruction = Annotated[
     typer.Option(help="For a query template with {instruction}: what stands there; without it, that of the task."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
+
+
+class Long(Enum):
+    """What is done with a text over ``--max-length``."""
+
+    warn = "warn"
+    error = "error"
+    split = "split"
+
+
+OnTruncate = Annotated[
+    Long,
+    typer.Option(
+        help="Longer texts: truncate and warn, stop with an error, or split, so that all of a text is in its vector."
+    ),
+]
 
 
 class Role(str, Enum):
@@ -98,12 +136,15 @@ def where(model: str | None) -> str | None:
     return model
 
 
-def encoder_options(model: str | None, config: str | EchoConfig | None = None, **more: Any) -> EncoderOptions:
+def encoder_options(
+    model: str | None, config: str | EchoConfig | None = None, on_truncate: str = "warn", **more: Any
+) -> EncoderOptions:
     """The options of an encoder that does not warn of truncated texts in each call.
 
     Args:
         model: as the user gave it; ``None`` for the built-in model.
         config: a config, the name of a preset, or a folder with ``echo_config.json``.
+        on_truncate: a value of ``OnTruncate``.
         more: other fields of ``EncoderOptions``.
 
     Raises:
@@ -111,10 +152,13 @@ def encoder_options(model: str | None, config: str | EchoConfig | None = None, *
     """
     if isinstance(config, str) and (folder := Path(config).expanduser()).is_dir():
         config = EchoConfig.load(folder)
-    return EncoderOptions(model=where(model), config=config, on_truncate="ignore", **more)
+    policy = {"warn": "ignore"}.get(on_truncate, on_truncate)
+    return EncoderOptions(model=where(model), config=config, on_truncate=policy, **more)
 
 
-def make_encoder(model: str | None, config: str | EchoConfig | None = None, **options: Any) -> EchoEncoder:
+def make_encoder(
+    model: str | None, config: str | EchoConfig | None = None, on_truncate: str = "warn", **options: Any
+) -> EchoEncoder:
     """An encoder that has loaded nothing yet; commands report ``encoder.truncated`` at the end.
 
     Arguments as for :func:`encoder_options`.
@@ -122,7 +166,7 @@ def make_encoder(model: str | None, config: str | EchoConfig | None = None, **op
     Raises:
         EchoError: model or config cannot be used.
     """
-    return encoder_of(encoder_options(model, config, **options))
+    return encoder_of(encoder_options(model, config, on_truncate, **options))
 
 
 def encoder_of(made: EncoderOptions) -> EchoEncoder:
@@ -135,7 +179,9 @@ def encoder_of(made: EncoderOptions) -> EchoEncoder:
     return EchoEncoder.from_options(made)
 
 
-def open_encoder(model: str | None, config: str | EchoConfig | None = None, **options: Any) -> EchoEncoder:
+def open_encoder(
+    model: str | None, config: str | EchoConfig | None = None, on_truncate: str = "warn", **options: Any
+) -> EchoEncoder:
     """An encoder with its weights loaded, so that what is wrong with them is said before the work begins.
 
     Arguments as for :func:`make_encoder`.
@@ -143,7 +189,7 @@ def open_encoder(model: str | None, config: str | EchoConfig | None = None, **op
     Raises:
         EchoError: model, config, device or dtype cannot be used.
     """
-    encoder = make_encoder(model, config, **options)
+    encoder = make_encoder(model, config, on_truncate, **options)
     if encoder.model_name == builtin.NAME:
         builtin.folder()  # says itself what takes long
     with output.err.status(loading(encoder)):
@@ -177,7 +223,7 @@ def report_truncated(encoder: EchoEncoder, texts: int, tokens: int) -> None:
     if texts:
         output.note(
             f"warning: {texts} text(s) were truncated to {encoder.max_length} tokens; {tokens} tokens were not read. "
-            "Split long texts or raise --max-length"
+            "Split long texts, raise --max-length, or have all of each read with --on-truncate split"
         )
 
 
