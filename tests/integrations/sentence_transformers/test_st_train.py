@@ -13,9 +13,10 @@ from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 from typer.testing import CliRunner
 
-from echo_embeddings import ConfigError, EchoConfig, EchoEncoder, Lexical, Standardize
+from echo_embeddings import ConfigError, EchoConfig, EchoEncoder, EncoderOptions, Lexical, Standardize, tune
 from echo_embeddings.cli.app import app
 from echo_embeddings.errors import InputError
+from echo_embeddings.tuning.candidates import PASSES
 from echo_embeddings.vectors.normalize import unit
 from sentence_transformers_echo import export_stock, load
 from sentence_transformers_echo.training import Data, Lora, Recipe, mine, student, train
@@ -501,3 +502,32 @@ class TestCommand:
         said = self.run(file, code=1)
         assert "training needs sentence_transformers_echo.training: from a checkout: " in said
         assert "pip install './integrations/sentence-transformers[train]'" in said
+
+
+# --- the config of the model itself -----------------------------------------------------------------------------------
+
+
+def test_training_goes_on_from_what_tune_wrote(base, pairs, tmp_path):
+    words = [word for pair in PAIRS for side in pair for word in side.split()]
+    texts = [" ".join(words[(i * j) % len(words)] for j in range(1, 25)) for i in range(1, 60)]
+    tuned = tune(base, texts, options=EncoderOptions(dtype="float32"), passes=PASSES[:1])
+    tuned.encoder.save_pretrained(tmp_path / "tuned")
+    file = tmp_path / "recipe.yaml"
+    fields = f"data: [{{path: {pairs}}}]", f"output: {tmp_path / 'out'}", "steps: 2", "batch_size: 4", "lora: {rank: 2}"
+    file.write_text("\n".join(fields))
+    done = CliRunner().invoke(app, ["train", str(file), "--model", str(tmp_path / "tuned")])
+    assert done.exit_code == 0, done.output
+    saved, trained = EchoConfig.load(tmp_path / "tuned"), EchoEncoder(tmp_path / "out").config
+    assert trained.replace(max_length=saved.max_length) == saved
+    encoders = [EchoEncoder(tmp_path / name, dtype="float32") for name in ("tuned", "out")]
+    before, after = (encoder.encode_documents(texts[:3]) for encoder in encoders)
+    assert before.shape == after.shape
+    assert cosines(before, after).max() < 0.99999
+
+
+def test_a_recipe_without_a_config_takes_that_of_its_model(base, pairs):
+    assert Recipe([Data(pairs)], "out").echo_config == EchoConfig.preset("zero-shot")
+    made = Recipe([Data(pairs)], "out", model=base)
+    assert made.config is None
+    assert made.echo_config == EchoConfig.preset("any-model")
+    assert Recipe([Data(pairs)], "out", model=base, config="echo").echo_config == EchoConfig.preset("echo")

@@ -20,6 +20,9 @@ def train(
     target: Annotated[
         str | None, typer.Option("--output", help="Folder of the result, instead of the recipe's.")
     ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="The model to train, such as a folder of tune, instead of the recipe's.")
+    ] = None,
     data: Annotated[str | None, typer.Option(help="Folder that relative paths start from.")] = None,
     seed: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
     steps: Annotated[int | None, typer.Option(help="Instead of the recipe's.", min=1)] = None,
@@ -30,7 +33,7 @@ def train(
     with importing_training("training"):
         from sentence_transformers_echo.training import Recipe
         from sentence_transformers_echo.training import train as run
-    loaded = Recipe.load(recipe, output=target, seed=seed, steps=steps)
+    loaded = Recipe.load(recipe, model=model, output=target, seed=seed, steps=steps)
     if data is not None:
         loaded = loaded.replace(data_folder=data)
     options.quiet()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from echo_embeddings import ConfigError, EchoConfig
+from echo_embeddings import ConfigError, EchoConfig, EchoEncoder
 from echo_embeddings.config.config import require_whole
 
 from .data import TAUGHT, Data
@@ -49,6 +50,8 @@ class Recipe:
         model: hub id or folder; ``None`` for the built-in model.
         config: the templates, layers and pooling, in training and afterwards: an ``EchoConfig``, a preset's name, or a
             mapping of an ``EchoConfig``'s fields. A mapping may have a ``preset`` for the fields that it does not set.
+            ``None`` takes the config that is saved with ``model``, as ``tune`` writes it, else the one that
+            ``EchoEncoder`` chooses for it; ``"zero-shot"`` for the built-in model.
         teacher: for ``"distill"`` and ``"rank"``: a SentenceTransformer, by hub id, folder, or ``package:module/path``
             of an installed package.
         dimension: number of dimensions of the trained vectors; a linear head follows the pooling. Needed with a
@@ -90,7 +93,7 @@ class Recipe:
     data: Sequence[Data]
     output: str
     model: str | None = None
-    config: EchoConfig | str | Mapping[str, Any] = "zero-shot"
+    config: EchoConfig | str | Mapping[str, Any] | None = None
     teacher: str | None = None
     dimension: int | None = None
     whiten: float | Literal["start"] | None = 0.4
@@ -116,7 +119,8 @@ class Recipe:
     def __post_init__(self) -> None:
         for name in ("data", "matryoshka", "evaluate"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        object.__setattr__(self, "config", _config(self.config))
+        if self.config is not None or self.model is None:
+            object.__setattr__(self, "config", _config("zero-shot" if self.config is None else self.config))
         if not self.data:
             raise ConfigError("data is empty; name at least one file to train on")
         for name in ("steps", "batch_size", "mini_batch_tokens", "max_length", "evaluate_every", "save_every"):
@@ -165,11 +169,15 @@ class Recipe:
         """How many first dimensions are trained to rank as the teacher does: all, half and a quarter."""
         return tuple(self.dimension // part for part in (1, 2, 4) if self.dimension >= part) if self.dimension else ()
 
-    @property
+    @cached_property
     def echo_config(self) -> EchoConfig:
-        """``config`` as an ``EchoConfig``."""
-        assert isinstance(self.config, EchoConfig)  # noqa: S101 - __post_init__ made it one
-        return self.config
+        """``config`` as an ``EchoConfig``; where there is none, that of ``model``, which is looked up now.
+
+        Raises:
+            ConfigError: the config that is saved with ``model`` cannot be used.
+            ModelError: there is no such model.
+        """
+        return self.config if isinstance(self.config, EchoConfig) else EchoEncoder(self.model).config
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> Recipe:
