@@ -11,6 +11,7 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
+from fastapi.responses import PlainTextResponse
 from starlette.exceptions import HTTPException
 
 from echo_embeddings.encoder import EchoEncoder
@@ -147,6 +148,11 @@ def _add_state(app: FastAPI, service: Service) -> None:
     async def health() -> dict[str, str]:
         return {"status": "ok"}
 
-    @app.get("/metrics", responses=_ERRORS, summary="Counts and times, for Prometheus")
+    @app.get(
+        "/metrics",
+        responses=_ERRORS,
+        response_class=PlainTextResponse,
+        summary="Counts and times, for Prometheus",
+    )
     async def metrics() -> Response:
         return Response(service.metrics.page(), media_type=service.metrics.content_type)
