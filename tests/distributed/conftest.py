@@ -27,7 +27,9 @@ def tiny_folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_options(tiny_folder) -> EncoderOptions:
-    return EncoderOptions(model=str(tiny_folder), device="cpu", dtype="float32", max_length=64, on_truncate="ignore")
+    return EncoderOptions(
+        model=str(tiny_folder), config="echo", device="cpu", dtype="float32", max_length=64, on_truncate="ignore"
+    )
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ from echo_embeddings.data.job import digest, made_with
 from echo_embeddings.data.parquet import UNREADABLE, write_parquet
 from echo_embeddings.data.reading import Bounds
 from echo_embeddings.errors import EchoError, InputError, OutputError
-from echo_embeddings.types import Role, Vectors
+from echo_embeddings.types import DTYPES, Role, Vectors, width
 
 from .fragments import BLOCK_ROWS, Fragment, input_files, opened
 from .places import Place
@@ -275,7 +275,8 @@ def embed_fragment(work: Work, fragment: Fragment, encoder: EchoEncoder) -> Done
     try:
         with opened(work.source, fragment) as parquet, work.target.writing(fragment.output) as sink:
             shown = work.source.shown(file.name)
-            write_parquet(sink, parquet.schema_arrow, encoder.dimension, pieces.of(parquet), shown, about)
+            columns, dtype = width(encoder.dimension, encoder.precision), DTYPES[encoder.precision]
+            write_parquet(sink, parquet.schema_arrow, columns, pieces.of(parquet), shown, dtype, about)
             if pieces.skipped:
                 lines = "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in pieces.skipped)
                 work.target.write(_side(fragment.output), lines.encode(errors="backslashreplace"))

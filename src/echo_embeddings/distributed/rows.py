@@ -36,7 +36,7 @@ class Embedded:
     """What became of a block.
 
     Attributes:
-        vectors: float32 ``[len(kept), dim]``.
+        vectors: ``[len(kept), width]``, in the encoder's precision.
         kept: the rows that have a vector, counted from 0.
         bad: the rows that have none, with the reason.
     """

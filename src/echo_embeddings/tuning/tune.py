@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from echo_embeddings.config.config import EchoConfig, Layers
+from echo_embeddings.config.config import EchoConfig, Layers, Length
 from echo_embeddings.config.recipes import RULE
 from echo_embeddings.encoder import EchoEncoder
 from echo_embeddings.engine.progress import progress
@@ -331,7 +331,7 @@ class _Search:
         return next(((rule, self.states[_key(one)]) for one in same), None)
 
     @property
-    def _max_length(self) -> int:
+    def _max_length(self) -> Length:
         return self.options.max_length or _MAX_LENGTH
 
     @property
