@@ -62,8 +62,7 @@ def embed_dataset(
         role: ``"document"`` for what is searched in, ``"query"`` for what is searched for.
         options: which model, which vectors, and how each encoder runs; ``None`` for the defaults. Each node must find
             the model: a path must be of a shared folder. Without a GPU, ``device=None`` means the CPU.
-        output: the new column: a list of a fixed size, as ``embed_table`` writes; float32 unless ``options`` say another
-            ``precision``.
+        output: the new column: lists of a fixed size, as ``embed_table`` writes, in the ``precision`` of the options.
         batch_rows: the rows of a block that are embedded together.
         workers: the most actors; ``None`` for as many as the cluster has room for now.
         num_cpus: CPUs of an actor, and threads that it computes with; ``None`` for 1 beside a GPU, else up to 4, and
