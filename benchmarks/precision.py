@@ -1,8 +1,9 @@
 """Measure what smaller vectors cost: the table of docs/guides/smaller-vectors.md is made by this command.
 
-    python -m benchmarks.precision DEV --limit 30
+    python -m benchmarks.precision DEV --limit 25
 
-DEV is as for benchmarks.quality, and so is ``--limit``. Texts are embedded once; each precision and number of
+DEV is as for benchmarks.quality. ``--limit N`` takes N queries of each retrieval set and ten documents for each of
+them. Texts are embedded once; each precision and number of
 dimensions is made of those vectors. Scores are nDCG@10 of the retrieval sets, times 100. Rows:
 
 - ``int8``, ``float16``: documents are kept so, and questions are compared as they are: what an ``Index`` does.
@@ -17,8 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.quality import RETRIEVAL, datasets
+from benchmarks.quality import RETRIEVAL
 from echo_embeddings import EchoEncoder
+from echo_embeddings.evaluation.datasets import open_dataset
 from echo_embeddings.types import DTYPES, Vectors, width
 from echo_embeddings.vectors.normalize import unit
 from echo_embeddings.vectors.precision import Ranges, reduced, restored
@@ -46,14 +48,13 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--limit", type=int, help="queries of each retrieval set (default: all)")
     parser.add_argument("--dimensions", default="1024,512,256", help="numbers of dimensions (%(default)s)")
     arguments = parser.parse_args(argv)
-    encoder = EchoEncoder(on_truncate="ignore", max_length=256)
+    encoder = EchoEncoder(on_truncate="ignore", max_length=128)
     ranges = encoder.config.ranges
     if ranges is None:
         parser.error("the default config has no ranges; run research.default_model.step_10_ranges")
     scores: dict[tuple[int, str], list[float]] = {}
-    for name, dataset in datasets(arguments.dev, arguments.limit).items():
-        if name not in RETRIEVAL:
-            continue
+    for name in RETRIEVAL:
+        dataset = open_dataset(arguments.dev / "retrieval" / name, arguments.limit)
         texts = dataset.texts
         whole = encoder.encode_documents(texts[0]), encoder.encode_queries(texts[1])
         for dimension in map(int, arguments.dimensions.split(",")):
