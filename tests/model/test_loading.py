@@ -4,11 +4,13 @@ import hashlib
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
 import torch
-from transformers import AutoTokenizer, DynamicCache, PreTrainedModel
+import transformers as tf
+from transformers import AutoModel, AutoTokenizer, DynamicCache, PreTrainedModel
 
 from echo_embeddings import EchoEncoder, ModelError, ModelUnavailableError
 from echo_embeddings.forward import late_echo
@@ -78,10 +80,55 @@ def test_model_kwargs_reach_transformers(base, texts):
     assert cosines(encoder.encode_documents(texts), expected).min() >= 0.99999
 
 
-def test_a_device_map_is_passed_through(base, texts):
-    mapped = EchoEncoder(base, dtype="float32", model_kwargs={"device_map": "cpu"})
+@pytest.mark.parametrize("where", ["cpu", "auto", {"": "cpu"}], ids=str)
+def test_a_device_map_is_passed_through(base, texts, where):
+    mapped = EchoEncoder(base, dtype="float32", model_kwargs={"device_map": where})
     expected = EchoEncoder(base, dtype="float32").encode_documents(texts)
     np.testing.assert_array_equal(mapped.encode_documents(texts), expected)
+
+
+@pytest.mark.parametrize("config", ["late-echo", "echo"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_layers_in_several_places_give_the_same_vectors(base, texts, tmp_path, config, dtype):
+    """Some layers lie on the disk; accelerate runs those as it does layers on another GPU, by the same hooks."""
+    places = dict.fromkeys(["embed_tokens", "rotary_emb", "norm", *(f"layers.{i}" for i in (0, 1, 5))], "cpu")
+    places |= dict.fromkeys(["layers.2", "layers.3", "layers.4"], "disk")
+    kwargs = {"device_map": places, "offload_folder": str(tmp_path)}
+    spread = EchoEncoder(base, config, dtype=dtype, model_kwargs=kwargs).encode_documents(texts)
+    expected = EchoEncoder(base, config, dtype=dtype).encode_documents(texts)
+    assert cosines(spread, expected).min() > (0.99999 if dtype == "float32" else 0.999)
+
+
+def quantisations():
+    """What can be tried of those that are installed; neither is needed by anything else."""
+    for name, bits in (("bitsandbytes", 8), ("bitsandbytes", 4), ("torchao", 8)):
+        missing = find_spec(name) is None
+        marks = pytest.mark.skipif(missing, reason=f"{name} is not installed; it takes 10 to 140 MB and is optional")
+        yield pytest.param(name, bits, marks=marks, id=f"{name}, {bits} bits")
+
+
+@pytest.mark.filterwarnings("ignore")  # theirs
+@pytest.mark.parametrize(("library", "bits"), list(quantisations()))
+def test_quantised_weights_run_late_echo(library, bits, texts, tmp_path, builtin_folder):
+    tiny("llama", vocab_size=49152, hidden_size=128, intermediate_size=256, head_dim=32).save_pretrained(tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(builtin_folder)
+    tokenizer.save_pretrained(tmp_path)
+    if library == "bitsandbytes":
+        quantised = tf.BitsAndBytesConfig(**{f"load_in_{bits}bit": True, "bnb_4bit_compute_dtype": torch.float32})
+    else:
+        from torchao.quantization import Int8WeightOnlyConfig
+
+        quantised = tf.TorchAoConfig(Int8WeightOnlyConfig())
+    encoder = EchoEncoder(tmp_path, "late-echo", dtype="float32", model_kwargs={"quantization_config": quantised})
+    found = encoder.encode_documents(texts)
+    weight = encoder.runtime.backbone.model.layers[4].self_attn.q_proj.weight
+    assert type(weight) is not torch.nn.Parameter or weight.dtype in (torch.int8, torch.uint8)
+    loaded = AutoModel.from_pretrained(tmp_path, quantization_config=quantised, dtype=torch.float32)
+    expected = EchoEncoder(loaded, "late-echo", tokenizer=tokenizer).encode_documents(texts)
+    assert cosines(found, expected).min() > 0.999, "the same weights without our speed-ups"
+    if bits == 8:
+        plain = EchoEncoder(tmp_path, "late-echo", dtype="float32").encode_documents(texts)
+        assert cosines(found, plain).min() > 0.97
 
 
 def test_layers_above_the_exit_leave_the_memory(base):

@@ -6,7 +6,9 @@ A model with other layers is returned as a view: a shallow copy that shares ever
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
+import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -100,9 +102,9 @@ def with_layers(
 
 def with_parts(layer: nn.Module, parts: Mapping[str, nn.Module]) -> nn.Module:
     """A view of a layer with some of its direct submodules exchanged. It is not compiled, even if ``layer`` is."""
-    view = copy.copy(layer)
+    view: nn.Module = _shallow(layer)
     view._compiled_call_impl = None  # it would run the layer itself
-    view._modules = {**layer._modules, **parts}
+    view._modules.update(parts)
     return view
 
 
@@ -267,6 +269,15 @@ def _chain(model: nn.Module, path: str) -> list[Any]:
 def _shallow(module: Any) -> Any:
     view = copy.copy(module)
     view._modules = dict(module._modules)
+    # With layers on several devices accelerate puts a method of its own into each module, bound to that module; a view
+    # with it would run the module that it was copied from.
+    for name in ("forward", "_old_forward"):
+        bound = vars(module).get(name)
+        if isinstance(bound, functools.partial) and bound.args and bound.args[0] is module:
+            again = functools.partial(bound.func, view, *bound.args[1:], **bound.keywords)
+            vars(view)[name] = functools.update_wrapper(again, bound)
+        elif inspect.ismethod(bound) and bound.__self__ is module:
+            vars(view)[name] = types.MethodType(bound.__func__, view)
     return view
 
 
