@@ -82,6 +82,23 @@ class Handle:
         vectors: Vectors = self._encoder.encode_documents(checked(texts), **kwargs).tolist()
         return vectors
 
+    def chunks(self, documents: list[str], spans: list[list[tuple[int, int]]]) -> list[Vectors]:
+        """Embed chunks of documents, each in its context: for each document one list of floats a chunk.
+
+        Args:
+            documents: the texts.
+            spans: first and last-plus-one character of each chunk of each text.
+
+        Raises:
+            TypeError: the embedder cannot do that.
+        """
+        encoder = self._encoder
+        if not isinstance(encoder, EchoEncoder):
+            raise TypeError(
+                f"encoder is a {type(encoder).__name__}, which has no encode_chunks; late chunking needs an EchoEncoder"
+            )
+        return [rows.tolist() for rows in encoder.encode_chunks(documents, spans)]
+
     def queries(self, texts: list[str]) -> Vectors:
         """Embed queries: one list of floats for each text."""
         vectors: Vectors = self._encoder.encode_queries(checked(texts), **self._query_kwargs).tolist()

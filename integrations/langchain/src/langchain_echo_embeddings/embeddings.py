@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
 from pydantic import (
     BaseModel,
@@ -21,11 +25,16 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from echo_embeddings import EchoConfig, Embedder
+from echo_embeddings.chunking import spans_of
 from echo_embeddings.frameworks.foreign import encoding, foreign_fields, named_prompt
 from echo_embeddings.frameworks.handle import MAKING, Handle
 from echo_embeddings.model import builtin
 
 __all__ = ["EchoEmbeddings"]
+
+# Within `late_chunks`: whose vectors are made already, and for each text those of its chunks, in their order.
+_Made = tuple[Handle, dict[str, deque[list[float]]]]
+_made: ContextVar[_Made | None] = ContextVar("langchain_echo_embeddings_made", default=None)
 
 
 class EchoEmbeddings(BaseModel, Embeddings):
@@ -72,7 +81,7 @@ class EchoEmbeddings(BaseModel, Embeddings):
     model_kwargs: dict[str, Any] = Field(default_factory=dict)
     dimensions: int | None = Field(default=None, gt=0, strict=True)
     precision: str = "float32"
-    max_length: int | None = Field(default=None, gt=0, strict=True)
+    max_length: Annotated[int, Field(gt=0, strict=True)] | Literal["context"] | None = None
     devices: list[str] | None = None
     compiled: bool = False
     batch_tokens: int | None = Field(default=None, gt=0, strict=True)
@@ -101,7 +110,7 @@ class EchoEmbeddings(BaseModel, Embeddings):
             compiled: bool = ...,
             dimensions: int | None = ...,
             precision: str = ...,
-            max_length: int | None = ...,
+            max_length: int | Literal["context"] | None = ...,
             batch_tokens: int | None = ...,
             speed: dict[str, bool] | bool | None = ...,
             on_truncate: str = ...,
@@ -169,12 +178,73 @@ class EchoEmbeddings(BaseModel, Embeddings):
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         """Embed documents: one list of floats of unit length for each text."""
+        if (made := self._made_before(texts)) is not None:
+            return made
         show_progress = self.show_progress or encoding(self.encode_kwargs, query=False).show_progress
         return self._handle.documents(texts, **({"show_progress": True} if show_progress else {}))
+
+    def embed_chunks(self, documents: Iterable[Document], splitter: Any) -> tuple[list[Document], list[list[float]]]:
+        """Split documents, and embed each chunk from token states that have seen its whole document (late chunking).
+
+        Args:
+            documents: whole documents; long ones are read in stretches (``EchoEncoder.encode_chunks``).
+            splitter: a text splitter, or anything else that ``echo_embeddings.chunking.spans_of`` takes.
+
+        Returns:
+            The chunks, with the metadata of their document and ``start_index``; and the vector of each, of unit length.
+
+        Raises:
+            TypeError: ``encoder`` is no ``EchoEncoder``; or the splitter is none.
+            InputError: the splitter gives a text that does not stand in its document.
+        """
+        whole, split = list(documents), spans_of(splitter)
+        spans = [[(start, end) for start, end in split(document.page_content)] for document in whole]
+        vectors = self._handle.chunks([document.page_content for document in whole], spans)
+        chunks = [
+            Document(document.page_content[start:end], metadata={**document.metadata, "start_index": start})
+            for document, own in zip(whole, spans, strict=True)
+            for start, end in own
+        ]
+        return chunks, [vector for rows in vectors for vector in rows]
+
+    @contextmanager
+    def late_chunks(self, documents: Iterable[Document], splitter: Any) -> Iterator[list[Document]]:
+        """Split documents into chunks that any vector store can add, with late-chunked vectors.
+
+        Within the block, this object gives the chunks the vectors that :meth:`embed_chunks` made; other texts are
+        embedded as usual. So the vector store must have been made with this object::
+
+            with embeddings.late_chunks(documents, splitter) as chunks:
+                store.add_documents(chunks)
+
+        Args:
+            documents: as for :meth:`embed_chunks`.
+            splitter: as for :meth:`embed_chunks`.
+        """
+        chunks, vectors = self.embed_chunks(documents, splitter)
+        by_text: dict[str, deque[list[float]]] = {}
+        for chunk, vector in zip(chunks, vectors, strict=True):
+            by_text.setdefault(chunk.page_content, deque()).append(vector)
+        token = _made.set((self._handle, by_text))
+        try:
+            yield chunks
+        finally:
+            _made.reset(token)
 
     def embed_query(self, text: str) -> list[float]:
         """Embed one query: a list of floats of unit length."""
         return self._handle.queries([text])[0]
+
+    def _made_before(self, texts: list[str]) -> list[list[float]] | None:
+        """The vectors of chunks within :meth:`late_chunks`; ``None`` for other texts.
+
+        The last vector of a text stays, because a store may try again.
+        """
+        made = _made.get()
+        if made is None or made[0] is not self._handle or any(text not in made[1] for text in texts):
+            return None
+        waiting = (made[1][text] for text in texts)
+        return [vectors.popleft() if len(vectors) > 1 else vectors[0] for vectors in waiting]
 
     async def aembed_query(self, text: str) -> list[float]:
         """Await the vector of one query; queries that arrive while the model is busy share a batch."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from pydantic import (
@@ -77,7 +77,7 @@ class EchoEmbedding(BaseEmbedding):
     model_kwargs: dict[str, Any] = Field(default_factory=dict, frozen=True)
     dimensions: int | None = Field(default=None, gt=0, strict=True, frozen=True)
     precision: str = Field(default="float32", frozen=True)
-    max_length: int | None = Field(default=None, gt=0, strict=True, frozen=True)
+    max_length: Annotated[int, Field(gt=0, strict=True)] | Literal["context"] | None = Field(default=None, frozen=True)
     devices: list[str] | None = Field(default=None, frozen=True)
     compiled: bool = Field(default=False, frozen=True)
     batch_tokens: int | None = Field(default=None, gt=0, strict=True, frozen=True)
@@ -133,6 +133,11 @@ class EchoEmbedding(BaseEmbedding):
                 "text alone; use the cache of IngestionPipeline, or a config whose query_template is None, and whose "
                 "lexical part, if it has one, weighs the same in both roles"
             )
+
+    @property
+    def handle(self) -> Handle:
+        """The encoder behind this object."""
+        return self._handle
 
     def to_dict(self, **kwargs: Any) -> dict[str, Any]:
         """The fields, and a namespace made from all that defines a vector: pipelines look up cached nodes by them."""
