@@ -43,6 +43,7 @@ def ray_of_two(tmp_path_factory):
     import ray
 
     ray.init(
+        "local",  # not one that another run of the tests has started
         num_cpus=2,
         include_dashboard=False,
         object_store_memory=100 * 2**20,

@@ -107,7 +107,7 @@ _SCRIPT = """
 from pathlib import Path
 from tests.distributed.test_folder import run
 from echo_embeddings import EchoEncoder, EncoderOptions
-encoder = EchoEncoder(model={model!r}, device="cpu", dtype="float32", max_length=64, on_truncate="ignore")
+encoder = EchoEncoder(model={model!r}, config="echo", device="cpu", dtype="float32", max_length=64, on_truncate="ignore")
 run(encoder, Path({source!r}), Path({target!r}), skip=True)
 """
 
@@ -331,7 +331,7 @@ def test_a_worker_that_would_make_other_vectors_is_refused(source, tmp_path, tin
     """Such as a node whose processor computes in another dtype."""
     work = work_of(tiny_encoder, source, tmp_path / "out")
     other = EchoEncoder.from_options(tiny_options.replace(dtype="bfloat16"))
-    with pytest.raises(InputError, match=r"make other vectors than the job began with: precision 'cpu .*bfloat16"):
+    with pytest.raises(InputError, match=r"make other vectors than the job began with: computed_in 'cpu .*bfloat16"):
         embed_fragment(work, opened(work).fragments[0], other)
 
 
