@@ -107,7 +107,9 @@ _SCRIPT = """
 from pathlib import Path
 from tests.distributed.test_folder import run
 from echo_embeddings import EchoEncoder, EncoderOptions
-encoder = EchoEncoder(model={model!r}, config="echo", device="cpu", dtype="float32", max_length=64, on_truncate="ignore")
+encoder = EchoEncoder(
+    model={model!r}, config="echo", device="cpu", dtype="float32", max_length=64, on_truncate="ignore"
+)
 run(encoder, Path({source!r}), Path({target!r}), skip=True)
 """
 
