@@ -351,13 +351,19 @@ class EchoEncoder:
         return self._stream_chunks(texts_in(documents, at_once), of_each, _length(documents), show_progress)
 
     @overload
-    def encode_tokens(self, texts: str) -> TokenEmbeddings: ...  # type: ignore[overload-overlap]  # a str comes first
+    def encode_tokens(  # type: ignore[overload-overlap]  # a str comes first
+        self, texts: str, *, role: Role = "document", instruction: str | None = None
+    ) -> TokenEmbeddings: ...
 
     @overload
-    def encode_tokens(self, texts: Sequence[str] | Column) -> list[TokenEmbeddings]: ...
+    def encode_tokens(
+        self, texts: Sequence[str] | Column, *, role: Role = "document", instruction: str | None = None
+    ) -> list[TokenEmbeddings]: ...
 
-    def encode_tokens(self, texts: str | Sequence[str] | Column) -> TokenEmbeddings | list[TokenEmbeddings]:
-        """Embed each token of a document, at its place in the last copy, where it has seen the whole text.
+    def encode_tokens(
+        self, texts: str | Sequence[str] | Column, *, role: Role = "document", instruction: str | None = None
+    ) -> TokenEmbeddings | list[TokenEmbeddings]:
+        """Embed each token of a text, at its place in the last copy, where it has seen the whole text.
 
         :meth:`encode_chunks` makes one vector of the tokens of each chunk. A lexical part is the same for every token:
         that of the whole text. With ``on_truncate="split"`` a long text is read in stretches that overlap, and each
@@ -365,14 +371,18 @@ class EchoEncoder:
 
         Args:
             texts: as in :meth:`encode_documents`.
+            role: ``"document"`` (the default) or ``"query"``: the template.
+            instruction: as in :meth:`encode_queries`.
 
         Returns:
             A list of ``TokenEmbeddings`` in the order given; a single one for one text.
         """
+        if role not in ("document", "query"):
+            raise ConfigError(f"role={role!r} is unknown; choose document or query")
         listed = checked([texts] if isinstance(texts, str) else texts)
         unique = list(dict.fromkeys(listed))
         with self._counting() as truncation:
-            found = self.engine.embed(unique, "document", None, truncation, lambda _: None, "tokens")
+            found = self.engine.embed(unique, role, instruction, truncation, lambda _: None, "tokens")
         of = {
             text: replace(one, vectors=unit(one.vectors, one.tokens)) for text, one in zip(unique, found, strict=True)
         }

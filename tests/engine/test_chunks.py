@@ -152,6 +152,19 @@ def test_dimensions_hold_for_chunks_and_tokens():
         assert cosines(one.vectors, unit(other.vectors[:, :20])).min() > 0.99999
 
 
+def test_tokens_of_queries_go_through_their_template():
+    of = encoder(CONFIGS["words"].replace(query_template="Find: {text}\nFind: {text}"))
+    runtime, template = of.runtime, of.config.templates[1]
+    found = of.encode_tokens([TEXT, "A"], role="query")
+    contents, layout = runtime.contents([TEXT, "A"], template, None), runtime.layout(template)
+    wanted = runtime.token_vectors([TEXT, "A"], contents, layout, "query")
+    for one, other in zip(found, wanted, strict=True):
+        assert cosines(one.vectors, unit(other.vectors)).min() > 0.99999
+    assert cosines(found[0].vectors, of.encode_tokens(TEXT).vectors).max() < 0.9999
+    with pytest.raises(ConfigError, match="role='passage' is unknown; choose document or query"):
+        of.encode_tokens("A", role="passage")
+
+
 def test_a_stream_of_documents_equals_the_list():
     of = encoder()
     documents = [TEXT, *TEXTS, TEXT]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from langchain_core.documents import Document as Passages
 from langchain_core.embeddings import Embeddings
 from langchain_core.vectorstores import InMemoryVectorStore
 from llama_index.core import Document, Settings, VectorStoreIndex
@@ -41,10 +42,11 @@ from echo_embeddings import (
     embed_table,
     tune,
 )
+from echo_embeddings.chunking import spans_of
 from echo_embeddings.evaluation import Dataset, Explanation, Score, compare, explain, open_dataset
 from echo_embeddings.search import Hit, Index, Passage, Plan, Update
 from langchain_echo_embeddings import EchoEmbeddings
-from llama_index.embeddings.echo import EchoEmbedding
+from llama_index.embeddings.echo import EchoEmbedding, LateChunker
 from sentence_transformers_echo import EchoModule, export_stock, from_encoder, load, save
 from sentence_transformers_echo.training import Data, Lora, Recipe, mine, train
 
@@ -97,6 +99,13 @@ def texts() -> None:
     tokens = encoder.encode_tokens(TEXTS[0])
     several: list[TokenEmbeddings] = encoder.encode_tokens(TEXTS)
     print(tokens.tokens, tokens.offsets.shape, tokens.vectors.shape, len(several))
+    chunks = encoder.encode_chunks(TEXTS[0], [(0, 1), (1, 2)])
+    for chunks in encoder.encode_chunks(TEXTS, [[(0, 1)] for _ in TEXTS]):
+        print(chunks.shape)
+    for chunks in encoder.stream_chunks(TEXTS, spans_of(str.split), at_once=8):
+        print(chunks[0].tolist())
+    print(encoder.encode_chunks(np.array(TEXTS), lambda text: [(0, len(text))], show_progress=True)[0].shape)
+    print(encoder.encode_tokens("a", role="query").vectors, EchoEncoder(max_length="context", on_truncate="split"))
 
 
 async def awaited() -> None:
@@ -175,6 +184,8 @@ def langchain() -> None:
         encode_kwargs={"normalize_embeddings": True},
         show_progress=True,
     )
+    with made.late_chunks([Passages(TEXTS[0])], str.split) as chunks:
+        print(chunks[0].page_content, made.embed_chunks(chunks, str.split)[1])
     print(made.cache_namespace, made.query_cache_namespace, made.embed_documents(TEXTS), made.embed_query("a"))
     print(
         EchoEmbeddings(model_name="some/model"),
@@ -198,6 +209,8 @@ def llama_index() -> None:
         show_progress_bar=True,
     )
     print(made.get_text_embedding_batch(TEXTS), made.get_query_embedding("a"), EchoEmbedding(encoder=EchoEncoder()))
+    nodes = LateChunker(embed_model=made)([Document(text=TEXTS[0])])
+    VectorStoreIndex(nodes, embed_model=made)
 
 
 def sentence_transformers() -> None:
