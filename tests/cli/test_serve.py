@@ -79,7 +79,7 @@ def test_a_port_that_is_taken_is_said_before_the_model_is_loaded(builtin_encoder
         port = taken.getsockname()[1]
         result = CliRunner().invoke(app, ["serve", "--port", str(port)])
     assert result.exit_code == 1
-    said = f"error: cannot listen on 127.0.0.1, port {port}: Address already in use; choose another port (0 takes a"
+    said = f"error: cannot listen on 127.0.0.1, port {port}: Address already in use; choose another port (0 takes"
     assert said in " ".join(result.stderr.split())
 
 

@@ -46,9 +46,10 @@ class Server:
 
 @contextmanager
 def running(folder, log, *options, env=None, script=SCRIPT):
-    """Serve a model's folder on a free port, until the block is left."""
+    """Serve a model's folder (``None``: the built-in model) on a free port, until the block is left."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **(env or {})}
-    process = processes.start(script, "serve", folder, "--port", "0", *options, env=environment, stderr=log)
+    model = [] if folder is None else [folder]
+    process = processes.start(script, "serve", *model, "--port", "0", *options, env=environment, stderr=log)
     server = Server(process, log)
     try:
         server.wait_until(lambda: log.exists() and '"ready"' in log.read_text())

@@ -134,7 +134,7 @@ def _page(name: str, *, has_explanations: bool) -> tuple[str, dict[str, str]]:
     (script,), (style,) = (re.findall(rf"<{tag}>(.*?)</{tag}>", page, re.DOTALL) for tag in ("script", "style"))
     policy = (
         f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(style)}; connect-src 'self'; "
-        "frame-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        "img-src data:; frame-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
     page = page.replace("@@NAME@@", html.escape(name)).replace("@@EXPLAINS@@", "yes" if has_explanations else "no")
     return page, {"Content-Security-Policy": policy, **_PRIVATE}
