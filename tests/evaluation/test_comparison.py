@@ -89,9 +89,7 @@ def test_what_cannot_work_is_said_before_anything_is_embedded(pairs):
         compare(encoder, pairs, ["echo", "nope"])
     with pytest.raises(ConfigError, match="trained for another model"):
         compare(encoder, pairs, {"echo": EchoConfig.preset("echo"), "x": EchoConfig("{text}", packaged_adapter="x")})
-    with pytest.raises(
-        InputError, match=r"presets=\[\] names none; try any-model, echo, late-echo, classical"
-    ):
+    with pytest.raises(InputError, match=r"presets=\[\] names none; try any-model, echo, late-echo, classical"):
         compare(encoder, pairs, [])
     with pytest.raises(TypeError, match=r"presets must be a list of names such as \['echo'\], not one string"):
         compare(encoder, pairs, "echo")

@@ -41,6 +41,30 @@ def test_openai_gets_the_encoder_s_vectors(openai_client, encoder, texts, encodi
     assert (answer.model, answer.object, answer.data[0].object) == (NAME, "list", "embedding")
 
 
+@pytest.mark.parametrize("dtype", ["float16", "ubinary", "int8"])
+async def test_smaller_vectors(client, encoder, dtype):
+    ranged = encoder.fit_ranges([f"{text} {i}" for i in range(5) for text in TEXTS])
+    expected = ranged.with_precision(dtype).encode_documents(TEXTS)
+    async with client(encoder=ranged) as http:
+        body = {"model": NAME, "input": TEXTS, "output_dtype": dtype}
+        numbers = (await http.post("/v1/embeddings", json=body)).json()["data"]
+        coded = (await http.post("/v1/embeddings", json=body | {"encoding_format": "base64"})).json()["data"]
+    found = np.array([one["embedding"] for one in numbers])
+    assert np.abs(found.astype(np.float32) - expected.astype(np.float32)).max() <= (0.001 if dtype == "float16" else 1)
+    assert found.shape == expected.shape
+    bytes_of_each = [np.frombuffer(base64.b64decode(one["embedding"]), expected.dtype) for one in coded]
+    np.testing.assert_array_equal(np.stack(bytes_of_each), found.astype(expected.dtype))
+
+
+async def test_int8_without_ranges(client):
+    async with client() as http:
+        body = {"model": NAME, "input": TEXTS, "output_dtype": "int8"}
+        answer = await http.post("/v1/embeddings", json=body)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == "output_dtype"
+    assert "the model's config has none for 48 dimensions; take 'float16'" in answer.json()["error"]["message"]
+
+
 def decoded(text):
     return np.frombuffer(base64.b64decode(text), "<f4")
 

@@ -22,7 +22,7 @@ from .gate import Gate, note, unless_gone
 from .keys import Keys
 from .options import ServerOptions
 from .page import EXPLANATIONS, add_page
-from .service import Service, require_dimensions, shortened
+from .service import Service, require_dimensions
 from .wire import QUERY, EmbeddingRequest, Embeddings, ErrorAnswer, Model, Models, embeddings, role_of, texts_of
 
 __all__ = ["create_app"]
@@ -103,13 +103,14 @@ def _add_embeddings(app: FastAPI, service: Service, name: str) -> None:
     async def embed(asked: EmbeddingRequest, request: Request) -> Response:
         texts, role = texts_of(asked.input), role_of(asked, name)
         require_dimensions(asked.dimensions, service.encoder.dimension)
+        precision = service.require_precision(asked.output_dtype, asked.dimensions)
         note(request, model=asked.model, role=role, texts=len(texts))
         with service.accepted(len(texts)):
             found = await unless_gone(request, service.embed(texts, role, asked.instruction))
             note(request, tokens=found.tokens, truncated=found.truncated)
 
             def write() -> bytes:
-                vectors = shortened(found.vectors, asked.dimensions)
+                vectors = service.answered(found.vectors, asked.dimensions, precision)
                 return embeddings(vectors, asked.model, found.tokens, as_base64=asked.encoding_format == "base64")
 
             content = write() if len(texts) <= _FEW else await asyncio.to_thread(write)

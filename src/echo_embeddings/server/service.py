@@ -10,19 +10,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from echo_embeddings.encoder import EchoEncoder
 from echo_embeddings.engine.awaited import Awaited
 from echo_embeddings.errors import ConfigError
 from echo_embeddings.types import Role, Vectors
 from echo_embeddings.vectors.normalize import unit
+from echo_embeddings.vectors.precision import reduced
 
 from .errors import ApiError
 from .metrics import Metrics
 
-__all__ = ["Embedded", "Service", "require_dimensions", "shortened"]
+__all__ = ["Embedded", "Service", "require_dimensions"]
 
 # Texts of so many characters together are tokenised at once; for more, it would hold up the event loop.
 _FEW = 5000
@@ -54,7 +57,9 @@ class Service:
     """
 
     def __init__(self, encoder: EchoEncoder, most: int) -> None:
-        self.encoder, self._most = encoder, most
+        # Of the encoder's precision is what is answered where no request says another; all are made of whole vectors.
+        self._precision, self._most = encoder.precision, most
+        self.encoder = encoder if encoder.precision == "float32" else encoder.with_precision("float32")
         self.metrics = Metrics(lambda: self._texts)
         self._awaited: Awaited[Vectors] = Awaited()
         self._texts = 0  # accepted and not answered
@@ -148,6 +153,37 @@ class Service:
         self._rate += (len(texts) / max(seconds, 1e-6) - self._rate) / (5 if self._rate else 1)
         return vectors
 
+    def require_precision(self, asked: str | None, dimensions: int | None) -> str:
+        """The precision of a request's vectors.
+
+        Args:
+            asked: ``output_dtype`` of the request.
+            dimensions: how many are kept.
+
+        Raises:
+            ApiError: int8 needs ranges, and the model's config has none for vectors of so many dimensions.
+        """
+        precision = {None: self._precision, "float": "float32"}.get(asked, asked) or "float32"
+        if precision == "int8" and self._ranges(dimensions) is None:
+            ranges = self.encoder.config.ranges
+            fitted = "" if ranges is None else f" (it has those of {', '.join(map(str, ranges.options['lengths']))})"
+            raise ApiError(
+                400,
+                "output_dtype='int8' needs the range of each dimension, and the model's config has none for "
+                f"{dimensions or self.encoder.dimension} dimensions{fitted}; take 'float16' or 'ubinary', or serve a "
+                "model that was saved after EchoEncoder.fit_ranges",
+                param="output_dtype",
+            )
+        return precision
+
+    def answered(self, vectors: Vectors, dimensions: int | None, precision: str) -> NDArray[Any]:
+        """Vectors as a request wants them: their first dimensions, in its precision."""
+        return reduced(_shortened(vectors, dimensions), precision, self._ranges(dimensions))
+
+    def _ranges(self, dimensions: int | None) -> Vectors | None:
+        ranges = self.encoder.config.ranges
+        return None if ranges is None else ranges.of(dimensions or self.encoder.dimension)
+
 
 def require_dimensions(dimensions: int | None, most: int) -> None:
     """Check how many dimensions are asked for.
@@ -159,7 +195,7 @@ def require_dimensions(dimensions: int | None, most: int) -> None:
         raise ApiError(400, f"dimensions={dimensions}: choose from 1 to the model's {most}", param="dimensions")
 
 
-def shortened(vectors: Vectors, dimensions: int | None) -> Vectors:
+def _shortened(vectors: Vectors, dimensions: int | None) -> Vectors:
     """The first dimensions of vectors, of unit length again: what an encoder with ``dimensions`` gives."""
     return vectors if dimensions in (None, vectors.shape[1]) else unit(vectors[:, :dimensions])
 

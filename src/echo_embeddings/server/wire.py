@@ -53,9 +53,13 @@ class EmbeddingRequest(BaseModel):
     input: Annotated[Any, WithJsonSchema(_INPUT)]
     model: Annotated[str, Field(description="The model's name; with ':query' behind it texts are embedded as queries.")]
     encoding_format: Annotated[
-        Literal["float", "base64"] | None, Field(description="base64 is of float32, little-endian.")
+        Literal["float", "base64"] | None, Field(description="base64 is of float32, or output_dtype, little-endian.")
     ] = "float"
     dimensions: Annotated[int | None, Field(ge=1, description="Keep only the first dimensions of each vector.")] = None
+    output_dtype: Annotated[
+        Literal["float", "float32", "float16", "int8", "ubinary"] | None,
+        Field(description="The precision of the vectors, as of EchoEncoder; float is float32."),
+    ] = None
     user: Annotated[str | None, Field(description="Taken, and not used.")] = None
     input_type: Annotated[
         Literal["document", "query", "search_document", "search_query", "passage"] | None,
@@ -69,7 +73,7 @@ class EmbeddingRequest(BaseModel):
 class _Embedding(BaseModel):
     object: Literal["embedding"]
     index: int
-    embedding: list[float] | str
+    embedding: list[float] | list[int] | str
 
 
 class _Usage(BaseModel):
@@ -178,12 +182,12 @@ def embeddings(vectors: Vectors, model: str, tokens: int, *, as_base64: bool) ->
     """The JSON of an answer.
 
     Args:
-        vectors: float32 ``[n, dim]``.
+        vectors: ``[n, width]``.
         model: as it was asked for.
         tokens: how many were read.
-        as_base64: whether a vector is the base64 of its float32, little-endian; else a list of numbers.
+        as_base64: whether a vector is the base64 of its bytes, little-endian; else a list of numbers.
     """
-    rows = np.ascontiguousarray(vectors, dtype="<f4")
+    rows = np.ascontiguousarray(vectors, dtype=vectors.dtype.newbyteorder("<"))
     written = [base64.b64encode(row).decode() for row in rows] if as_base64 else list(rows)
     content = {
         "object": "list",
