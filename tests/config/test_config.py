@@ -7,6 +7,7 @@ from echo_embeddings.config.config import Layers
 PRESETS = [
     "default",
     "zero-shot",
+    "any-model",
     "echo",
     "late-echo",
     "echo-finetuned",
@@ -140,7 +141,7 @@ def test_wrong_types_are_type_errors():
 
 
 def test_an_unknown_preset_lists_the_known_ones():
-    with pytest.raises(ConfigError, match="no preset 'ecko'; choose one of default, zero-shot, echo, late-echo"):
+    with pytest.raises(ConfigError, match="no preset 'ecko'; choose one of default, zero-shot, any-model, echo"):
         EchoConfig.preset("ecko")
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from echo_embeddings import EchoConfig
 from echo_embeddings.config import presets
+from echo_embeddings.config.recipes import recipes
 from echo_embeddings.config.summary import fixed_dimension, short_name
 from echo_embeddings.errors import ConfigError
 from echo_embeddings.vectors.transforms import Standardize, Truncate
@@ -21,6 +22,11 @@ def test_a_preset_is_called_by_its_name(name):
     assert short_name(config.truncated(5)) == f"{name}@5"
     plain = "echo" if name == "compute-matched" else name  # which is echo with half the tokens
     assert short_name(replace(config, max_length=31)) == f"{plain}, max_length=31"
+
+
+def test_a_recipe_is_called_by_the_name_of_its_model():
+    for recipe in recipes():
+        assert short_name(recipe.config) == f"recipe {recipe.name}"
 
 
 def test_another_config_is_called_by_its_fingerprint():

@@ -9,14 +9,17 @@ from echo_embeddings.vectors.transforms import parted
 
 from . import presets
 from .config import EchoConfig
+from .recipes import recipes
 
 __all__ = ["fixed_dimension", "short_name"]
 
 
 def short_name(config: EchoConfig) -> str:
-    """The preset that a config is, such as ``default`` or ``default@256``; else the beginning of its fingerprint."""
-    like = [name for name in presets.names() if _core(EchoConfig.preset(name)) == _core(config)]
-    same = [name for name in like if EchoConfig.preset(name).max_length == config.max_length]
+    """The preset or recipe that a config is, such as ``default@256``; else the beginning of its fingerprint."""
+    known = {name: EchoConfig.preset(name) for name in presets.names()}
+    known |= {f"recipe {one.name}": one.config for one in recipes()}
+    like = [name for name, one in known.items() if _core(one) == _core(config)]
+    same = [name for name in like if known[name].max_length == config.max_length]
     name = next(iter(same + like), None)
     if name is None:
         try:

@@ -40,8 +40,8 @@ __all__ = ["Gain", "Tried", "Tuned", "tune"]
 # Enough texts for the order of configurations to settle, few enough for five minutes on two cores. What is fitted at
 # the end is fitted on their states, which are there: to run the model on more texts took a third of the time.
 _JUDGED, _OTHERS, _WORDS = 60, 100, 64
-# Texts in which n-grams are counted: more cost time and change little.
-_COUNTED = 5000
+# N-grams are counted in the beginnings of so many texts: more cost time and change little.
+_COUNTED, _CHARACTERS = 2000, 2000
 #: Lengths of the lexical part of a document that are tried beside the echo; a query has twice as much.
 _LEXICAL = (0.0, 0.25, 0.5, 1.0)
 _OFF = {"fused_layers": False, "last_layer": False}
@@ -186,8 +186,9 @@ def tune(
     search.run(passes, minutes, show_progress)
     if not search.tried:
         raise ConfigError(f"max_cost={max_cost!r} leaves no configuration; the cheapest layer costs more")
-    judged = set(chosen[:count])
-    return search.finished(given[:_COUNTED], [text for text in given[:_COUNTED] if text not in judged])
+    judged, counted = set(chosen[:count]), given[:_COUNTED]
+    apart = [text[:_CHARACTERS] for text in counted if text not in judged]
+    return search.finished([text[:_CHARACTERS] for text in counted], apart)
 
 
 @dataclass
@@ -270,10 +271,15 @@ class _Search:
     def _runtime(self, loaded: LoadedModel, one: Pass) -> Runtime | None:
         """Make ready for a pass; ``None`` if the architecture cannot run it."""
         from echo_embeddings.engine.runtime import Runtime
+        from echo_embeddings.model.architecture import require_late_echo
 
         off = self.options.replace(speed=dict.fromkeys(self.options.off, False) | _OFF, compiled=False)
+        config = one.config(self._max_length)
         try:
-            return Runtime(loaded, one.config(self._max_length), off, self._spec)
+            if one.start:
+                layers = config.layers(loaded.body.config.get_text_config().num_hidden_layers)
+                require_late_echo(loaded.body, layers.start)
+            return Runtime(loaded, config, off, self._spec)
         except ModelError as error:
             if not one.start:
                 raise
