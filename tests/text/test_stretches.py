@@ -28,9 +28,9 @@ def test_stretches_cover_a_text_within_the_limit(tokens, limit):
         assert (found[0][0], found[-1][1]) == (0, tokens)
         assert all(0 < stop - start <= limit for start, stop in found)
     assert all(before[1] == behind[0] for before, behind in pairwise(beside))
-    assert all(before[1] - behind[0] >= limit // 4 for before, behind in pairwise(over))
+    assert all(before[1] - behind[0] >= limit // 8 for before, behind in pairwise(over))
     assert len({stop - start for start, stop in over}) == 1  # so nothing is padded
-    assert sum(stop - start for start, stop in over) <= tokens * 4 / 3 + limit
+    assert sum(stop - start for start, stop in over) <= tokens * 8 / 7 + limit
 
 
 def test_shares_of_a_text_are_by_tokens():
