@@ -63,7 +63,7 @@ Model = Annotated[
 Config = Annotated[
     str | None,
     typer.Option(
-        help="Preset (default, zero-shot, echo, late-echo, classical, ...) or a folder with echo_config.json.",
+        help="Preset (default, zero-shot, any-model, echo, classical, ...) or a folder with echo_config.json.",
         metavar="PRESET",
     ),
 ]

@@ -255,7 +255,7 @@ def test_cache_namespace_of_an_unknown_embedder():
         ({"pooling": "mean"}, r"pooling\s+Extra inputs are not permitted"),
         ({"model": 3}, r"model\s+Input should be a valid string"),
         ({"config": 3}, r"config\S*\s+Input should be an instance of EchoConfig"),
-        ({"config": "ecko"}, "there is no preset 'ecko'; choose one of default, zero-shot, echo"),
+        ({"config": "ecko"}, "there is no preset 'ecko'; choose one of default, zero-shot, any-model, echo"),
         ({"on_truncate": "cry"}, "on_truncate='cry' is unknown; choose one of warn"),
         ({"dimensions": 0}, r"dimensions\s+Input should be greater than 0"),
         ({"dimensions": "64"}, r"dimensions\s+Input should be a valid integer"),

@@ -257,7 +257,7 @@ def test_shared_cache_only_if_roles_share_vectors(builtin_encoder, asymmetric_en
         ({"pooling": "mean"}, r"pooling\s+Extra inputs are not permitted"),
         ({"model_name": 3}, r"model_name\s+Input should be a valid string"),
         ({"config": 3}, r"config\S*\s+Input should be an instance of EchoConfig"),
-        ({"config": "ecko"}, "there is no preset 'ecko'; choose one of default, zero-shot, echo"),
+        ({"config": "ecko"}, "there is no preset 'ecko'; choose one of default, zero-shot, any-model, echo"),
         ({"on_truncate": "cry"}, "on_truncate='cry' is unknown; choose one of warn"),
         ({"dimensions": 0}, r"dimensions\s+Input should be greater than 0"),
         ({"embed_batch_size": 0}, r"embed_batch_size\s+Input should be greater than 0"),
