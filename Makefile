@@ -46,7 +46,7 @@ slow: install  ## the tests that take minutes
 # What touches other libraries most; the rest is the same whatever their versions.
 VERSIONED := tests/test_encoder.py tests/model tests/golden/test_reference.py tests/data/test_tables.py \
 	tests/data/test_passages.py tests/evaluation/test_datasets.py \
-	tests/search/test_storage.py tests/cli/test_app.py tests/cli/test_model.py tests/cli/test_embed.py \
+	tests/search/test_storage.py tests/cli/test_app.py tests/cli/test_model.py tests/cli/test_embed.py tests/server/test_requests.py \
 	tests/integrations/langchain/test_langchain_adapter.py tests/integrations/llama_index/test_llama_index_adapter.py \
 	tests/integrations/sentence_transformers/test_st_folder.py tests/integrations/sentence_transformers/test_st_vectors.py
 

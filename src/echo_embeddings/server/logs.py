@@ -12,8 +12,8 @@ from typing import Any, TextIO
 __all__ = ["log", "to_stream", "where"]
 
 _LOGGER = logging.getLogger("echo_embeddings.server")
-# What uvicorn says of the life of the process; of requests it says nothing, because we do.
-_OTHERS = ("uvicorn", "uvicorn.error")
+# What Python warns of, and what uvicorn says of the life of the process; of requests it says nothing, because we do.
+_OTHERS = ("py.warnings", "uvicorn")
 
 
 def log(event: str, level: int = logging.INFO, **facts: Any) -> None:
@@ -37,13 +37,19 @@ def where(error: BaseException) -> dict[str, Any]:
 
 
 def to_stream(stream: TextIO | None = None) -> None:
-    """Send the logs of the server and of uvicorn to a stream (stderr if none is given), from level INFO on."""
+    """Send to a stream what the server logs, what Python warns of, and what goes wrong in uvicorn.
+
+    Args:
+        stream: ``None`` for stderr.
+    """
     handler = logging.StreamHandler(sys.stderr if stream is None else stream)
     handler.setFormatter(_Lines())
+    _LOGGER.setLevel(logging.INFO)
     for logger in (_LOGGER, *map(logging.getLogger, _OTHERS)):
-        logger.handlers[:] = [handler] if logger is _LOGGER or logger.name == "uvicorn" else []
-        logger.setLevel(logging.INFO if logger is _LOGGER else logging.WARNING)
-        logger.propagate = logger.name == "uvicorn.error"
+        logger.handlers[:] = [handler]
+        logger.propagate = False
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    logging.captureWarnings(capture=True)
 
 
 class _Lines(logging.Formatter):

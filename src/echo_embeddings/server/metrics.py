@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from echo_embeddings.types import Role
 
@@ -22,7 +21,7 @@ class Metrics:
         waiting: gives the number of texts that are accepted and not answered.
     """
 
-    content_type = CONTENT_TYPE_PLAIN_0_0_4
+    content_type = "text/plain; version=0.0.4; charset=utf-8"
 
     def __init__(self, waiting: Callable[[], int]) -> None:
         self._registry = CollectorRegistry()
