@@ -19,8 +19,8 @@ __all__ = ["Awaited"]
 
 Vector = TypeVar("Vector")
 
-# Seconds that a batch of a busy queue shall take, about: a text that arrives then waits no longer for its turn. In
-# shorter batches the fixed cost of each would count (research/log.md, 2026-11-28).
+# Seconds that a batch of a busy queue shall take, about: a text that arrives then waits no longer for its turn. Much
+# shorter batches would be slower by their fixed cost, which ``batch_size.overhead_of`` gives in tokens.
 _SECONDS = 0.5
 # Where the size of such batches starts, and its least, in the unit of ``sizes``.
 _START, _LEAST = 4096, 256
