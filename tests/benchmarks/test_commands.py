@@ -11,7 +11,7 @@ from echo_embeddings import EchoConfig, EchoEncoder
 from echo_embeddings.evaluation.datasets import Retrieval
 
 
-@pytest.mark.parametrize("name", ["adapters", "costs", "quality", "throughput.__main__"])
+@pytest.mark.parametrize("name", ["adapters", "costs", "distributed", "quality", "throughput.__main__"])
 def test_a_command_shows_its_help(name, monkeypatch, capsys):
     module = f"benchmarks.{name}"
     monkeypatch.setattr(sys, "argv", [module, "--help"])

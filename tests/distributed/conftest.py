@@ -21,7 +21,7 @@ def tiny_folder(tmp_path_factory) -> Path:
     """A model of 32 dimensions that makes vectors in no time."""
     folder = tmp_path_factory.mktemp("tiny")
     architectures.tiny("llama").save_pretrained(folder)
-    architectures.small_tokenizer(TEXTS).save_pretrained(folder)
+    architectures.small_tokenizer([*texts_of(200), TEXTS[0], "?"]).save_pretrained(folder)
     return folder
 
 
