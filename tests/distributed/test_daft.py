@@ -57,6 +57,8 @@ def test_wrong_options(tiny_options):
         EchoProvider().get_text_embedder(batch=3)
     with pytest.raises(ConfigError, match="concurrency=0: give a whole number of at least 1"):
         EchoProvider(concurrency=0)
+    with pytest.raises(ConfigError, match="precision='int8': Daft's embeddings are of float32; leave it out"):
+        EchoProvider().get_text_embedder(precision="int8")
 
 
 def test_an_error_names_the_row(tiny_options):

@@ -59,7 +59,7 @@ class EchoProvider(Provider):
         concurrency: int = 1,
         num_gpus: int = 0,
     ) -> None:
-        self._options, self._role, self._name = options or EncoderOptions(), require_role(role), name
+        self._options, self._role, self._name = _in_floats(options or EncoderOptions()), require_role(role), name
         require_whole("concurrency", concurrency, at_least=1)
         require_whole("num_gpus", num_gpus, at_least=0)
         self._resources = (concurrency, num_gpus)
@@ -87,7 +87,8 @@ class EchoProvider(Provider):
             known = ", ".join(sorted({"role", *EncoderOptions.names()}))
             raise ConfigError(f"embed_text(..., {unknown[0]}=): there is no such option; choose from {known}")
         given = {name: value for name, value in (("model", model), ("dimensions", dimensions)) if value is not None}
-        return _Descriptor(self._name, self._options.replace(**given, **options), role, *self._resources)
+        wanted = _in_floats(self._options.replace(**given, **options))
+        return _Descriptor(self._name, wanted, role, *self._resources)
 
 
 @dataclass
@@ -135,6 +136,16 @@ class _Embedder(TextEmbedder):
         found: dict[int, Any] = dict(zip(rows, vectors, strict=True))
         embeddings: list[Any] = [found.get(row) for row in range(len(text))]
         return embeddings
+
+
+def _in_floats(options: EncoderOptions) -> EncoderOptions:
+    """The options, if their vectors are what Daft's embeddings are."""
+    if options.precision != "float32":
+        raise ConfigError(
+            f"precision={options.precision!r}: Daft's embeddings are of float32; leave it out, and make the column "
+            "smaller afterwards"
+        )
+    return options
 
 
 def _checked(value: object, place: str) -> Cell:
