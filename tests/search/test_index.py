@@ -165,7 +165,7 @@ def test_a_model_may_be_moved(tmp_path):
 
 def test_other_weights_are_refused_at_the_first_question_too(tmp_path, monkeypatch):
     Index.build(PASSAGES, Trained("before")).save(tmp_path / "i")
-    monkeypatch.setattr("echo_embeddings.search.index.EchoEncoder", lambda model, config: Trained("after"))
+    monkeypatch.setattr("echo_embeddings.search.index.EchoEncoder", lambda *_, **__: Trained("after"))
     with pytest.raises(InputError, match="was made with other weights than some/model has now"):
         Index.load(tmp_path / "i").search("Bread.")
 
@@ -200,3 +200,16 @@ def test_vectors_that_the_named_model_does_not_give_are_refused(builtin_encoder,
     index.save(tmp_path / "i")
     with pytest.raises(InputError, match=r"gives other vectors than those of the index \(cosine -1\.00"):
         Index.load(tmp_path / "i").search("a question")
+
+
+def test_an_index_knows_what_became_of_long_passages(builtin_encoder, tmp_path):
+    split = EchoEncoder.from_options(builtin_encoder.options.replace(on_truncate="split", max_length=16))
+    index = Index.build(["one two three. " * 20, "a passage"], split)
+    index.save(tmp_path / "index")
+    assert index.manifest.long_texts == "split"
+    truncating = EchoEncoder.from_options(split.options.replace(on_truncate="ignore"))
+    with pytest.raises(InputError, match="of long passages split, and the encoder has them truncated; give it"):
+        Index.load(tmp_path / "index", truncating)
+    loaded = Index.load(tmp_path / "index")
+    assert loaded.encoder.options.on_truncate == "split"
+    assert loaded.search("one two three", k=1)[0].passage.startswith("one two")

@@ -48,7 +48,10 @@ def index(  # noqa: PLR0913 - typer wants a parameter for each option
     device: options.Device = None,
     dtype: options.DType = "auto",
     max_length: options.MaxLength = None,
-    on_truncate: options.OnTruncate = options.Long.warn,
+    on_truncate: Annotated[
+        options.Long | None,
+        typer.Option(help="Longer passages: truncate and warn, stop with an error, or split. With --update as before."),
+    ] = None,
     dimensions: options.Dimensions = None,
     precision: Annotated[
         options.Precision | None,
@@ -69,12 +72,14 @@ def index(  # noqa: PLR0913 - typer wants a parameter for each option
         planned = plan(source, ())
     _tell_skipped(planned.update)
     if made is None:
-        encoder = options.open_encoder(model, config, on_truncate.value, device=device, dtype=dtype, **how)
+        policy = (on_truncate or options.Long.warn).value
+        encoder = options.open_encoder(model, config, policy, device=device, dtype=dtype, **how)
         kept = (precision or options.Precision.float32).value
         made = Index.empty(encoder, kind=(kind or Kind.exact).value, precision=kept)
     elif not planned.changes_nothing:
         name = model or made.manifest.model
-        made.encoder = options.open_encoder(name, made.config, on_truncate.value, device=device, dtype=dtype)
+        policy = made.manifest.on_truncate if on_truncate is None else on_truncate.value
+        made.encoder = options.open_encoder(name, made.config, policy, device=device, dtype=dtype)
     if not planned.changes_nothing:
         with output.progress("embedding", len(planned.passages)) as bar:
             made.update(planned, show_progress=bar.advance)

@@ -44,7 +44,10 @@ def search(
         raise typer.BadParameter("give a question, or - to read questions from standard input", param_hint="QUESTION")
     index = Index.load(folder)
     options.require_model(folder, index.manifest, model)
-    encoder = options.open_encoder(model or index.manifest.model, index.config, device=device, dtype=dtype)
+    made_with = index.manifest
+    encoder = options.open_encoder(
+        model or made_with.model, index.config, made_with.on_truncate, device=device, dtype=dtype
+    )
     index.encoder = encoder
     several = question in (None, "-")
     if not json:

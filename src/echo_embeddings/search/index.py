@@ -137,6 +137,7 @@ class Index:
             dimension=encoder.dimension,
             kind=kind,
             precision=precision,
+            long_texts=_long_texts(encoder),
             weights=_weights(encoder),
         )
         ranges = getattr(encoder.config, "ranges", None)
@@ -334,7 +335,7 @@ class Index:
                     f"the index was made with a model in memory ({made_with.model_name}); give its encoder: "
                     "Index.load(folder, encoder)"
                 )
-            encoder = EchoEncoder(made_with.model, self._config)
+            encoder = EchoEncoder(made_with.model, self._config, on_truncate=made_with.on_truncate)
             _require_same_encoder("the index", made_with, encoder)
             self._require_same_vectors(encoder)
             self._encoder = encoder
@@ -399,6 +400,12 @@ def _weights(encoder: EchoEncoder) -> str | None:
     return None if found is None else str(found())
 
 
+def _long_texts(encoder: EchoEncoder) -> str:
+    """What becomes of texts that are longer than the model reads."""
+    options = getattr(encoder, "options", None)
+    return "split" if options is not None and options.on_truncate == "split" else "truncated"
+
+
 def _location(model_name: str) -> str | None:
     """Where another process finds the model: ``None`` for the built-in one, an absolute path, or a hub id."""
     if model_name == builtin.NAME:
@@ -425,6 +432,12 @@ def _require_same_encoder(name: str, manifest: Manifest, encoder: EchoEncoder) -
         raise InputError(
             f"{name} was made with {manifest.model_name}, and vectors of {encoder.model_name} cannot be compared "
             "with it; leave the encoder out, or make the index again"
+        )
+    if (now := _long_texts(encoder)) != manifest.long_texts:
+        wanted = manifest.on_truncate
+        raise InputError(
+            f"{name} was made of long passages {manifest.long_texts}, and the encoder has them {now}; give it "
+            f"on_truncate={wanted!r} (--on-truncate {wanted}), or make the index again"
         )
     if encoder.config.fingerprint() != manifest.config:
         raise InputError(

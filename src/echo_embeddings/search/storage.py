@@ -27,7 +27,7 @@ from echo_embeddings.vectors.precision import PRECISIONS
 
 from .vectors import KINDS, Bits, type_of
 
-__all__ = ["Manifest", "Origin", "Stored", "read", "read_manifest", "require_replaceable", "write"]
+__all__ = ["LONG_TEXTS", "Manifest", "Origin", "Stored", "read", "read_manifest", "require_replaceable", "write"]
 
 FORMAT = 1
 _MANIFEST, _PASSAGES, _FAISS, _ORIGINS = "manifest.json", "passages.jsonl", "index.faiss", "files.jsonl"
@@ -35,6 +35,8 @@ _PARTS = (_FAISS, _PASSAGES, _ORIGINS, CONFIG_FILE)
 # What file managers leave in every folder that they show.
 _DROPPINGS = frozenset((".DS_Store", "Thumbs.db", "desktop.ini"))
 
+#: What may become of passages that are longer than the model reads.
+LONG_TEXTS = ("truncated", "split")
 _METRIC = "cosine"
 
 # Other writers may replace an index while it is read; so often it is read anew.
@@ -61,6 +63,7 @@ class Manifest:
         dimension: length of a vector.
         kind: ``"exact"`` or ``"hnsw"``.
         precision: how the vectors are kept: ``"float32"``, ``"float16"``, ``"int8"`` or ``"ubinary"``.
+        long_texts: what became of passages that are longer than the model reads: ``"truncated"`` or ``"split"``.
         format: version of the files.
         metric: what a score is; always ``"cosine"``.
         weights: fingerprint of the weights; ``None`` if the embedder has none.
@@ -74,10 +77,16 @@ class Manifest:
     dimension: int
     kind: str = "exact"
     precision: str = "float32"
+    long_texts: str = "truncated"
     format: int = FORMAT
     metric: str = _METRIC
     weights: str | None = None
     digests: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+    @property
+    def on_truncate(self) -> str:
+        """The option that an encoder needs for the same vectors of long passages."""
+        return "split" if self.long_texts == "split" else "warn"
 
 
 @dataclass(frozen=True)
@@ -379,7 +388,8 @@ def _check(manifest: Manifest) -> None:
         value = getattr(manifest, name)
         if not isinstance(value, kind) or isinstance(value, bool):
             raise TypeError(f"{name}={value!r}")
-    for name, choices in {"kind": tuple(KINDS), "precision": tuple(PRECISIONS), "metric": (_METRIC,)}.items():
+    known = {"kind": tuple(KINDS), "precision": tuple(PRECISIONS), "long_texts": LONG_TEXTS, "metric": (_METRIC,)}
+    for name, choices in known.items():
         if getattr(manifest, name) not in choices:
             raise TypeError(f"{name}={getattr(manifest, name)!r}")
     if missing := [name for name in _PARTS if not isinstance(manifest.digests.get(name), str)]:
