@@ -126,7 +126,6 @@ def lab(tiny_folder, tiny_encoder, tmp_path_factory):
 
     patch = pytest.MonkeyPatch()
     patch.setenv("PYTHONPATH", PATHS)
-    patch.setenv("RAY_raylet_start_wait_time_s", "300")  # on a busy machine
     folder = tmp_path_factory.mktemp("lab")
     texts = write(folder / "in", ROWS, 5)
     memory_of_store = {"object_store_memory": 80 * 2**20, "include_dashboard": False}
