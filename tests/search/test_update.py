@@ -5,8 +5,10 @@ import json
 import numpy as np
 import pytest
 
+from echo_embeddings import EchoEncoder
 from echo_embeddings.errors import InputError
 from echo_embeddings.search import Index, Update
+from tests.architectures import small_tokenizer, tiny
 from tests.search.fake import FakeEncoder
 
 
@@ -185,3 +187,21 @@ def test_the_manifest_beside_the_files_is_json(notes, tmp_path):
     index.save(tmp_path / "index")
     lines = (tmp_path / "index" / "files.jsonl").read_text().splitlines()
     assert [json.loads(line)["name"] for line in lines] == ["a.md", "b.txt", "sub/c.md"]
+
+
+def test_late_chunking_reads_each_file_as_a_whole(tmp_path):
+    encoder = EchoEncoder(tiny("llama"), "late-echo", tokenizer=small_tokenizer(["one two three", "four five"]))
+    (tmp_path / "a.txt").write_text("one two three\n\nfour five\n\none two")
+    (tmp_path / "b.txt").write_text("four five")
+    index = Index.empty(encoder, late_chunking=True)
+    index.update(tmp_path)
+    texts = [passage.text for passage in index._passages]
+    whole = "\n\n".join(texts[:-1])
+    spans = [(whole.index(text), whole.index(text) + len(text)) for text in texts[:-1]]
+    expected = [*encoder.encode_chunks(whole, spans), encoder.encode_documents(texts[-1])]
+    np.testing.assert_allclose(index._faiss.reconstruct_n(0, len(texts)), expected, atol=1e-5)
+    index.save(tmp_path.parent / "late.index")
+    loaded = Index.load(tmp_path.parent / "late.index", encoder)
+    assert loaded.manifest.late_chunking
+    with pytest.raises(InputError, match=r"the index has late chunking, and needs the files .*: use update\(folder\)"):
+        loaded.add(["a passage"])

@@ -57,6 +57,10 @@ def index(  # noqa: PLR0913 - typer wants a parameter for each option
         options.Precision | None,
         typer.Option(help="How vectors are kept: float32, float16, int8, or ubinary, a bit a dimension."),
     ] = None,
+    late_chunking: Annotated[
+        bool,
+        typer.Option("--late-chunking", help="Read each file as a whole: a passage has seen what stands around it."),
+    ] = False,
     json: options.Json = False,
 ) -> None:
     """Index files for [bold]search[/bold]: paragraphs of prose, docstrings of Python."""
@@ -64,6 +68,8 @@ def index(  # noqa: PLR0913 - typer wants a parameter for each option
     require("faiss", "faiss", "indexing")
     require_replaceable(target)
     made = Index.load(target) if update and target.exists() else None
+    if made is not None and late_chunking and not made.manifest.late_chunking:
+        raise InputError(f"{target} was made without --late-chunking; leave it out, or make it again without --update")
     how = {"max_length": max_length, "dimensions": dimensions}
     if made is not None:
         _require_same(target, made, model, config, {"kind": kind, "precision": precision}, how)
@@ -75,7 +81,7 @@ def index(  # noqa: PLR0913 - typer wants a parameter for each option
         policy = (on_truncate or options.Long.warn).value
         encoder = options.open_encoder(model, config, policy, device=device, dtype=dtype, **how)
         kept = (precision or options.Precision.float32).value
-        made = Index.empty(encoder, kind=(kind or Kind.exact).value, precision=kept)
+        made = Index.empty(encoder, kind=(kind or Kind.exact).value, precision=kept, late_chunking=late_chunking)
     elif not planned.changes_nothing:
         name = model or made.manifest.model
         policy = made.manifest.on_truncate if on_truncate is None else on_truncate.value

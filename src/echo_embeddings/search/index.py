@@ -115,13 +115,17 @@ class Index:
         return index
 
     @classmethod
-    def empty(cls, encoder: EchoEncoder, *, kind: str = "exact", precision: str | None = None) -> Self:
+    def empty(
+        cls, encoder: EchoEncoder, *, kind: str = "exact", precision: str | None = None, late_chunking: bool = False
+    ) -> Self:
         """Make an index without passages, for :meth:`update` or :meth:`add`.
 
         Args:
             encoder: as for :meth:`build`.
             kind: as for :meth:`build`.
             precision: as for :meth:`build`.
+            late_chunking: read each file as a whole, so that the vector of a passage has seen what stands around it
+                (:meth:`EchoEncoder.encode_chunks`). Such an index takes files only.
 
         Raises:
             InputError: ``kind`` or ``precision`` is unknown.
@@ -138,6 +142,7 @@ class Index:
             kind=kind,
             precision=precision,
             long_texts=_long_texts(encoder),
+            late_chunking=late_chunking,
             weights=_weights(encoder),
         )
         ranges = getattr(encoder.config, "ranges", None)
@@ -173,7 +178,15 @@ class Index:
         Args:
             passages: as for :meth:`build`.
             show_progress: as for :meth:`build`.
+
+        Raises:
+            InputError: the index has late chunking, and passages alone do not tell which document they are from.
         """
+        if self._made_with.late_chunking:
+            raise InputError(
+                "the index has late chunking, and needs the files that passages are from: use update(folder); or make "
+                "vectors with EchoEncoder.encode_chunks, for an index of your own"
+            )
         listed = _listed(passages, len(self))
         with one_call(), progress(len(listed), show_progress) as advance:
             for chunk in _chunks(listed):
@@ -226,13 +239,23 @@ class Index:
             return planned.update
         fresh, vectors = planned.passages, self._kept(planned)
         with one_call(), progress(len(fresh), show_progress) as advance:
-            for chunk in _chunks(fresh):
-                texts = [passage.text for passage in chunk]
-                faiss_vectors.add(vectors, _array(self.encoder.encode_documents(texts, show_progress=advance)))
+            for some in self._embedded(planned, advance):
+                faiss_vectors.add(vectors, _array(some))
         kept = [self._passages[row] for _, rows in planned.kept for row in rows]
         origins = [origin for origin, _ in [*planned.kept, *planned.fresh]]
         self._faiss, self._passages, self._origins = vectors, kept + fresh, origins
         return planned.update
+
+    def _embedded(self, planned: Plan, advance: Callable[[int], object]) -> Iterator[Vectors]:
+        """The vectors of a plan's new passages, in their order."""
+        if not self._made_with.late_chunking:
+            for chunk in _chunks(planned.passages):
+                yield self.encoder.encode_documents([passage.text for passage in chunk], show_progress=advance)
+            return
+        for _, passages in planned.fresh:
+            if passages:
+                yield self.encoder.encode_chunks(*_joined([passage.text for passage in passages]))
+            advance(len(passages))
 
     def _kept(self, planned: Plan) -> Any:
         """A new FAISS index with the vectors that are kept."""
@@ -377,6 +400,15 @@ def _listed(passages: Iterable[Passage | str], first: int) -> list[Passage]:
         if not (isinstance(passage.source, str) and isinstance(passage.text, str)):
             raise TypeError(f"passages[{position}] is {passage!r:.80}; source and text must be strings")
     return listed
+
+
+def _joined(texts: list[str]) -> tuple[str, list[tuple[int, int]]]:
+    """A document of passages, with a blank line between them, and where each stands in it."""
+    spans, end = [], 0
+    for text in texts:
+        spans.append((end, end + len(text)))
+        end += len(text) + 2
+    return "\n\n".join(texts), spans
 
 
 def _chunks(passages: list[Passage]) -> Iterator[list[Passage]]:

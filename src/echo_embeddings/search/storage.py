@@ -64,6 +64,7 @@ class Manifest:
         kind: ``"exact"`` or ``"hnsw"``.
         precision: how the vectors are kept: ``"float32"``, ``"float16"``, ``"int8"`` or ``"ubinary"``.
         long_texts: what became of passages that are longer than the model reads: ``"truncated"`` or ``"split"``.
+        late_chunking: whether the vector of a passage has seen the whole file that it is from.
         format: version of the files.
         metric: what a score is; always ``"cosine"``.
         weights: fingerprint of the weights; ``None`` if the embedder has none.
@@ -78,6 +79,7 @@ class Manifest:
     kind: str = "exact"
     precision: str = "float32"
     long_texts: str = "truncated"
+    late_chunking: bool = False
     format: int = FORMAT
     metric: str = _METRIC
     weights: str | None = None
@@ -392,6 +394,8 @@ def _check(manifest: Manifest) -> None:
     for name, choices in known.items():
         if getattr(manifest, name) not in choices:
             raise TypeError(f"{name}={getattr(manifest, name)!r}")
+    if not isinstance(manifest.late_chunking, bool):
+        raise TypeError(f"late_chunking={manifest.late_chunking!r}")
     if missing := [name for name in _PARTS if not isinstance(manifest.digests.get(name), str)]:
         raise TypeError(f"it has no digest of {missing[0]}")
 
