@@ -3,6 +3,7 @@
 import json
 
 import httpx
+import numpy as np
 import pytest
 from starlette.exceptions import HTTPException
 
@@ -189,3 +190,12 @@ def test_options_that_cannot_be(options, message):
 
 def test_options_do_not_show_keys():
     assert "secret" not in repr(ServerOptions(api_keys=["secret"]))
+
+
+async def test_all_of_a_long_text_is_read_where_texts_are_split(client, folder):
+    encoder = EchoEncoder(folder, dtype="float32", on_truncate="split")
+    text = "the boat sails " * 40
+    async with client(encoder=encoder) as http:
+        answer = (await http.post("/v1/embeddings", json={"model": NAME, "input": text})).json()
+    assert answer["usage"]["prompt_tokens"] == encoder.count_tokens(text)[0] > encoder.max_length
+    assert np.abs(np.array(answer["data"][0]["embedding"]) - encoder.encode_documents(text)).max() < 1e-5

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,13 +15,6 @@ if TYPE_CHECKING:
     from echo_embeddings import EchoEncoder
 
 __all__ = ["serve"]
-
-
-class OnTruncate(str, Enum):
-    """What is done with a text that is too long."""
-
-    ignore = "ignore"
-    error = "error"
 
 
 def serve(  # noqa: PLR0913 - typer wants a parameter for each option
@@ -54,9 +46,10 @@ def serve(  # noqa: PLR0913 - typer wants a parameter for each option
     dtype: options.DType = "auto",
     max_length: options.MaxLength = None,
     dimensions: options.Dimensions = None,
-    on_truncate: Annotated[
-        OnTruncate, typer.Option(help="Texts over the model's length: embed their beginning, or refuse them.")
-    ] = OnTruncate.ignore,
+    precision: Annotated[
+        options.Precision, typer.Option(help="Of the vectors, where a request has no output_dtype.")
+    ] = options.Precision.float32,
+    on_truncate: options.OnTruncate = options.Long.warn,
 ) -> None:
     """Serve embeddings over HTTP, as OpenAI's API has them.
 
@@ -69,10 +62,15 @@ def serve(  # noqa: PLR0913 - typer wants a parameter for each option
     from echo_embeddings.server.keys import read_keys
 
     encoder = options.make_encoder(
-        model, config, device=device, dtype=dtype, max_length=max_length, dimensions=dimensions
+        model,
+        config,
+        on_truncate.value,
+        device=device,
+        dtype=dtype,
+        max_length=max_length,
+        dimensions=dimensions,
+        precision=precision.value,
     )
-    if on_truncate is OnTruncate.error:
-        encoder = _refusing(encoder)
     limits = server.ServerOptions(
         name=name,
         api_keys=read_keys(None if api_keys is None else api_keys.expanduser()),
@@ -84,12 +82,6 @@ def serve(  # noqa: PLR0913 - typer wants a parameter for each option
     watched = output.err.is_terminal
     with encoder:
         server.serve(encoder, limits, host=host, port=port, explain=_explained(encoder), ready=_say if watched else _no)
-
-
-def _refusing(encoder: EchoEncoder) -> EchoEncoder:
-    from echo_embeddings import EchoEncoder
-
-    return EchoEncoder.from_options(encoder.options.replace(on_truncate="error"))
 
 
 def _explained(encoder: EchoEncoder) -> Any:

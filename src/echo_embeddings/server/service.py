@@ -131,6 +131,8 @@ class Service:
         except ConfigError as error:
             raise _bad(str(error)) from error
         counts = engine.tokenize(texts, role)
+        if self.encoder.options.on_truncate == "split":
+            return counts, 0
         long = [count for count in counts if count > limit]
         if long and self.encoder.options.on_truncate == "error":
             raise ApiError(
