@@ -1,6 +1,7 @@
 """A process forked from one that used an encoder: it embeds, or raises an error at once; it never waits for ever."""
 
 import asyncio
+import gc
 import os
 import pickle
 import signal
@@ -214,6 +215,7 @@ def test_two_threads_that_fork_at_once(encoder):
 
 
 def test_locks_and_queues_are_forgotten_with_their_encoder(folder):
+    gc.collect()  # of the tests before
     before = len(forking._locks), len(forking._owners)
     encoder = EchoEncoder(folder, CONFIG, dtype="float32")
     encoder.encode_documents("a")

@@ -10,6 +10,12 @@ from echo_embeddings.distributed.daft import EchoProvider
 
 TEXTS = ["the ferry leaves", None, "bread rises", "the ferry leaves"]
 
+# Daft leaves sockets to its worker processes open.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
 
 def test_a_column_gets_the_encoders_vectors_and_nulls_stay(tiny_options, tiny_encoder):
     """Daft runs this in a process of its own, so one test has to do; the others call what it calls."""
@@ -23,7 +29,7 @@ def test_a_column_gets_the_encoders_vectors_and_nulls_stay(tiny_options, tiny_en
 
 
 def test_role_and_dimensions_are_options(tiny_options):
-    options = tiny_options.replace(config=EchoConfig(query_template="query: {text} again: {text}"))
+    options = tiny_options.replace(config=EchoConfig("{text}\n{text}", "query: {text} again: {text}"))
     encoder = EchoEncoder.from_options(options)
     query = EchoProvider(options).get_text_embedder(role="query").instantiate()
     np.testing.assert_allclose(query.embed_text([TEXTS[0]]), encoder.encode_queries(TEXTS[:1]), atol=1e-6)

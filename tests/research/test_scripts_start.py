@@ -56,7 +56,8 @@ def test_a_recipe_can_be_loaded(path):
 def test_run_sh_names_each_step_once_in_their_order():
     text = (FOLDER / "run.sh").read_text(encoding="utf-8")
     named = re.findall(r"^step \S+ +(?:make|train) (step_\d\w+)", text, re.MULTILINE)
-    assert list(dict.fromkeys(named)) == sorted(path.stem for path in FOLDER.glob("step_*"))
+    steps = sorted((path.stem for path in FOLDER.glob("step_*")), key=lambda stem: int(stem.split("_")[1]))
+    assert list(dict.fromkeys(named)) == steps
 
 
 def test_run_sh_gives_options_that_its_steps_have(monkeypatch, capsys):

@@ -40,7 +40,7 @@ def metadata(wheel):
 
 def test_files(wheels):
     langchain = {"__init__.py", "embeddings.py", "py.typed"}
-    llama_index = {"__init__.py", "base.py", "py.typed"}
+    llama_index = {"__init__.py", "base.py", "late_chunker.py", "py.typed"}
     assert names(wheels["langchain"]) == {LANGCHAIN + name for name in langchain}
     assert names(wheels["llama-index"]) == {LLAMA_INDEX + name for name in llama_index}
 
