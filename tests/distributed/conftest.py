@@ -20,8 +20,10 @@ PATHS = os.pathsep.join([str(ROOT), str(ROOT / "src"), os.environ.get("PYTHONPAT
 def tiny_folder(tmp_path_factory) -> Path:
     """A model of 32 dimensions that makes vectors in no time."""
     folder = tmp_path_factory.mktemp("tiny")
-    architectures.tiny("llama").save_pretrained(folder)
-    architectures.small_tokenizer([*texts_of(200), TEXTS[0], "?"]).save_pretrained(folder)
+    tokenizer = architectures.small_tokenizer([*texts_of(200), TEXTS[0], "?"])
+    tokenizer.save_pretrained(folder)
+    # It may have more tokens than the tiny model: every letter is one.
+    architectures.tiny("llama", vocab_size=len(tokenizer)).save_pretrained(folder)
     return folder
 
 

@@ -32,7 +32,7 @@ from echo_embeddings.distributed.ray import embed_folder
 address, model, source, target, rows = sys.argv[1:]
 ray.init(address=address, log_to_driver=False)
 ray.data.DataContext.get_current().enable_progress_bars = False
-options = EncoderOptions(model=model, device="cpu", dtype="float32", max_length=64)
+options = EncoderOptions(model=model, config="echo", device="cpu", dtype="float32", max_length=64)
 done = embed_folder(source, target, options, checkpoint_rows=int(rows), num_cpus=1)
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 print(json.dumps({"rows": done.rows, "resumed": done.resumed_from, "seconds": done.seconds, "peak": peak}))

@@ -9,7 +9,7 @@ from transformers import AutoTokenizer
 
 from echo_embeddings import EchoEncoder
 from echo_embeddings.engine import batch_size
-from tests.architectures import tiny
+from tests.architectures import small_tokenizer, tiny
 from tests.conftest import cosines
 
 
@@ -91,3 +91,12 @@ def test_a_gpu_is_given_more_tokens_of_a_narrower_model():
     assert budgets == {576: 131072, 1024: 65536, 2048: 16384, 4096: 8192, 8192: 8192}
     assert batch_size.default_budget(torch.device("mps"), 576) == 16384
     assert batch_size.default_budget(torch.device("cpu"), 576) == 4096
+
+
+def test_a_model_of_few_tokens_can_be_measured(cache, monkeypatch):
+    """Texts to measure with are made of token ids, and a tiny model has not so many."""
+    monkeypatch.setattr("echo_embeddings.engine.runtime._PROBED_FROM", 0)
+    monkeypatch.setattr("echo_embeddings.engine.batch_size.default_budget", lambda *_: 64)
+    texts = ["abc", "cab abc"]
+    encoder = EchoEncoder(tiny("llama", vocab_size=90), "echo", tokenizer=small_tokenizer(texts))
+    assert encoder.encode_documents(texts).shape == (2, 32)

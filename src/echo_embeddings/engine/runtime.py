@@ -499,7 +499,8 @@ class Runtime:
 
     def _probe(self, layout: Layout, tokens: int) -> None:
         """Run one batch of about ``tokens`` tokens, made of texts of ``_PROBE_LENGTH`` tokens, and wait for it."""
-        content = np.arange(1, _PROBE_LENGTH + 1)
+        vocabulary = self.backbone.model.get_input_embeddings().num_embeddings
+        content = np.arange(1, _PROBE_LENGTH + 1) % vocabulary  # a tiny model may have fewer
         rows = max(1, tokens // layout.total(_PROBE_LENGTH))
         self._run(Batch.of([content] * rows, layout, self.backbone.device))[:1, :1].cpu()
 
