@@ -12,7 +12,7 @@ from pathlib import Path
 
 from echo_embeddings.config.config import EchoConfig
 from echo_embeddings.config.files import ARRAYS_FILE, CONFIG_FILE, read_object
-from echo_embeddings.config.recipes import RULE, Facts, recipe_for
+from echo_embeddings.config.recipes import RULE, WIDTHS, Facts, recipe_for
 from echo_embeddings.errors import ConfigError, ModelError
 from echo_embeddings.model.spec import ModelSpec
 from echo_embeddings.vectors.transforms import left_out
@@ -26,8 +26,6 @@ _PROMPTS_FILE = "config_sentence_transformers.json"
 _PROMPT_NAMES = (("document", "passage", "corpus"), ("query",))
 # The hidden size of the built-in model.
 _BUILTIN_WIDTH = 576
-# How transformers' configs call the hidden size.
-_WIDTHS = ("hidden_size", "n_embd", "d_model")
 # Architectures on which late echo is tested (tests/architectures.py), so that nothing needs to be looked at. For others
 # a model without weights is made, which takes torch.
 _LATE_ECHO = frozenset(
@@ -197,7 +195,7 @@ def known_width(spec: ModelSpec) -> int | None:
     try:
         content = json.loads((Path(spec.model) / "config.json").read_text(encoding="utf-8"))
         parts = [content, content.get("text_config") or {}]
-        widths = [part[name] for part in parts for name in _WIDTHS if isinstance(part.get(name), int)]
+        widths = [part[name] for part in parts for name in WIDTHS if isinstance(part.get(name), int)]
     except (OSError, ValueError, AttributeError, RecursionError):
         return None  # what is wrong with this file is said when the model is loaded
     return widths[0] if widths else None

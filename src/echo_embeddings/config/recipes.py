@@ -20,14 +20,15 @@ from . import presets
 from .config import EchoConfig
 from .files import read_object
 
-__all__ = ["RULE", "Facts", "Recipe", "recipe_for", "recipes"]
+__all__ = ["RULE", "WIDTHS", "Facts", "Recipe", "recipe_for", "recipes"]
 
 #: The preset that is the rule for all models that no recipe is for.
 RULE = "any-model"
 
-# How transformers' configs call the number of layers and the hidden size.
+#: How transformers' configs call the hidden size.
+WIDTHS = ("hidden_size", "n_embd", "d_model")
+# And the number of layers.
 _DEPTHS = ("num_hidden_layers", "n_layer")
-_WIDTHS = ("hidden_size", "n_embd", "d_model")
 _WEIGHTS = ("document_weight", "query_weight")
 
 
@@ -46,7 +47,7 @@ class Facts:
         if not isinstance(text, Mapping):
             return None
         kind = text.get("model_type")
-        width, depth = (next(filter(None, map(text.get, names)), None) for names in (_WIDTHS, _DEPTHS))
+        width, depth = (next(filter(None, map(text.get, names)), None) for names in (WIDTHS, _DEPTHS))
         whole = [isinstance(one, int) and not isinstance(one, bool) and one > 0 for one in (width, depth)]
         return cls(kind, width, depth) if isinstance(kind, str) and all(whole) else None  # type: ignore[arg-type]
 

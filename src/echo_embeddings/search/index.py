@@ -145,7 +145,7 @@ class Index:
             late_chunking=late_chunking,
             weights=_weights(encoder),
         )
-        ranges = getattr(encoder.config, "ranges", None)
+        ranges = encoder.config.ranges
         limits = None if ranges is None else ranges.of(encoder.dimension)
         vectors = faiss_vectors.empty(kind, encoder.dimension, precision, limits)
         return cls(Stored(manifest, encoder.config, vectors, [], []), encoder)
