@@ -9,7 +9,7 @@ from typing import Any
 
 from echo_embeddings.data.files import whole_file
 
-__all__ = ["Section", "Table", "spread", "write"]
+__all__ = ["Section", "Table", "counted", "spread", "write"]
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,11 @@ def spread(values: Sequence[float], decimals: int = 1) -> str:
     """The mean of samples, with the least and the greatest: ``62.1 (60.4 to 63.0)``."""
     mean, least, most = (f"{value:.{decimals}f}" for value in (sum(values) / len(values), min(values), max(values)))
     return mean if len(values) == 1 else f"{mean} ({least} to {most})"
+
+
+def counted(samples: Sequence[Any]) -> str:
+    """How many samples there are, in words for a caption: ``one sample`` or ``3 samples``."""
+    return "one sample" if len(samples) == 1 else f"{len(samples)} samples"
 
 
 def _cell(value: Any) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,9 +10,11 @@ import numpy as np
 from echo_embeddings import EchoConfig
 from echo_embeddings.evaluation.datasets import Dataset, Pairs, Retrieval
 from echo_embeddings.types import Vectors
+from research.paper.passes import cosines
+from research.paper.structures import Triplet
 from research.paper.study import Study, digest
 
-__all__ = ["CONFIGS", "joined", "key", "ndcg", "spearman"]
+__all__ = ["CONFIGS", "joined", "key", "ndcg", "right", "spearman", "texts_of"]
 
 #: Presets that work for any model.
 CONFIGS = {
@@ -31,13 +33,35 @@ def key(study: Study, model: str, config: EchoConfig, data: Dataset | Any, **mor
     } | more
 
 
-def joined(samples: Iterable[Mapping[str, float]]) -> dict[str, list[float]]:
-    """The values of all samples by name."""
-    found: dict[str, list[float]] = {}
-    for sample in samples:
-        for name, value in sample.items():
-            found.setdefault(name, []).append(value)
-    return found
+def joined(samples: Sequence[Any]) -> Any:
+    """One mapping, from one a sample: each value becomes the list of the samples' values.
+
+    The mappings have the same names, and may hold mappings themselves: ``{"echo": {"mean": 62.1}}`` of two samples
+    becomes ``{"echo": {"mean": [62.1, 60.4]}}``.
+    """
+    if isinstance(samples[0], Mapping):
+        return {name: joined([sample[name] for sample in samples]) for name in samples[0]}
+    return list(samples)
+
+
+def right(rows: Sequence[Triplet], vectors: Mapping[str, Vectors]) -> float:
+    """The percentage of triplets in which the query is nearer to the positive than to the negative text.
+
+    Args:
+        rows: the triplets.
+        vectors: the vector of each text.
+    """
+    query, positive, negative = (
+        np.stack([vectors[text] for text in side])
+        for side in zip(*((one.query, one.positive, one.negative) for one in rows), strict=True)
+    )
+    near = np.array(cosines(query, positive)) - np.array(cosines(query, negative))
+    return round(100 * float(np.mean(near > 0)), 4)
+
+
+def texts_of(rows: Sequence[Triplet]) -> list[str]:
+    """The distinct texts of triplets."""
+    return list(dict.fromkeys(text for one in rows for text in (one.query, one.positive, one.negative)))
 
 
 def spearman(pairs: Pairs, vectors: Vectors) -> float:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -23,6 +23,7 @@ from echo_embeddings.model import builtin
 __all__ = ["NotMeasured", "Study"]
 
 MEASUREMENTS = "measurements.jsonl"
+T = TypeVar("T")
 _PACKAGES = ("echo-embeddings", "torch", "transformers", "numpy")
 
 
@@ -42,6 +43,8 @@ class Study:
             whose data ships with the project.
         quick: take smaller samples, so that all is done in ten minutes.
         measure: ``False`` only reads what was measured.
+        most_samples: measure so many samples of each experiment; ``None`` measures all. What the file has beyond them
+            is reported too.
     """
 
     def __init__(
@@ -52,9 +55,10 @@ class Study:
         *,
         quick: bool = False,
         measure: bool = True,
+        most_samples: int | None = None,
     ) -> None:
         self.output, self.models, self.data = output, dict(models), data
-        self.quick, self.measure = quick, measure
+        self.quick, self.measure, self.most_samples = quick, measure, most_samples
         self._file = output / MEASUREMENTS
         self._environments, self._values = _read(self._file)
         self._loaded: tuple[str, Any, Any] | None = None
@@ -109,6 +113,28 @@ class Study:
             self._append({"experiment": experiment, "key": key, "value": value, "environment": self._environment()})
             self._values[name] = value
         return self._values[name]
+
+    def samples(self, count: int, measured: Callable[[int], T]) -> list[T]:
+        """What was measured of samples 0, 1, ..., as far as they are whole; those that are missing are measured now.
+
+        Args:
+            count: how many samples the experiment has.
+            measured: all that is measured of one sample, on every model, so that an early stop leaves whole tables.
+
+        Raises:
+            NotMeasured: not even the first sample is whole.
+        """
+        before, found = self.measure, []
+        try:
+            for sample in range(count):
+                self.measure = before and (self.most_samples is None or sample < self.most_samples)
+                found.append(measured(sample))
+        except NotMeasured:
+            if not found:
+                raise
+        finally:
+            self.measure = before
+        return found
 
     def pairs(self, name: str, sample: int, size: int) -> Pairs:
         """Sample ``sample`` (from 0) of ``sts/NAME.tsv``: ``size`` pairs. Samples do not overlap."""

@@ -311,3 +311,16 @@ def test_what_was_not_measured_is_said(study):
     needing = [name for name in ORDER if name != "sample_efficiency"]
     assert f"Not measured yet: {', '.join(needing)}." in report
     assert report.count("## ") == 1
+
+
+def test_a_report_has_as_many_samples_as_are_measured(folder, data, tmp_path, small):
+    def run(**how):
+        command.run(Study(tmp_path, {"tiny": str(folder)}, data, **how), ["pooling"])
+        return (tmp_path / "README.md").read_text(encoding="utf-8")
+
+    assert "of one sample of 8 pairs" in (first := run(most_samples=1))
+    lines = (tmp_path / MEASUREMENTS).read_text(encoding="utf-8").splitlines()
+    assert "of 2 samples of 8 pairs" in (both := run(most_samples=2))
+    assert (tmp_path / MEASUREMENTS).read_text(encoding="utf-8").splitlines()[: len(lines)] == lines
+    # Fewer asked for than there are: nothing is measured, and all are reported.
+    assert run(most_samples=1) == both != first

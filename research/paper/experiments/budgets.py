@@ -10,8 +10,8 @@ import numpy as np
 from echo_embeddings import EchoConfig, EchoEncoder
 from echo_embeddings.evaluation.datasets import Retrieval
 from research.paper.figures import lines
-from research.paper.report import Section, Table, spread
-from research.paper.scoring import CONFIGS, key, ndcg
+from research.paper.report import Section, Table, counted, spread
+from research.paper.scoring import CONFIGS, joined, key, ndcg
 from research.paper.study import Study
 
 NAME, NEEDS_DATA = "budgets", True
@@ -21,10 +21,8 @@ DATA, SAMPLES, QUERIES, DOCUMENTS = "scitldr", 3, 15, 30
 
 def run(study: Study) -> Section:
     """Measure all models and say what was found."""
-    values = {
-        model: {name: {budget: _scores(study, model, name, budget) for budget in BUDGETS} for name in CONFIGS}
-        for model in study.models
-    }
+    samples = study.samples(SAMPLES, lambda sample: _measured(study, sample))
+    values = joined(samples)
     rows = [
         [model, name, *(spread(found[budget]) for budget in BUDGETS)]
         for model, of_configs in values.items()
@@ -32,8 +30,8 @@ def run(study: Study) -> Section:
     ]
     table = Table(
         f"nDCG@10 x100 on {DATA}, samples of {QUERIES} queries and {DOCUMENTS} documents, by the tokens of text that "
-        "the model processes: mean (least to greatest) of three samples. Echo reads half of them twice; late echo "
-        "reads all of them, because it costs about as much as reading once.",
+        f"the model processes: mean (least to greatest) of {counted(samples)}. Echo reads half of them twice; late "
+        "echo reads all of them, because it costs about as much as reading once.",
         ["model", "method", *map(str, BUDGETS)],
         rows,
     )
@@ -55,14 +53,18 @@ def matched(name: str, budget: int) -> EchoConfig:
     return CONFIGS[name].replace(max_length=budget // 2 if name == "echo" else budget)
 
 
-def _scores(study: Study, model: str, name: str, budget: int) -> list[float]:
+def _measured(study: Study, sample: int) -> dict[str, dict[str, dict[int, float]]]:
+    """The score by model, method and budget, on one sample."""
+    data = study.retrieval(DATA, sample, QUERIES, DOCUMENTS)
+    return {
+        model: {name: {budget: _score(study, model, name, budget, data) for budget in BUDGETS} for name in CONFIGS}
+        for model in study.models
+    }
+
+
+def _score(study: Study, model: str, name: str, budget: int, data: Retrieval) -> float:
     config = matched(name, budget)
-    found = []
-    for sample in range(SAMPLES):
-        data = study.retrieval(DATA, sample, QUERIES, DOCUMENTS)
-        place = key(study, model, config, data)
-        found.append(study.once(NAME, place, lambda data=data: scored(study.encoder(model, config), data)))
-    return found
+    return float(study.once(NAME, key(study, model, config, data), lambda: scored(study.encoder(model, config), data)))
 
 
 def scored(encoder: EchoEncoder, data: Retrieval) -> float:

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from echo_embeddings import EchoEncoder
 from echo_embeddings.evaluation.datasets import Pairs
 from research.paper.figures import bars
-from research.paper.report import Section, Table, spread
-from research.paper.scoring import CONFIGS, key
+from research.paper.report import Section, Table, counted, spread
+from research.paper.scoring import CONFIGS, joined, key
 from research.paper.study import Study, digest
 
 NAME, NEEDS_DATA = "halves", True
@@ -24,9 +24,8 @@ HALVES = ("first half", "second half")
 
 def run(study: Study) -> Section:
     """Measure all models and say what was found."""
-    samples = [study.pairs(DATA, sample, SIZE) for sample in range(SAMPLES)]
-    chosen = [_alike(study, pairs) for pairs in samples]
-    values = {model: {name: _errors(study, model, name, samples, chosen) for name in CONFIGS} for model in study.models}
+    samples = study.samples(SAMPLES, lambda sample: _measured(study, sample))
+    values = joined(samples)
     rows = [
         [model, name, *(spread(found[half]) for half in HALVES), f"{_lean(found):+.1f}"]
         for model, of_configs in values.items()
@@ -34,7 +33,7 @@ def run(study: Study) -> Section:
     ]
     table = Table(
         f"Rank error in percent of the number of pairs: how much higher a method ranks the {TOP:.0%} of pairs that are "
-        "most alike in one half than people do. Mean (least to greatest) of three samples of "
+        f"most alike in one half than people do. Mean (least to greatest) of {counted(samples)} of "
         f"{SIZE} pairs of {DATA}.",
         ["model", "method", *(f"alike in the {half}" for half in HALVES), "difference"],
         rows,
@@ -78,17 +77,18 @@ def rank_errors(similar: Sequence[float], judged: Sequence[float]) -> NDArray[np
     return errors
 
 
-def _errors(
-    study: Study, model: str, name: str, samples: Sequence[Pairs], chosen: Sequence[Mapping[str, list[int]]]
-) -> dict[str, list[float]]:
-    found: dict[str, list[float]] = {half: [] for half in HALVES}
-    for pairs, rows in zip(samples, chosen, strict=True):
-        place = key(study, model, CONFIGS[name], pairs)
-        similar = study.once(NAME, place, lambda pairs=pairs: similarities(study.encoder(model, CONFIGS[name]), pairs))
-        errors = rank_errors(similar, pairs.scores)
-        for half in HALVES:
-            found[half].append(float(errors[rows[half]].mean()))
-    return found
+def _measured(study: Study, sample: int) -> dict[str, dict[str, dict[str, float]]]:
+    """The mean rank error by model, method and half, on one sample."""
+    pairs = study.pairs(DATA, sample, SIZE)
+    rows = _alike(study, pairs)
+    return {model: {name: _errors(study, model, name, pairs, rows) for name in CONFIGS} for model in study.models}
+
+
+def _errors(study: Study, model: str, name: str, pairs: Pairs, rows: Mapping[str, Sequence[int]]) -> dict[str, float]:
+    place = key(study, model, CONFIGS[name], pairs)
+    similar = study.once(NAME, place, lambda: similarities(study.encoder(model, CONFIGS[name]), pairs))
+    errors = rank_errors(similar, pairs.scores)
+    return {half: float(errors[rows[half]].mean()) for half in HALVES}
 
 
 def similarities(encoder: EchoEncoder, pairs: Pairs) -> list[float]:

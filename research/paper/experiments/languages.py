@@ -30,7 +30,7 @@ def run(study: Study) -> Section:
     """Measure all models and say what was found."""
     values = {
         model: {
-            "STS-B": {code: _sts(study, model, code) for code in STS},
+            "STS-B": joined(study.samples(SAMPLES, lambda sample, model=model: _sts(study, model, sample))),
             "XQuAD": {code: _xquad(study, model, code) for code in XQUAD},
             "Tatoeba": {code: _tatoeba(study, model, code) for code in TATOEBA},
         }
@@ -39,7 +39,7 @@ def run(study: Study) -> Section:
     tables = [
         Table(
             f"{task}, {metric}, by language"
-            + (": mean (least to greatest) of three small samples." if task == "STS-B" else "."),
+            + (": mean (least to greatest) of small samples." if task == "STS-B" else "."),
             ["model", "method", *next(iter(values.values()))[task]],
             [
                 [model, method, *(spread(found[method]) for found in of_tasks[task].values())]
@@ -77,19 +77,18 @@ def _once(study: Study, model: str, data: Any, compute: Any) -> dict[str, float]
     return found
 
 
-def _sts(study: Study, model: str, code: str) -> dict[str, list[float]]:
-    samples = []
-    for sample in range(SAMPLES):
+def _sts(study: Study, model: str, sample: int) -> dict[str, dict[str, float]]:
+    """The score by language and method, on one sample of each language."""
+    found = {}
+    for code in STS:
         pairs = study.pairs(f"stsb_{code}", sample, PAIRS)
-        samples.append(
-            _once(
-                study,
-                model,
-                pairs,
-                lambda method, pairs=pairs: spearman(pairs, embedded(study, model, method, pairs.texts[0])),
-            )
+        found[code] = _once(
+            study,
+            model,
+            pairs,
+            lambda method, pairs=pairs: spearman(pairs, embedded(study, model, method, pairs.texts[0])),
         )
-    return joined(samples)
+    return found
 
 
 def _xquad(study: Study, model: str, code: str) -> dict[str, list[float]]:

@@ -15,7 +15,7 @@ from research.any_model.grid import captured
 from research.paper.figures import heat_maps
 from research.paper.passes import unit
 from research.paper.report import Section, Table
-from research.paper.scoring import key, ndcg, spearman
+from research.paper.scoring import joined, key, ndcg, spearman
 from research.paper.study import Study
 
 NAME, NEEDS_DATA = "layers", True
@@ -56,26 +56,27 @@ def run(study: Study) -> Section:
 
 
 def _of_task(study: Study, model: str, task: str) -> dict[str, Any]:
-    rows: dict[str, Any] = {}
-    depth = 0
+    """The model's depth, and the mean over samples by start and exit; the samples there are, for similarity."""
+    count = SAMPLES if task == "similarity" else 1
+    samples = study.samples(count, lambda sample: _measured(study, model, task, sample))
+    found = joined([{start: one["scores"] for start, one in sample.items()} for sample in samples])
+    rows = {start: {name: float(np.mean(scores)) for name, scores in of.items()} for start, of in found.items()}
+    return {"depth": samples[0][str(STARTS[0])]["depth"], "rows": rows}
+
+
+def _measured(study: Study, model: str, task: str, sample: int) -> dict[str, dict[str, Any]]:
+    """What :func:`scored` gives for each start, on one sample."""
+    data = (
+        study.pairs("stsb_en", sample, PAIRS)
+        if task == "similarity"
+        else study.retrieval("scitldr", sample, QUERIES, DOCUMENTS)
+    )
+    found = {}
     for start in STARTS:
         config = ECHO.replace(start_layer=start, final_norm=False)
-        samples = []
-        for sample in range(SAMPLES if task == "similarity" else 1):
-            data = (
-                study.pairs("stsb_en", sample, PAIRS)
-                if task == "similarity"
-                else study.retrieval("scitldr", sample, QUERIES, DOCUMENTS)
-            )
-            place = key(study, model, config, data)
-            samples.append(
-                study.once(NAME, place, lambda data=data, config=config: scored(_encoder(study, model, config), data))
-            )
-        depth = samples[0]["depth"]
-        rows[str(start)] = {
-            name: float(np.mean([one["scores"][name] for one in samples])) for name in samples[0]["scores"]
-        }
-    return {"depth": depth, "rows": rows}
+        place = key(study, model, config, data)
+        found[str(start)] = study.once(NAME, place, lambda config=config: scored(_encoder(study, model, config), data))
+    return found
 
 
 def _encoder(study: Study, model: str, config: EchoConfig) -> EchoEncoder:

@@ -87,7 +87,8 @@ def run(study: Study) -> Section:
     """Measure what is not measured yet, sample by sample so that an early stop leaves whole tables; then report."""
     bench = Bench(study)
     if study.measure:
-        for sample, dear, kind, model in product(range(sizes_of(study).samples), (False, True), KINDS, study.models):
+        samples = min(sizes_of(study).samples, study.most_samples or sizes_of(study).samples)
+        for sample, dear, kind, model in product(range(samples), (False, True), KINDS, study.models):
             # MetaEOL takes as long as all others together. Methods that differ in pooling follow on each other.
             methods = [method for method in all_methods(study) if isinstance(method, MetaEOL) == dear]
             for name in KINDS[kind]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from echo_embeddings import EchoEncoder
 from echo_embeddings.evaluation.datasets import Pairs
 from research.paper.figures import bars
 from research.paper.passes import pooled
-from research.paper.report import Section, Table, spread
+from research.paper.report import Section, Table, counted, spread
 from research.paper.scoring import CONFIGS, joined, key, spearman
 from research.paper.study import Study
 
@@ -24,15 +24,16 @@ CLAIM = 8.0
 
 def run(study: Study) -> Section:
     """Measure all models and say what was found."""
-    values = {model: {name: _of_config(study, model, name) for name in CONFIGS} for model in study.models}
+    samples = study.samples(SAMPLES, lambda sample: _measured(study, sample))
+    values = joined(samples)
     rows = [
         [model, name, *(spread(found[pooling]) for pooling in POOLINGS)]
         for model, of_configs in values.items()
         for name, found in of_configs.items()
     ]
     table = Table(
-        f"Spearman x100, average of {' and '.join(DATA)}: mean (least to greatest) of three samples of {SIZE} pairs of "
-        "each.",
+        f"Spearman x100, average of {' and '.join(DATA)}: mean (least to greatest) of {counted(samples)} of {SIZE} "
+        "pairs of each.",
         ["model", "method", *POOLINGS],
         rows,
     )
@@ -43,18 +44,23 @@ def run(study: Study) -> Section:
     return Section(NAME, "Mean or last token", _findings(values), [table], figures)
 
 
-def _of_config(study: Study, model: str, name: str) -> dict[str, list[float]]:
-    samples = []
-    for sample in range(SAMPLES):
-        scores = []
-        for data in DATA:
-            pairs = study.pairs(data, sample, SIZE)
-            place = key(study, model, CONFIGS[name], pairs)
-            scores.append(
-                study.once(NAME, place, lambda pairs=pairs: scored(study.encoder(model, CONFIGS[name]), pairs))
-            )
-        samples.append({pooling: float(np.mean([score[pooling] for score in scores])) for pooling in POOLINGS})
-    return joined(samples)
+def _measured(study: Study, sample: int) -> dict[str, dict[str, dict[str, float]]]:
+    """The score of each model, method and pooling on one sample: the mean over :data:`DATA`."""
+    sets = [study.pairs(data, sample, SIZE) for data in DATA]
+    return {
+        model: {name: _mean([_once(study, model, name, pairs) for pairs in sets]) for name in CONFIGS}
+        for model in study.models
+    }
+
+
+def _once(study: Study, model: str, name: str, pairs: Pairs) -> dict[str, float]:
+    place = key(study, model, CONFIGS[name], pairs)
+    found: dict[str, float] = study.once(NAME, place, lambda: scored(study.encoder(model, CONFIGS[name]), pairs))
+    return found
+
+
+def _mean(scores: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {pooling: float(np.mean([score[pooling] for score in scores])) for pooling in POOLINGS}
 
 
 def scored(encoder: EchoEncoder, pairs: Pairs) -> dict[str, float]:

@@ -7,15 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from echo_embeddings import EchoConfig, EchoEncoder
-from echo_embeddings.evaluation.datasets import Pairs
+from echo_embeddings import EchoConfig
 from echo_embeddings.text.template import Template
 from research.paper.figures import boxes
-from research.paper.passes import cosines
 from research.paper.prompts import INSTRUCTIONS, METHODS, draws
 from research.paper.report import Section, Table, spread
+from research.paper.scoring import joined, key, right, spearman, texts_of
 from research.paper.structures import Triplet, triplets
-from research.paper.study import Study, digest
+from research.paper.study import Study
 
 NAME, NEEDS_DATA = "prompts", False
 DRAWS, SIZE, QUICK_SIZE = 12, 16, 6
@@ -57,47 +56,35 @@ def _drawn_on_pairs(study: Study, model: str) -> dict[str, list[float]]:
             config = _config(method, template)
             value = study.once(
                 NAME,
-                _key(study, model, config, pairs),
-                lambda config=config: _spearman(study.encoder(model, config), pairs),
+                key(study, model, config, pairs),
+                lambda config=config: spearman(pairs, study.encoder(model, config).encode_documents(pairs.texts[0])),
             )
             found.setdefault(method, []).append(value)
     return found
 
 
 def _instructions(study: Study, model: str, size: int) -> dict[str, list[float]]:
-    samples = [[one for kind in ("early", "late") for one in triplets(kind, sample, size)] for sample in range(SAMPLES)]
-    return {
-        name: [_right(study, model, EchoConfig(template=template), rows) for rows in samples]
-        for name, template in INSTRUCTIONS.items()
-    }
+    def measured(sample: int) -> dict[str, float]:
+        rows = [one for kind in ("early", "late") for one in triplets(kind, sample, size)]
+        return {
+            name: _right(study, model, EchoConfig(template=template), rows) for name, template in INSTRUCTIONS.items()
+        }
+
+    found: dict[str, list[float]] = joined(study.samples(SAMPLES, measured))
+    return found
 
 
 def _config(method: str, template: Template) -> EchoConfig:
     return EchoConfig(template=template, pooling="last" if method == "PromptEOL" else "mean")
 
 
-def _key(study: Study, model: str, config: EchoConfig, data: Any) -> dict[str, str]:
-    return {"model": study.fingerprint(model), "config": config.fingerprint()[:12], "data": digest(data)}
-
-
 def _right(study: Study, model: str, config: EchoConfig, rows: list[Triplet]) -> float:
-    key = _key(study, model, config, [vars(one) for one in rows])
-    return float(study.once(NAME, key, lambda: right(study.encoder(model, config), rows)))
+    texts = texts_of(rows)
 
+    def compute() -> float:
+        return right(rows, dict(zip(texts, study.encoder(model, config).encode_documents(texts), strict=True)))
 
-def right(encoder: EchoEncoder, rows: list[Triplet]) -> float:
-    """The percentage of triplets in which the query is nearer to the positive text."""
-    texts = list(dict.fromkeys(text for one in rows for text in (one.query, one.positive, one.negative)))
-    vectors = dict(zip(texts, encoder.encode_documents(texts), strict=True))
-    query, positive, negative = (
-        np.stack([vectors[getattr(one, name)] for one in rows]) for name in ("query", "positive", "negative")
-    )
-    near = np.array(cosines(query, positive)) - np.array(cosines(query, negative))
-    return round(100 * float(np.mean(near > 0)), 4)
-
-
-def _spearman(encoder: EchoEncoder, pairs: Pairs) -> float:
-    return round(pairs.score(encoder.encode_documents(pairs.texts[0]), np.zeros((0, 1), np.float32)), 4)
+    return float(study.once(NAME, key(study, model, config, [vars(one) for one in rows]), compute))
 
 
 def _table(values: Mapping[str, Mapping[str, list[float]]], what: str) -> Table:
@@ -116,8 +103,7 @@ def _table(values: Mapping[str, Mapping[str, list[float]]], what: str) -> Table:
 def _table_of_words(words: Mapping[str, Mapping[str, list[float]]]) -> Table:
     rows = [[model, *(spread(found[name]) for name in INSTRUCTIONS)] for model, found in words.items()]
     return Table(
-        "What the echo prompt calls the second copy: percent of triplets right, mean (least to greatest) of three "
-        "samples.",
+        "What the echo prompt calls the second copy: percent of triplets right, mean (least to greatest) of samples.",
         ["model", *INSTRUCTIONS],
         rows,
     )

@@ -11,10 +11,11 @@ from echo_embeddings import EchoConfig, EchoEncoder
 from echo_embeddings.evaluation.datasets import Pairs
 from echo_embeddings.types import Vectors
 from research.paper.figures import lines
-from research.paper.passes import copies, cosines, unit
-from research.paper.report import Section, Table, spread
+from research.paper.passes import copies, unit
+from research.paper.report import Section, Table, counted, spread
+from research.paper.scoring import joined, key, right, spearman, texts_of
 from research.paper.structures import Triplet, triplets
-from research.paper.study import Study, digest
+from research.paper.study import Study
 
 NAME, NEEDS_DATA = "repetitions", False
 COPIES, SAMPLES = 4, 3
@@ -28,11 +29,8 @@ LAST_THREE = "2 to 4"
 
 def run(study: Study) -> Section:
     """Measure all models and say what was found."""
-    values: dict[str, dict[str, dict[str, list[float]]]] = {}
-    for model in study.models:
-        values[model] = {"triplets": _on_triplets(study, model)}
-        if study.data is not None and not study.quick:
-            values[model]["STS-B"] = _on_pairs(study, model)
+    samples = study.samples(SAMPLES, lambda sample: {model: _sample(study, model, sample) for model in study.models})
+    values = joined(samples)
     names = [*map(str, range(1, COPIES + 1)), LAST_THREE]
     rows = [
         [model, what, *(spread(found[name]) for name in names)]
@@ -41,7 +39,7 @@ def run(study: Study) -> Section:
     ]
     table = Table(
         "Which copy is pooled: percent of triplets right (`early` and `late` together), and Spearman x100. Mean (least "
-        "to greatest) of three samples. A text that stands once costs one pass, four times four.",
+        f"to greatest) of {counted(samples)}. A text that stands once costs one pass, four times four.",
         ["model", "data", *(f"copy {name}" for name in names)],
         rows,
     )
@@ -58,63 +56,36 @@ def run(study: Study) -> Section:
     return Section(NAME, "How often the text is repeated", _findings(values), [table], figures)
 
 
-def _on_triplets(study: Study, model: str) -> dict[str, list[float]]:
+def _sample(study: Study, model: str, sample: int) -> dict[str, dict[str, float]]:
+    """The score of each copy, by data, on one sample."""
     size = QUICK_SIZE if study.quick else SIZE
-    samples = [[one for kind in ("early", "late") for one in triplets(kind, sample, size)] for sample in range(SAMPLES)]
-    return _joined(
-        study.once(
-            NAME,
-            _key(study, model, [vars(one) for one in rows]),
-            lambda rows=rows: on_triplets(study.encoder(model, CONFIG), rows),
-        )
-        for rows in samples
-    )
-
-
-def _on_pairs(study: Study, model: str) -> dict[str, list[float]]:
-    samples = [study.pairs("stsb_en", sample, PAIRS) for sample in range(SAMPLES)]
-    return _joined(
-        study.once(NAME, _key(study, model, pairs), lambda pairs=pairs: on_pairs(study.encoder(model, CONFIG), pairs))
-        for pairs in samples
-    )
-
-
-def _key(study: Study, model: str, data: Any) -> dict[str, str]:
-    return {"model": study.fingerprint(model), "config": CONFIG.fingerprint()[:12], "data": digest(data)}
-
-
-def _joined(samples: Any) -> dict[str, list[float]]:
-    found: dict[str, list[float]] = {}
-    for sample in samples:
-        for name, value in sample.items():
-            found.setdefault(name, []).append(value)
+    rows = [one for kind in ("early", "late") for one in triplets(kind, sample, size)]
+    place = key(study, model, CONFIG, [vars(one) for one in rows])
+    found = {"triplets": study.once(NAME, place, lambda: on_triplets(study.encoder(model, CONFIG), rows))}
+    if study.data is not None and not study.quick:
+        pairs = study.pairs("stsb_en", sample, PAIRS)
+        place = key(study, model, CONFIG, pairs)
+        found["STS-B"] = study.once(NAME, place, lambda: on_pairs(study.encoder(model, CONFIG), pairs))
     return found
 
 
 def on_triplets(encoder: EchoEncoder, rows: Sequence[Triplet]) -> dict[str, float]:
     """The percentage of triplets that each copy gets right."""
-    texts = list(dict.fromkeys(text for one in rows for text in (one.query, one.positive, one.negative)))
-    found = {}
-    for name, vectors in _by_copy(encoder, texts).items():
-        row = dict(zip(texts, vectors, strict=True))
-        query, positive, negative = (
-            np.stack([row[getattr(one, part)] for one in rows]) for part in ("query", "positive", "negative")
-        )
-        near = np.array(cosines(query, positive)) - np.array(cosines(query, negative))
-        found[name] = round(100 * float(np.mean(near > 0)), 4)
-    return found
+    texts = texts_of(rows)
+    return {
+        name: right(rows, dict(zip(texts, vectors, strict=True))) for name, vectors in _by_copy(encoder, texts).items()
+    }
 
 
 def on_pairs(encoder: EchoEncoder, pairs: Pairs) -> dict[str, float]:
     """Spearman x100 for each copy."""
-    none = np.zeros((0, 1), np.float32)
-    return {name: round(pairs.score(one, none), 4) for name, one in _by_copy(encoder, pairs.texts[0]).items()}
+    return {name: spearman(pairs, one) for name, one in _by_copy(encoder, pairs.texts[0]).items()}
 
 
 def _by_copy(encoder: EchoEncoder, texts: Sequence[str]) -> dict[str, Vectors]:
     found = copies(encoder, texts)
-    joined = unit(np.mean(np.stack(found[1:]), axis=0, dtype=np.float32))
-    return {str(number): one for number, one in enumerate(found, start=1)} | {LAST_THREE: joined}
+    last_three = unit(np.mean(np.stack(found[1:]), axis=0, dtype=np.float32))
+    return {str(number): one for number, one in enumerate(found, start=1)} | {LAST_THREE: last_three}
 
 
 def _findings(values: Mapping[str, Mapping[str, Mapping[str, list[float]]]]) -> list[str]:

@@ -12,9 +12,10 @@ from echo_embeddings import EchoConfig, EchoEncoder
 from echo_embeddings.types import Vectors
 from research.paper.figures import bars, histograms
 from research.paper.passes import cosines, token_states
-from research.paper.report import Section, Table, spread
+from research.paper.report import Section, Table, counted, spread
+from research.paper.scoring import key
 from research.paper.structures import KINDS, Triplet, triplets
-from research.paper.study import Study, digest
+from research.paper.study import Study
 
 NAME, NEEDS_DATA = "structures", False
 SAMPLES, SIZE, QUICK_SIZE = 3, 48, 12
@@ -33,7 +34,8 @@ EQUAL = 1e-4
 
 def run(study: Study) -> Section:
     """Measure all models and say what was found."""
-    values = {model: _of_model(study, model) for model in study.models}
+    samples = study.samples(SAMPLES, lambda sample: {model: _sample(study, model, sample) for model in study.models})
+    values = {model: [found[model] for found in samples] for model in study.models}
     shares = {model: _shares(found) for model, found in values.items()}
     columns = ("early", "late", "both", "twins")
     rows = [
@@ -42,14 +44,14 @@ def run(study: Study) -> Section:
         for name in METHODS
     ]
     size = QUICK_SIZE if study.quick else SIZE
-    alone = {kind: [_words_alone(triplets(kind, sample, size)) for sample in range(SAMPLES)] for kind in KINDS}
+    alone = {kind: [_words_alone(triplets(kind, sample, size)) for sample in range(len(samples))] for kind in KINDS}
     alone["both"] = [(a + b) / 2 for a, b in zip(alone["early"], alone["late"], strict=True)]
     rows.append(["no model", "words in common", *(spread(alone[kind]) for kind in columns)])
     table = Table(
         "Triplets, in percent, in which the query is nearer to the positive than to the negative text: mean (least to "
-        "greatest) of three samples. In `twins` only the opening, which all three texts share, is pooled; it does not "
-        "hold the last token. Words in common "
-        "mislead in `early` and `late`, as they are meant to.",
+        f"greatest) of {counted(samples)}, each with {size} of each kind. In `twins` only the opening, which all three "
+        "texts share, is pooled; it does not hold the last token. Words in common mislead in `early` and `late`, as "
+        "they are meant to.",
         ["model", "method", *(f"{kind} ({what})" for kind, what in list(KINDS.items())[:2]), "both", "twins"],
         rows,
     )
@@ -67,25 +69,17 @@ def run(study: Study) -> Section:
     return Section(NAME, "Which half of a sentence tells", _findings(shares, values), [table], figures)
 
 
-def _of_model(study: Study, model: str) -> list[dict[str, Any]]:
+def _sample(study: Study, model: str, sample: int) -> dict[str, Any]:
+    """Cosines by method and kind, on one sample."""
     size = QUICK_SIZE if study.quick else SIZE
-    samples = []
-    for sample in range(SAMPLES):
-        rows = {kind: triplets(kind, sample, size) for kind in KINDS}
-        found: dict[str, Any] = {}
-        for name, config in CONFIGS.items():
-            key = {
-                "model": study.fingerprint(model),
-                "config": config.fingerprint()[:12],
-                "data": digest([vars(one) for kind in KINDS for one in rows[kind]]),
-            }
-            found |= study.once(
-                NAME,
-                key,
-                lambda name=name, config=config, rows=rows: measured(study.encoder(model, config), name, rows),
-            )
-        samples.append(found)
-    return samples
+    rows = {kind: triplets(kind, sample, size) for kind in KINDS}
+    found: dict[str, Any] = {}
+    for name, config in CONFIGS.items():
+        place = key(study, model, config, [vars(one) for kind in KINDS for one in rows[kind]])
+        found |= study.once(
+            NAME, place, lambda name=name, config=config: measured(study.encoder(model, config), name, rows)
+        )
+    return found
 
 
 def measured(encoder: EchoEncoder, name: str, rows: Mapping[str, Sequence[Triplet]]) -> dict[str, Any]:
