@@ -23,8 +23,8 @@ from research.any_model.states import samples
 from research.paper.study import Study
 
 #: Sets, with the most pairs; or with the most queries and documents.
-SIMILARITY = {"stsb_en": 200, "sick_trial": 200, "stsb_de": 200}
-RETRIEVAL = {"scitldr": (60, 200), "squad_devA": (60, 200)}
+SIMILARITY = {"stsb_en": 100, "sick_trial": 100, "stsb_de": 100}
+RETRIEVAL = {"scitldr": (40, 100), "squad_devA": (40, 100)}
 CONFIGS = ("chosen", "echo", RULE, "classical")
 LONGEST = 64  # content tokens
 
