@@ -397,10 +397,12 @@ def test_what_does_not_hold_comes_first():
 
 def test_tables_have_a_line_for_each_method_with_its_cost():
     section = report(row(catalogue.CLASSICAL.name, (40.0, 44.0)), row(catalogue.ECHO.name, (60.0, 66.0), cost=2.0))
-    table = section.tables[0]
+    summary, table = section.tables[:2]
+    assert summary.header == ["method", "M, similarity", "M, retrieval", "passes, similarity", "passes, retrieval"]
+    assert summary.rows[1] == [catalogue.ECHO.name, "63.0 ± 4.2", "51.0 ± 1.4", "2.00", "2.00"]
     assert table.header == ["method", "passes", "time", "raw", "standardised", "whitened", "EmbedFilter"]
     assert table.rows[1] == [catalogue.ECHO.name, "2.00", "2.00", *["63.0 ± 4.2"] * 4]
-    assert len(section.tables) == 5
+    assert len(section.tables) == 6
 
 
 def test_the_spread_is_left_out_where_there_is_one_sample():

@@ -169,7 +169,7 @@ def section(found: Mapping[str, Rows]) -> Section:
         NAME,
         "Methods side by side",
         [*doubts, *holds, *best, *_notes(found)],
-        [table for model, rows in found.items() for table in _tables(model, rows)],
+        [_summary(found), *(table for model, rows in found.items() for table in _tables(model, rows))],
     )
 
 
@@ -251,6 +251,26 @@ def _notes(found: Mapping[str, Rows]) -> list[str]:
     return notes
 
 
+def _summary(found: Mapping[str, Rows]) -> Table:
+    """One line a method, for those that every model has. The README takes its lines from here."""
+    names = [name for name in next(iter(found.values())).rows if all(name in rows.rows for rows in found.values())]
+    lines = [
+        [name, *(spread(rows.rows[name].of(kind, variants.RAW)) for rows in found.values() for kind in KINDS), *costs]
+        for name in names
+        for costs in [[_cost(next(iter(found.values())).rows[name], kind) for kind in KINDS]]
+    ]
+    columns = [f"{model}, {kind}" for model in found for kind in KINDS]
+    return Table(
+        "**In short**: raw vectors, Spearman and nDCG@10 x 100, and what a text costs in classical passes.",
+        ["method", *columns, *(f"passes, {kind}" for kind in KINDS)],
+        lines,
+    )
+
+
+def _cost(row: Row, kind: str) -> str:
+    return f"{row.cost[kind]:.2f}" if row.cost[kind] else ""
+
+
 def _tables(model: str, rows: Rows) -> list[Table]:
     return [
         *(_of_kind(model, rows, kind, words) for kind in KINDS for words in ("", variants.WORDS)),
@@ -282,4 +302,4 @@ def _of_sets(model: str, rows: Rows) -> Table:
 
 
 def _costs(row: Row, kind: str) -> list[str]:
-    return [f"{row.cost[kind]:.2f}", f"{row.time:.2f}"] if row.cost[kind] else ["", ""]
+    return [_cost(row, kind), f"{row.time:.2f}" if row.cost[kind] else ""]
