@@ -15,6 +15,7 @@ from echo_embeddings.errors import InputError
 from echo_embeddings.evaluation import mteb, mteb_tasks, open_dataset
 from echo_embeddings.evaluation.local import open_local
 from echo_embeddings.evaluation.mteb_tasks import fresh, label, local_task, tasks_of
+from tests import killing
 from tests.architectures import small_tokenizer, tiny
 
 
@@ -319,6 +320,27 @@ def test_a_run_that_was_stopped_goes_on_and_gives_the_same_scores(tiny_encoder, 
     assert [score.score for score in found.scores] == [score.score for score in expected.scores]
     assert stopped.count - 5 + going_on.count == whole.count  # the 5 that it stopped in
     assert not list((tmp_path / "stopped").rglob("*.vectors"))
+
+
+@pytest.mark.slow
+def test_what_a_kill_leaves_goes_on_and_gives_the_same_scores(tiny_encoder, data, tmp_path):
+    tasks, output = [str(data / "sts.tsv"), str(data / "boats")], tmp_path / "killed"
+    expected = mteb.evaluate(tiny_encoder, tasks, output=tmp_path / "whole")
+    output.mkdir()
+    script = (
+        "from tests.evaluation.test_mteb import encoder\n"
+        "from echo_embeddings.evaluation import mteb, mteb_model\n"
+        "mteb_model._KEPT_TOGETHER = 5\n"
+        f"mteb.evaluate(encoder(), {tasks!r}, output={str(output)!r})\n"
+    )
+    moments = killing.moments(script, output, tmp_path / "moments")
+    assert len(moments) > 10
+    assert any(list(moment.rglob("*.vectors")) for moment in moments)  # in the middle of a task
+    for moment in moments[::3]:
+        going_on = Counting(tiny_encoder)
+        found = mteb.evaluate(going_on, tasks, output=moment)
+        assert [score.score for score in found.scores] == [score.score for score in expected.scores]
+    assert going_on.count == 0  # the last one was done
 
 
 def test_a_damaged_result_is_computed_anew_and_a_second_process_waits_its_turn(tiny_encoder, data, tmp_path):
