@@ -31,10 +31,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="own data only, in ten minutes")
     parser.add_argument("--report", action="store_true", help="measure nothing, write the report again")
     parser.add_argument("--samples", type=int, metavar="N", help="measure so many samples of each experiment; all")
+    parser.add_argument("--methods", nargs="*", default=[], metavar="NAME", help="measure these methods only; all")
     given = parser.parse_args(arguments)
     models: dict[str, str | None] = {"SmolLM2-135M": None}
     models |= dict(pair.split("=", 1) for pair in given.model)
-    how = {"quick": given.quick, "measure": not given.report, "most_samples": given.samples}
+    how = {"quick": given.quick, "measure": not given.report, "most_samples": given.samples, "methods": given.methods}
     study = Study(given.output, models, given.data, **how)
     run(study, given.only)
     print(f"wrote {given.output / 'README.md'}")

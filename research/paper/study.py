@@ -8,7 +8,7 @@ import os
 import platform
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -45,6 +45,7 @@ class Study:
         measure: ``False`` only reads what was measured.
         most_samples: measure so many samples of each experiment; ``None`` measures all. What the file has beyond them
             is reported too.
+        methods: of the experiment that compares methods, measure those with these names only; empty for all.
     """
 
     def __init__(
@@ -56,9 +57,10 @@ class Study:
         quick: bool = False,
         measure: bool = True,
         most_samples: int | None = None,
+        methods: Sequence[str] = (),
     ) -> None:
         self.output, self.models, self.data = output, dict(models), data
-        self.quick, self.measure, self.most_samples = quick, measure, most_samples
+        self.quick, self.measure, self.most_samples, self.methods = quick, measure, most_samples, tuple(methods)
         self._file = output / MEASUREMENTS
         self._environments, self._values = _read(self._file)
         self._loaded: tuple[str, Any, Any] | None = None

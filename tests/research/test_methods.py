@@ -405,6 +405,27 @@ def test_tables_have_a_line_for_each_method_with_its_cost():
     assert len(section.tables) == 6
 
 
+def test_methods_with_more_samples_are_compared_again_on_those():
+    base = row(catalogue.CLASSICAL.name, (40.0,), (50.0,))
+    more = [row(catalogue.CLASSICAL.name, (40.0, 44.0)), row("Rival", (60.0, 66.0))]
+    every = {"M": experiment.Rows({base.name: base}, 1, ["Absent"])}
+    closer = {"M": experiment.Rows({one.name: one for one in more}, 2, [])}
+    section = experiment.section(every, closer)
+    said = next(text for text in section.findings if text.startswith("On 2 samples of fewer methods"))
+    assert "Rival with 63.0 at 1.00 passes" in said
+    table = section.tables[1]
+    assert table.caption.startswith("On 2 samples of fewer methods. **M, similarity**")
+    assert [line[0] for line in table.rows] == [catalogue.CLASSICAL.name, "Rival"]
+    assert len(section.tables) == 1 + 4 + 5
+
+
+def test_an_unknown_method_is_named(study_of):
+    study = study_of("unknown")
+    study.methods = ("Echo",)
+    with pytest.raises(ValueError, match="no method 'Echo'; there are classical, mean, "):
+        experiment.run(study)
+
+
 def test_the_spread_is_left_out_where_there_is_one_sample():
     assert experiment.spread([3.0]) == "3.0"
     assert experiment.spread([3.0, 5.0]) == "4.0 ± 1.4"

@@ -86,19 +86,31 @@ class Rows:
 def run(study: Study) -> Section:
     """Measure what is not measured yet, sample by sample so that an early stop leaves whole tables; then report."""
     bench = Bench(study)
+    names = [method.name for method in all_methods(study)]
+    if unknown := set(study.methods) - set(names):
+        raise ValueError(f"there is no method {', '.join(map(repr, unknown))}; there are {', '.join(names)}")
     if study.measure:
         samples = min(sizes_of(study).samples, study.most_samples or sizes_of(study).samples)
         for sample, dear, kind, model in product(range(samples), (False, True), KINDS, study.models):
             # MetaEOL takes as long as all others together. Methods that differ in pooling follow on each other.
-            methods = [method for method in all_methods(study) if isinstance(method, MetaEOL) == dear]
+            methods = [
+                method
+                for method in all_methods(study)
+                if isinstance(method, MetaEOL) == dear and method.name in (study.methods or [method.name])
+            ]
             for name in KINDS[kind]:
                 bench.words(model, name, sample)
                 for method in methods:
                     bench.scores(model, method, name, sample)
-    found = {model: rows_of(study, bench, model) for model in study.models}
-    if not any(rows.rows for rows in found.values()):
+    found, closer = {}, {}
+    for model in study.models:
+        if (rows := rows_of(study, bench, model)).rows:
+            found[model] = rows
+            more = rows_of(study, bench, model, at_least=rows.samples + 1)
+            closer |= {model: more} if len(more.rows) > 1 else {}
+    if not found:
         raise NotMeasured(NAME)
-    return section({model: rows for model, rows in found.items() if rows.rows})
+    return section(found, closer)
 
 
 def all_methods(study: Study) -> tuple[Method, ...]:
@@ -107,10 +119,11 @@ def all_methods(study: Study) -> tuple[Method, ...]:
     return (*methods, MINI_LM) if is_installed() or not study.measure else methods
 
 
-def rows_of(study: Study, bench: Bench, model: str) -> Rows:
-    """What is measured on a model, for as many samples as every method that was begun has."""
+def rows_of(study: Study, bench: Bench, model: str, at_least: int = 1) -> Rows:
+    """What is measured on a model, for as many samples as all the methods have that have ``at_least`` so many."""
     with _reading(study):
         measured = {method.name: _measured(study, bench, model, method) for method in all_methods(study)}
+        measured = {name: one if len(one) >= at_least else [] for name, one in measured.items()}
         samples = min((len(one) for one in measured.values() if one), default=0)
         base = measured[catalogue.CLASSICAL.name]
         if not base:
@@ -160,16 +173,26 @@ def _row(name: str, samples: Sequence[Mapping[str, Any]], base: Sequence[Mapping
     )
 
 
-def section(found: Mapping[str, Rows]) -> Section:
-    """The report, from what was measured on each model."""
+def section(found: Mapping[str, Rows], closer: Mapping[str, Rows] | None = None) -> Section:
+    """The report, from what was measured on each model.
+
+    Args:
+        found: every method that was measured, by model.
+        closer: those methods that were measured on more samples than all, if there are any.
+    """
+    closer = closer or {}
     doubts = [text for model, rows in found.items() for text in _ordering(model, rows) if _fails(text)]
     holds = [text for model, rows in found.items() for text in _ordering(model, rows) if not _fails(text)]
     best = [text for model, rows in found.items() for kind in KINDS for text in _best(model, rows, kind)]
     return Section(
         NAME,
         "Methods side by side",
-        [*doubts, *holds, *best, *_notes(found)],
-        [_summary(found), *(table for model, rows in found.items() for table in _tables(model, rows))],
+        [*doubts, *holds, *best, *_closer_findings(closer), *_notes(found)],
+        [
+            _summary(found),
+            *(table for model, rows in closer.items() for table in _closer_tables(model, rows)),
+            *(table for model, rows in found.items() for table in _tables(model, rows)),
+        ],
     )
 
 
@@ -213,6 +236,23 @@ def _best(model: str, rows: Rows, kind: str) -> list[str]:
         f"{spread(_gains(ranked[0][1], ranked[1][1], kind, ranked[0][2], ranked[1][2]))} points. "
         + _beside_echo(rows, ranked[0], kind)
         for ranked, words in ((raw, "raw vectors"), (tuned, "each with the transform and words that suit it best"))
+    ]
+
+
+def _closer_findings(closer: Mapping[str, Rows]) -> list[str]:
+    return [
+        f"On {rows.samples} samples of fewer methods: {text}"
+        for model, rows in closer.items()
+        for kind in KINDS
+        for text in _best(model, rows, kind)
+    ]
+
+
+def _closer_tables(model: str, rows: Rows) -> list[Table]:
+    return [
+        Table(f"On {rows.samples} samples of fewer methods. {table.caption}", table.header, table.rows)
+        for kind in KINDS
+        for table in [_of_kind(model, rows, kind, words) for words in ("", variants.WORDS)]
     ]
 
 
