@@ -3,6 +3,8 @@
 import asyncio
 import gc
 import pickle
+import subprocess
+import sys
 import threading
 import time
 import weakref
@@ -352,3 +354,34 @@ async def test_only_full_batches_tell_how_large_one_should_be():
     assert awaited._most == 4096
     await within_seconds(awaited.several(["a", "b"], doubled, sizes=[4096, 1]))
     assert awaited._most == 8192
+
+
+# --- the thread -------------------------------------------------------------------------------------------------------
+
+
+async def test_lone_texts_share_a_thread_which_ends_with_the_queue():
+    """A new thread for each text would begin with starting OpenMP's threads."""
+    awaited, threads = Awaited(), []
+
+    def embed(texts):
+        threads.append(threading.current_thread())
+        return doubled(texts)
+
+    for text in "abc":
+        assert await within_seconds(awaited(text, embed)) == 2 * text
+        await asyncio.sleep(0.01)
+    assert len(set(threads)) == 1
+    del awaited
+    threads[0].join(20)
+    assert not threads[0].is_alive()
+
+
+def test_a_thread_that_waits_for_texts_holds_up_no_exit():
+    script = """
+import asyncio
+from echo_embeddings.engine.awaited import Awaited
+awaited = Awaited()
+print(asyncio.run(awaited("a", lambda texts: [2 * text for text in texts])))
+"""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert ended.stdout == "aa\n"

@@ -6,10 +6,10 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
-from threading import Thread, current_thread
 from typing import Generic, TypeVar
 
 from echo_embeddings.errors import WorkerError
@@ -80,6 +80,9 @@ class Awaited(Generic[Vector]):
 
     The queue holds no encoder, so an encoder can hold a queue without a reference cycle. Whatever ends a batch, those
     who wait for its texts get it, and later texts start anew.
+
+    One thread embeds, and is kept as long as the queue. OpenMP starts threads of its own for each thread that computes:
+    with a new one for each lone query, queries took 10 to 20 ms longer on a busy machine of two cores (2026-11-28).
     """
 
     def __init__(self) -> None:
@@ -87,7 +90,8 @@ class Awaited(Generic[Vector]):
         self._waiting: deque[_Asked[Vector]] = deque()
         self._batch: list[_Asked[Vector]] = []  # what the thread works on
         self._most, self._is_full = _START, False  # the size of a batch, and whether the one that runs has it
-        self._thread: Thread | None = None
+        self._work_begun: object | None = None  # stands for the work that goes on; None if there is none
+        self._thread: ThreadPoolExecutor | None = None
         in_forks(self)
 
     async def __call__(self, text: str, embed: Callable[[list[str]], Iterable[Vector]], key: Hashable = None) -> Vector:
@@ -125,34 +129,42 @@ class Awaited(Generic[Vector]):
         asked = _Asked(texts, [1] * len(texts) if sizes is None else sizes, embed, key, loop, future)
         with self._lock:
             self._waiting.append(asked)
-            thread = Thread(target=self._work, name="echo-embeddings-awaited") if self._thread is None else None
-            self._thread = thread or self._thread
-        if thread is not None:
-            try:
-                thread.start()
-            except BaseException as error:  # noqa: BLE001  (raised below; other texts may wait for this thread too)
-                self._end(thread, error)
+            begun = object() if self._work_begun is None else None
+            self._work_begun = begun or self._work_begun
+        if begun is not None:
+            self._begin(begun)
         try:
             return await future
         finally:
             del asked, future  # an error holds this frame by its traceback, and must not hold itself
 
-    def _work(self) -> None:
-        thread = current_thread()
+    def _begin(self, begun: object) -> None:
+        """Let the thread work until no text waits."""
         try:
-            while batch := self._next(thread):
+            if self._thread is None:
+                self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="echo-embeddings-awaited")
+            self._thread.submit(self._work, begun)
+        except BaseException as error:  # noqa: BLE001  (raised where the texts are awaited, by whomever)
+            if (thread := self._thread) is not None:
+                self._thread = None
+                thread.shutdown(wait=False)  # it may run, if what was interrupted is its start
+            self._end(begun, error)
+
+    def _work(self, begun: object) -> None:
+        try:
+            while batch := self._next(begun):
                 started = time.perf_counter()
                 for key in dict.fromkeys(asked.key for asked in batch):
                     _run([asked for asked in batch if asked.key == key])
                 if self._is_full:
                     self._adapt(time.perf_counter() - started)
         except BaseException as error:  # noqa: BLE001  (raised where the texts are awaited)
-            self._end(thread, error)
+            self._end(begun, error)
 
-    def _next(self, thread: object) -> list[_Asked[Vector]]:
-        """Take texts that wait as the next batch of a thread. If there are none, the thread is to end."""
+    def _next(self, begun: object) -> list[_Asked[Vector]]:
+        """Take texts that wait as the next batch. If there are none, the work is over."""
         with self._lock:
-            if self._thread is not thread:
+            if self._work_begun is not begun:
                 return []  # it was given up
             batch, room = dict[_Asked[Vector], None](), self._most
             while self._waiting and room > 0:
@@ -165,7 +177,7 @@ class Awaited(Generic[Vector]):
                     self._waiting.append(asked)
             self._batch, self._is_full = list(batch), room <= 0
             if not self._batch:
-                self._thread = None
+                self._work_begun = None
             return self._batch
 
     def _adapt(self, seconds: float) -> None:
@@ -175,13 +187,13 @@ class Awaited(Generic[Vector]):
         elif seconds > _SECONDS * 2:
             self._most = max(self._most // 2, _LEAST)
 
-    def _end(self, thread: object, error: BaseException) -> None:
-        """Fail every text that waits for a thread, and let the next text start another thread."""
+    def _end(self, begun: object, error: BaseException) -> None:
+        """Fail every text that waits for some work, and let the next text begin anew."""
         with self._lock:
-            if self._thread is not thread:
+            if self._work_begun is not begun:
                 return
             left = dict.fromkeys([*self._batch, *self._waiting])
-            self._waiting, self._batch, self._thread = deque(), [], None
+            self._waiting, self._batch, self._work_begun = deque(), [], None
         for asked in left:
             asked.fail(error)
 
@@ -191,7 +203,8 @@ class Awaited(Generic[Vector]):
             "this process was forked while another thread embedded the text, and that thread does not exist here; "
             "embed it again"
         )
-        self._end(self._thread, WorkerError(message))
+        self._thread = None
+        self._end(self._work_begun, WorkerError(message))
 
 
 def _run(batch: list[_Asked[Vector]]) -> None:
