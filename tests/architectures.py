@@ -44,6 +44,13 @@ CONFIGS = {
         vocab_size=97, n_embd=32, n_layer=6, n_head=4, n_positions=256, bos_token_id=1, eos_token_id=2
     ),
 }
+#: Late echo cannot run on it: most of its layers keep a state instead of attending to tokens.
+HYBRID = tf.Qwen3NextConfig(
+    vocab_size=97, hidden_size=32, num_hidden_layers=8, num_attention_heads=4, num_key_value_heads=2, head_dim=8,
+    intermediate_size=48, linear_num_value_heads=2, linear_num_key_heads=2, linear_key_head_dim=8,
+    linear_value_head_dim=8, num_experts=2, num_experts_per_tok=1, moe_intermediate_size=16,
+    shared_expert_intermediate_size=16,
+)  # fmt: skip
 
 
 def tiny(name: str, **changes):

@@ -15,7 +15,7 @@ from echo_embeddings.config.recipes import Facts, recipe_for
 from echo_embeddings.defaults import choice_for, known_choice
 from echo_embeddings.model.skeleton import why_no_late_echo
 from echo_embeddings.model.spec import ModelSpec
-from tests.architectures import CONFIGS, small_tokenizer, tiny
+from tests.architectures import CONFIGS, HYBRID, small_tokenizer, tiny
 from tests.conftest import TEXTS, cosines
 
 CONFIG = EchoConfig.preset("late-echo").replace(transforms=(Project(np.eye(32)[:, :16]),))
@@ -192,12 +192,6 @@ def test_a_recipe_goes_before_the_rule(tmp_path, said):
 
 
 MAMBA = tf.MambaConfig(vocab_size=97, hidden_size=32, num_hidden_layers=6, state_size=4)
-HYBRID = tf.Qwen3NextConfig(
-    vocab_size=97, hidden_size=32, num_hidden_layers=8, num_attention_heads=4, num_key_value_heads=2, head_dim=8,
-    intermediate_size=48, linear_num_value_heads=2, linear_num_key_heads=2, linear_key_head_dim=8,
-    linear_value_head_dim=8, num_experts=2, num_experts_per_tok=1, moe_intermediate_size=16,
-    shared_expert_intermediate_size=16,
-)  # fmt: skip
 
 
 @pytest.mark.parametrize(

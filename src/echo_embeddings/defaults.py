@@ -17,7 +17,7 @@ from echo_embeddings.errors import ConfigError, ModelError
 from echo_embeddings.model.spec import ModelSpec
 from echo_embeddings.vectors.transforms import left_out
 
-__all__ = ["Choice", "choice_for", "known_choice", "known_width", "loss", "saved_config"]
+__all__ = ["Choice", "choice_for", "known_choice", "known_width", "loss", "saved_config", "why_not"]
 
 # What an adapter gets used to in training.
 _TRAINED_WITH = ("template", "query_template", "pooling", "start_layer", "exit_layer")
@@ -201,6 +201,29 @@ def known_width(spec: ModelSpec) -> int | None:
     return widths[0] if widths else None
 
 
+def why_not(spec: ModelSpec, config: EchoConfig) -> str:
+    """Why a model's architecture cannot run a config, as far as late echo goes; empty if it can.
+
+    Nothing is asked for where the config has no late echo. Else the model's ``config.json`` is read, and for an
+    architecture that we do not know a model without weights is made.
+
+    Raises:
+        ModelError: there is no such model, or its ``config.json`` is damaged.
+    """
+    if not config.start_layer or spec.model is None:
+        return ""
+    facts = None if spec.is_loaded else _facts(spec, may_convert=False)
+    if facts is not None and facts.model_type in _LATE_ECHO and _runs_as_known(spec):
+        try:
+            config.layers(facts.num_hidden_layers)
+        except ConfigError as error:
+            return str(error)
+        return ""
+    from echo_embeddings.model.skeleton import why_no_late_echo
+
+    return why_no_late_echo(spec, config)
+
+
 def _settled(spec: ModelSpec, *, prompted: bool = True) -> Choice | None:
     """What needs no recipe: a saved config, or the built-in model."""
     read = _prompted if prompted else saved_config
@@ -214,9 +237,8 @@ def _settled(spec: ModelSpec, *, prompted: bool = True) -> Choice | None:
 
 def _known_recipe(spec: ModelSpec, facts: Facts | None) -> Choice | None:
     """The recipe or the rule, for an architecture of which we know that late echo runs on it; else ``None``."""
-    kwargs = spec.model_kwargs
-    if facts is None or kwargs.get("attn_implementation") == "flex_attention" or kwargs.get("trust_remote_code"):
-        return None  # it may not run as we know it
+    if facts is None or not _runs_as_known(spec):
+        return None
     if (recipe := recipe_for(facts)) is not None:
         return Choice(recipe.config, _notice(spec, f"the recipe for {recipe.about}: {_in_words(recipe.config)}"))
     rule = EchoConfig.preset(RULE)
@@ -225,6 +247,12 @@ def _known_recipe(spec: ModelSpec, facts: Facts | None) -> Choice | None:
     except ConfigError:  # too few layers
         return None
     return Choice(rule, _notice(spec, f"{_RULED}: {_in_words(rule)}")) if facts.model_type in _LATE_ECHO else None
+
+
+def _runs_as_known(spec: ModelSpec) -> bool:
+    """Whether an architecture runs as transformers has it, with masks that late echo can narrow."""
+    kwargs = spec.model_kwargs
+    return kwargs.get("attn_implementation") != "flex_attention" and not kwargs.get("trust_remote_code")
 
 
 def _ruled(spec: ModelSpec, facts: Facts | None) -> Choice:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from . import notices
 from .config.config import EchoConfig, Length
 from .config.summary import fixed_dimension, short_name
-from .defaults import Choice, choice_for, known_choice, known_width, loss
+from .defaults import Choice, choice_for, known_choice, known_width, loss, why_not
 from .engine.awaited import Awaited
 from .engine.progress import Progress, progress
 from .errors import ConfigError, LeftOutWarning, ModelError, warn
@@ -593,6 +593,17 @@ class EchoEncoder:
             if self._engine is not None:
                 other._engine = self._engine.with_config(config)
         return other
+
+    def why_not(self, config: EchoConfig) -> str:
+        """Why this model cannot run a config with late echo, in words; empty if it can.
+
+        Late echo cannot run on every architecture, such as those that keep a state instead of attending to tokens.
+        No weights are loaded to find out; a hub is asked for the model's ``config.json`` at most.
+
+        Raises:
+            ModelError: there is no such model, or its ``config.json`` is damaged.
+        """
+        return why_not(self._pinned(), config) if config.start_layer else ""
 
     def fit_transforms(
         self,

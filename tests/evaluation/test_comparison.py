@@ -4,13 +4,22 @@ import dataclasses
 
 import numpy as np
 import pytest
+from transformers import AutoModel
 
-from echo_embeddings import ConfigError, DimensionsWarning, EchoConfig, EchoEncoder, ModelError, TruncationWarning
+from echo_embeddings import (
+    ConfigError,
+    DimensionsWarning,
+    EchoConfig,
+    EchoEncoder,
+    ModelError,
+    TruncationWarning,
+    notices,
+)
 from echo_embeddings.errors import InputError
 from echo_embeddings.evaluation import Score, compare, open_dataset
 from echo_embeddings.evaluation.comparison import preset_configs, usual_presets
 from echo_embeddings.model import builtin
-from tests.architectures import small_tokenizer, tiny
+from tests.architectures import CONFIGS, HYBRID, small_tokenizer, tiny
 
 PAIRS = "score\tsentence1\tsentence2\n5\ta\tab\n0\ta\tzzzz\n3\ta\tabc\n"
 
@@ -36,6 +45,9 @@ class FakeEncoder:
         if config.packaged_adapter is not None and self.model_name != builtin.NAME:
             raise ConfigError("which was trained for another model")
         return FakeEncoder(config, self.log, self.model_name)
+
+    def why_not(self, config):
+        return ""
 
     def encode_documents(self, texts, *, show_progress=lambda _: None):
         self.log.append(texts)
@@ -121,6 +133,42 @@ def test_saved_is_the_encoders_own_config(pairs):
     assert usual_presets(FakeEncoder(model_name="other/model"))[0] == "any-model"  # it has none of its own
     with pytest.warns(DimensionsWarning, match="dimensions=384: the config was made for 256, 512, 1024"):
         preset_configs(["default@384"], FakeEncoder())
+
+
+@pytest.fixture
+def hybrid(tmp_path):
+    """A folder that says which architecture a model has, on which late echo cannot run; it has no weights."""
+    HYBRID.save_pretrained(tmp_path / "hybrid")
+    return tmp_path / "hybrid"
+
+
+def test_usual_presets_that_cannot_run_on_the_model_are_left_out(hybrid, pairs, monkeypatch, caplog):
+    monkeypatch.setattr(notices, "_said", set())
+    caplog.set_level("INFO", logger="echo_embeddings")
+    assert usual_presets(EchoEncoder(hybrid)) == ("saved", "echo", "classical", "prompt-eol")
+    usual_presets(EchoEncoder(hybrid))
+    (said,) = [record.getMessage() for record in caplog.records if "left out" in record.getMessage()]
+    assert said == (
+        f"any-model and late-echo left out: {hybrid} cannot run them (late echo does not know layers of the kind "
+        "'linear_attention')"
+    )
+    loaded = AutoModel.from_config(HYBRID).eval()
+    scores = compare(EchoEncoder(loaded, tokenizer=small_tokenizer([PAIRS] * 3), dtype="float32"), pairs)
+    assert [score.preset for score in scores] == ["saved", "echo", "classical", "prompt-eol"]
+
+
+def test_named_presets_that_cannot_run_on_the_model_are_refused_before_the_data_is_read(hybrid, tmp_path):
+    encoder = EchoEncoder(hybrid)
+    with pytest.raises(ConfigError, match=r"'late-echo@9' cannot run on .*hybrid: late echo does not know layers of"):
+        compare(encoder, "gone.tsv", ["echo", "late-echo@9"])
+    with pytest.raises(ConfigError, match=r"'mine' cannot run on .*; use start_layer=0\. Leave it out"):
+        compare(encoder, "gone.tsv", {"mine": EchoConfig.preset("echo").replace(start_layer=2)})
+    CONFIGS["llama"].save_pretrained(tmp_path / "llama")
+    llama = EchoEncoder(tmp_path / "llama")
+    assert list(preset_configs(["echo", "late-echo"], llama)) == ["echo", "late-echo"]
+    with pytest.raises(ConfigError, match=r"'deep' cannot run on .*: start_layer=9 .* of a model with 6"):
+        compare(llama, "gone.tsv", {"deep": EchoConfig("{text}{text}", start_layer=9)})
+    assert list(preset_configs(["echo"], EchoEncoder("no/such-model"))) == ["echo"], "no hub is asked"
 
 
 def test_a_yardstick_is_scored_beside(pairs, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import math
 import os
 import time
@@ -14,7 +15,7 @@ from typing import Any
 from echo_embeddings import notices
 from echo_embeddings.config.config import EchoConfig
 from echo_embeddings.encoder import EchoEncoder
-from echo_embeddings.errors import InputError, ModelError
+from echo_embeddings.errors import ConfigError, InputError, ModelError
 from echo_embeddings.extras import install
 from echo_embeddings.model import builtin
 from echo_embeddings.text.truncation import one_call
@@ -22,6 +23,8 @@ from echo_embeddings.text.truncation import one_call
 from .datasets import Dataset, open_dataset
 
 __all__ = ["SAVED", "Score", "compare", "preset_configs", "usual_presets"]
+
+_log = logging.getLogger(__name__)
 
 # What is fitted or trained in "default" and "zero-shot" is the built-in model's.
 _USUAL_BUILTIN = ("default", "zero-shot", "echo", "classical", "prompt-eol")
@@ -114,11 +117,19 @@ def compare(
 
 
 def usual_presets(encoder: EchoEncoder) -> tuple[str, ...]:
-    """The presets that are worth comparing for this encoder's model, its own config first."""
+    """The presets that are worth comparing for this encoder's model, its own config first.
+
+    Presets with late echo are left out where the model's architecture cannot run it, and that is said once.
+    """
     if encoder.model_name == builtin.NAME and encoder.config == EchoConfig.preset("default"):
         return _USUAL_BUILTIN
-    own = encoder.config not in [EchoConfig.preset(name) for name in _USUAL]
-    return (SAVED, *_USUAL) if own else _USUAL
+    configs = {name: EchoConfig.preset(name) for name in _USUAL}
+    own = () if encoder.config in configs.values() else (SAVED,)
+    faults = {name: fault for name, config in configs.items() if (fault := encoder.why_not(config))}
+    if faults:
+        why = next(iter(faults.values())).partition(";")[0]
+        notices.say_once(_log, f"{' and '.join(faults)} left out: {encoder.model_name} cannot run them ({why})")
+    return (*own, *(name for name in _USUAL if name not in faults))
 
 
 def preset_configs(names: Sequence[str], encoder: EchoEncoder) -> dict[str, EchoConfig]:
@@ -136,9 +147,12 @@ def preset_configs(names: Sequence[str], encoder: EchoEncoder) -> dict[str, Echo
 
 
 def _require_possible(configs: Mapping[str, EchoConfig], encoder: EchoEncoder) -> None:
-    """Find out what cannot work before the first minutes; this loads nothing."""
+    """Find out what cannot work before the first minutes; this loads no weights."""
     for config in configs.values():
         encoder.with_config(config)
+    for name, config in configs.items():
+        if fault := encoder.why_not(config):
+            raise ConfigError(f"{name!r} cannot run on {encoder.model_name}: {fault}. Leave it out")
 
 
 def _config(name: str, encoder: EchoEncoder) -> EchoConfig:
