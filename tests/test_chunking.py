@@ -1,5 +1,6 @@
 """Chunkers of other libraries, and functions, as spans of a document."""
 
+import numpy as np
 import pytest
 from chonkie import RecursiveChunker, SentenceChunker, TokenChunker
 from langchain_core.documents import Document as LangChainDocument
@@ -65,6 +66,10 @@ def test_headers_that_a_splitter_takes_out_are_left_out():
     assert [" ".join(TEXT[start:end].split()) for start, end in spans] == [
         " ".join(document.page_content.split()) for document in splitter.split_text(TEXT)
     ]
+
+
+def test_spans_may_be_an_array():
+    assert spans_of(lambda _: np.array([[0, 3], [3, 5]]))("abcde") == [(0, 3), (3, 5)]
 
 
 def test_any_function_will_do():

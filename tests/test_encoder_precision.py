@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from echo_embeddings import EchoConfig, EchoEncoder, EncoderOptions
-from echo_embeddings.errors import ConfigError
+from echo_embeddings.errors import ConfigError, InputError
 from echo_embeddings.vectors.precision import Ranges, reduced
 from tests.architectures import small_tokenizer, tiny
 
@@ -59,6 +59,17 @@ def test_similarity_is_that_of_what_they_stand_for(ranged, precision, most):
     np.testing.assert_allclose(np.diag(similar), 1, atol=1e-5)
     assert np.abs(similar - ranged.similarity(whole, whole)).max() < most
     np.testing.assert_allclose(np.linalg.norm(encoder.restored(vectors), axis=1), 1, atol=1e-5)
+
+
+def test_vectors_of_another_precision_are_refused_and_not_read_as_what_they_are_not(ranged):
+    whole = ranged.encode_documents(TEXTS)
+    bits = ranged.with_precision("ubinary")
+    with pytest.raises(InputError, match=r"float32 \[5, 32\], and those of precision='ubinary' are uint8 \[..., 4\]"):
+        bits.similarity(whole, whole)
+    with pytest.raises(InputError, match=r"vectors are uint8 \[5, 4\], and those of precision='int8' are int8"):
+        ranged.with_precision("int8").restored(bits.encode_documents(TEXTS))
+    listed = bits.encode_documents(TEXTS).tolist()  # as a server sends them
+    np.testing.assert_array_equal(bits.restored(listed), bits.restored(np.array(listed, np.uint8)))
 
 
 def test_ranges_are_saved_with_the_model(ranged, tmp_path):

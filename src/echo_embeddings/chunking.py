@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
+
 from .errors import InputError
 from .text.spans import Chunker
 
@@ -75,7 +77,7 @@ def _document(text: str) -> Any:
 
 def _span(piece: Any, document: str, before: _Span, number: int) -> _Span:
     """The span of one chunk, whatever the chunker calls it."""
-    if isinstance(piece, tuple | list) and len(piece) == 2 and not isinstance(piece[0], str):
+    if isinstance(piece, tuple | list | np.ndarray) and len(piece) == 2 and not isinstance(piece[0], str):
         return piece[0], piece[1]
     text = _text(piece)
     if text is None:

@@ -27,7 +27,7 @@ from .config.summary import fixed_dimension, short_name
 from .defaults import Choice, choice_for, known_choice, known_width, loss, why_not
 from .engine.awaited import Awaited
 from .engine.progress import Progress, progress
-from .errors import ConfigError, LeftOutWarning, ModelError, warn
+from .errors import ConfigError, InputError, LeftOutWarning, ModelError, warn
 from .forking import ForkLock
 from .model.device import checked_devices, computed_in, pick_device
 from .model.spec import ModelSpec
@@ -36,9 +36,10 @@ from .saving import folder_at, save
 from .text.inputs import CHUNK, Column, checked
 from .text.inputs import chunks as texts_in
 from .text.layout import Ids
-from .text.spans import Chunker, Spans, char_spans
+from .text.spans import Chunker, Spans, char_spans, checked_spans, require_chunks
 from .text.truncation import Truncated, TruncationCount
-from .types import Role, TokenEmbeddings, Vectors
+from .types import DTYPES, Role, TokenEmbeddings, Vectors
+from .types import width as width_of
 from .vectors.normalize import unit
 from .vectors.precision import Ranges, reduced, restored
 from .vectors.transforms import Transform, Truncate, fit, left_out, parted
@@ -319,8 +320,9 @@ class EchoEncoder:
             TypeError: a document is no string, or a span no pair of whole numbers.
         """
         if isinstance(documents, str):
-            of_one: Any = chunks if callable(chunks) else [chunks]
-            return self.encode_chunks([documents], of_one, show_progress=show_progress)[0]
+            require_chunks(chunks)
+            own = checked_spans(documents, chunks(documents) if callable(chunks) else chunks)
+            return self.encode_chunks([documents], [own], show_progress=show_progress)[0]
         listed = checked(documents)
         spans = char_spans(listed, chunks)
         with self._counting() as truncation, progress(len(listed), show_progress) as advance:
@@ -343,12 +345,13 @@ class EchoEncoder:
             show_progress: as in :meth:`encode_chunks`.
 
         Raises:
-            ConfigError: ``at_once`` is below 1; or as :meth:`encode_chunks`.
+            ConfigError: ``at_once`` is no whole number of at least 1; or as :meth:`encode_chunks`.
+            InputError: ``chunks`` ends before the documents, or goes on after them; or as :meth:`encode_chunks`.
         """
-        if at_once < 1:
-            raise ConfigError(f"at_once={at_once!r}: give at least 1 document")
+        require_chunks(chunks)
         of_each = chunks if callable(chunks) else iter(chunks)
-        return self._stream_chunks(texts_in(documents, at_once), of_each, _length(documents), show_progress)
+        some = texts_in(documents, at_once, "at_once")
+        return self._stream_chunks(some, of_each, _length(documents), show_progress)
 
     @overload
     def encode_tokens(  # type: ignore[overload-overlap]  # a str comes first
@@ -405,8 +408,19 @@ class EchoEncoder:
 
         Returns:
             float32 ``[..., dim]``.
+
+        Raises:
+            InputError: they have another width, or fractions where the precision has whole numbers.
         """
-        return restored(np.asarray(vectors), self.precision, self.dimension, self._ranges())
+        given = np.asarray(vectors)
+        wanted = width_of(self.dimension, self.precision)
+        is_whole = self.precision in ("int8", "ubinary")
+        if given.ndim == 0 or given.shape[-1] != wanted or (is_whole and given.dtype.kind not in "iu"):
+            raise InputError(
+                f"vectors are {given.dtype} {list(given.shape)}, and those of precision={self.precision!r} are "
+                f"{DTYPES[self.precision]} [..., {wanted}]; give vectors of this encoder"
+            )
+        return restored(given, self.precision, self.dimension, self._ranges())
 
     @property
     def config(self) -> EchoConfig:
@@ -790,6 +804,11 @@ class EchoEncoder:
                 own = chunks if callable(chunks) else list(islice(chunks, len(some)))
                 yield from self._chunks(some, char_spans(some, own, first), truncation, advance)
                 first += len(some)
+            if not callable(chunks) and next(chunks, None) is not None:
+                raise InputError(
+                    f"chunks has the spans of more documents than the {first} that there are; give a list of "
+                    "(start, end) for each document, [] for one without chunks"
+                )
 
     def _chosen(self, choice: Choice) -> EchoConfig:
         """Take a config that was chosen because the user gave none."""

@@ -206,16 +206,32 @@ def test_errors_name_the_span():
     of = encoder()
     with pytest.raises(InputError, match=r"chunks\[1\]\[0\] is \(0, 2\), which is no part of the document 'A'"):
         of.encode_chunks(["A", "A"], [[], [(0, 2)]])
-    with pytest.raises(InputError, match=r"chunks\[0\]\[1\] is \(9, 3\)"):
+    with pytest.raises(InputError, match=r"chunks\[1\] is \(9, 3\)"):
         of.encode_chunks(TEXT, [(0, 3), (9, 3)])
     with pytest.raises(InputError, match=r"chunks\[2\]\[0\] is \(0, 9\)"):
         list(of.stream_chunks(["A"] * 3, [[(0, 1)], [(0, 1)], [(0, 9)]], at_once=2))
     with pytest.raises(InputError, match=r"spans of 1 document\(s\), and there are 2"):
         list(of.stream_chunks(["A"] * 2, [[(0, 1)]]))
-    with pytest.raises(ConfigError, match="at_once=0: give at least 1 document"):
+    with pytest.raises(ConfigError, match="at_once=0: give a whole number of at least 1"):
         of.stream_chunks(["A"], lambda _: [], at_once=0)
+    with pytest.raises(ConfigError, match=r"at_once='8': give a whole number of at least 1"):
+        of.stream_chunks(["A"], lambda _: [], at_once="8")
     with pytest.raises(TypeError, match=r"texts\[1\] is NoneType"):
         of.encode_chunks(["A", None], lambda _: [])
+    for call in (of.encode_chunks, of.stream_chunks):
+        with pytest.raises(TypeError, match=r"chunks must be a function .* not int; for a splitter .*spans_of"):
+            call(["A"], 5)
+    with pytest.raises(TypeError, match=r"chunks must be a function .* not NoneType"):
+        of.encode_chunks("A", None)
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 64])
+def test_spans_that_go_on_after_the_documents_of_a_stream_are_refused(at_once):
+    """They belong to documents that are missing; ``encode_chunks`` refuses them too."""
+    stream = encoder().stream_chunks(["A", "A"], [[(0, 1)], [], [(0, 1)]], at_once=at_once)
+    assert [next(stream).shape[0], next(stream).shape[0]] == [1, 0]
+    with pytest.raises(InputError, match="spans of more documents than the 2 that there are"):
+        next(stream)
 
 
 def test_a_config_that_pools_behind_the_text_is_refused():

@@ -126,7 +126,7 @@ def test_what_cannot_be_a_stream_is_refused_before_it_starts():
     for texts in ("text", {"a": "b"}, {"a"}, FRAME, None):
         with pytest.raises(TypeError, match="texts must be an iterable of strings, not"):
             chunks(texts, 2)
-    with pytest.raises(ConfigError, match="chunk=0: give at least 1 text"):
+    with pytest.raises(ConfigError, match="chunk=0: give a whole number of at least 1"):
         chunks(["a"], 0)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from echo_embeddings.errors import InputError
-from echo_embeddings.text.spans import char_spans, checked_spans, token_ranges
+from echo_embeddings.text.spans import char_spans, checked_spans, require_chunks, token_ranges
 
 TEXT = "One two.  Three"
 #       0123456789...
@@ -82,3 +82,18 @@ def test_spans_of_several_documents():
         char_spans(["abc"], [(0, 3)])
     with pytest.raises(TypeError, match=r"chunks must be a function .* not RecursiveSplitter; .*spans_of\(splitter\)"):
         char_spans(["abc"], type("RecursiveSplitter", (), {})())
+
+
+def test_a_splitter_that_can_be_called_is_no_function_from_a_document_to_spans():
+    class Splitter:
+        def split_text(self, text):
+            return text.split()
+
+        def __call__(self, nodes):
+            return [node.text for node in nodes]
+
+    with pytest.raises(TypeError, match=r"not Splitter; for a splitter of another library: .*spans_of\(splitter\)"):
+        require_chunks(Splitter())
+    with pytest.raises(TypeError, match="not the class Splitter"):
+        require_chunks(Splitter)
+    require_chunks(Splitter().split_text)

@@ -101,22 +101,23 @@ def checked(texts: object, first: int = 0) -> list[str]:
     return _strings(_listed(texts), first)
 
 
-def chunks(texts: Any, size: int) -> Iterator[list[str]]:
+def chunks(texts: Any, size: int, name: str = "chunk") -> Iterator[list[str]]:
     """Take texts from an iterable in checked lists of ``size`` (the last may be shorter), one list at a time.
 
     Args:
         texts: what :func:`checked` takes, or any other iterable of strings, such as a generator.
         size: number of texts in a list.
+        name: what to call ``size`` in an error.
 
     Raises:
         TypeError: ``texts`` is one string or no iterable of strings (said at once), or a list holds something else
             (said when it is reached).
-        ConfigError: ``size`` is below 1.
+        ConfigError: ``size`` is no whole number of at least 1.
     """
     if instead := _instead_of(texts):
         raise TypeError(f"texts must be an iterable of strings, not {_named(texts)}; {instead}")
-    if size < 1:
-        raise ConfigError(f"chunk={size!r}: give at least 1 text")
+    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        raise ConfigError(f"{name}={size!r}: give a whole number of at least 1")
     return _chunks(_one_by_one(texts, size), size)
 
 

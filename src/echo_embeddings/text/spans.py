@@ -12,12 +12,33 @@ from echo_embeddings.errors import InputError
 
 from .layout import Ids
 
-__all__ = ["Chunker", "Spans", "char_spans", "checked_spans", "token_ranges"]
+__all__ = ["Chunker", "Spans", "char_spans", "checked_spans", "require_chunks", "token_ranges"]
 
 #: First and last-plus-one character of each chunk of a document: ``[(0, 120), (120, 250)]``, or int ``[n, 2]``.
 Spans = Iterable[Sequence[int]] | Ids
 #: A function that gives the spans of a document.
 Chunker = Callable[[str], Spans]
+
+# How LlamaIndex, LangChain and chonkie call the method that splits a text.
+_SPLITTING = ("get_nodes_from_documents", "split_text", "chunk")
+
+
+def require_chunks(chunks: Any) -> None:
+    """Refuse what is neither a function from a document to its spans nor something that holds spans.
+
+    Raises:
+        TypeError: it is neither; the message says what to pass instead.
+    """
+    if callable(chunks):  # some splitters can be called, but with something else than a text
+        fits = not isinstance(chunks, type) and not any(hasattr(chunks, name) for name in _SPLITTING)
+    else:
+        fits = isinstance(chunks, Iterable) and not isinstance(chunks, str)
+    if not fits:
+        named = f"the class {chunks.__name__}" if isinstance(chunks, type) else type(chunks).__name__
+        raise TypeError(
+            f"chunks must be a function from a document to spans, or a list of (start, end) for each document, not "
+            f"{named}; for a splitter of another library: echo_embeddings.chunking.spans_of(splitter)"
+        )
 
 
 def char_spans(documents: Sequence[str], chunks: Any, first: int = 0) -> list[Ids]:
@@ -35,15 +56,8 @@ def char_spans(documents: Sequence[str], chunks: Any, first: int = 0) -> list[Id
         InputError: a span is no part of its document, or there are more or fewer lists of spans than documents.
         TypeError: something is no span.
     """
-    if callable(chunks):
-        each = [chunks(document) for document in documents]
-    elif isinstance(chunks, str) or not isinstance(chunks, Iterable):
-        raise TypeError(
-            f"chunks must be a function from a document to spans, or a list of (start, end) for each document, not "
-            f"{type(chunks).__name__}; for a splitter of another library: echo_embeddings.chunking.spans_of(splitter)"
-        )
-    else:
-        each = list(chunks)
+    require_chunks(chunks)
+    each = [chunks(document) for document in documents] if callable(chunks) else list(chunks)
     if len(each) != len(documents):
         raise InputError(
             f"chunks has the spans of {len(each)} document(s), and there are {len(documents)} document(s); give a list "
