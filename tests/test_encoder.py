@@ -57,7 +57,7 @@ def test_a_text_has_the_same_vector_alone_and_in_a_batch(float32_encoder, texts)
 
 
 def test_so_it_has_in_bf16(texts, builtin_folder):
-    encoder = EchoEncoder(dtype="bfloat16")
+    encoder, texts = EchoEncoder(dtype="bfloat16"), texts[:2]  # a processor without bf16 takes ten times as long
     together = encoder.encode_documents(texts)
     alone = np.stack([encoder.encode_documents(text) for text in texts])
     assert cosines(together, alone).min() >= 0.999
@@ -78,8 +78,9 @@ def test_odd_texts_have_a_vector_always_the_same(builtin_encoder, text):
 
 
 def test_a_megabyte_of_text(builtin_encoder):
+    encoder = builtin_encoder.with_config(builtin_encoder.config.replace(max_length=64))
     with pytest.warns(TruncationWarning, match="1 text"):
-        assert np.isfinite(builtin_encoder.encode_documents("many words " * 90_000)).all()
+        assert np.isfinite(encoder.encode_documents("many words " * 90_000)).all()
 
 
 def test_any_sequence_of_strings_will_do(builtin_encoder):
@@ -314,7 +315,7 @@ def test_a_stream_holds_no_more_than_its_window(late_encoder):
     stream.close()
 
 
-def test_10_000_texts_in_bounded_memory(builtin_folder):
+def test_many_texts_in_bounded_memory(builtin_folder):
     """Ten times the texts need no more memory (of Python and NumPy), through a tiny model."""
     model, tokenizer = tiny("llama", vocab_size=49152), AutoTokenizer.from_pretrained(builtin_folder)
     config = EchoConfig("{text}\n{text}", max_length=4)
@@ -322,13 +323,13 @@ def test_10_000_texts_in_bounded_memory(builtin_folder):
 
     def peak(count):
         tracemalloc.start()
-        assert sum(1 for _ in encoder.stream_documents((f"text {i} " * 20 for i in range(count)), chunk=256)) == count
+        assert sum(1 for _ in encoder.stream_documents((f"text {i} " * 20 for i in range(count)), chunk=64)) == count
         _, most = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         return most
 
-    few = peak(1_000)
-    assert peak(10_000) < 1.3 * few
+    few = peak(250)
+    assert peak(2_500) < 1.3 * few
 
 
 def test_a_stream_names_the_position_of_what_is_no_text(late_encoder):
@@ -359,9 +360,9 @@ def test_token_vectors_belong_to_the_texts_tokens(late_encoder):
 
 def test_token_vectors_of_many_texts_are_those_of_each_alone(late_encoder, texts):
     many = late_encoder.encode_tokens([*texts, texts[0]])
-    assert [one.tokens for one in many] == [late_encoder.encode_tokens(text).tokens for text in [*texts, texts[0]]]
-    for text, found in zip(texts, many, strict=False):
-        alone = late_encoder.encode_tokens(text)
+    each = [late_encoder.encode_tokens(text) for text in texts]
+    assert [one.tokens for one in many] == [one.tokens for one in [*each, each[0]]]
+    for alone, found in zip(each, many, strict=False):
         assert cosines(found.vectors, alone.vectors).min() >= 0.99999
         np.testing.assert_array_equal(found.offsets, alone.offsets)
 

@@ -172,6 +172,7 @@ def test_more_than_plain_lora_names_the_extra(adapter_of_default, tmp_path, monk
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_saved_weights_have_the_adapter_in_them(packaged_adapter, texts, tmp_path, dtype):
     encoder = EchoEncoder(dtype=dtype)
+    texts = texts if dtype == "float32" else texts[:2]  # a processor without bf16 takes ten times as long
     encoder.save_pretrained(tmp_path)
     assert "packaged_adapter" not in (tmp_path / "echo_config.json").read_text()
     loaded = EchoEncoder(tmp_path, dtype=dtype)

@@ -10,7 +10,7 @@ from echo_embeddings.options import SPEED
 from tests.architectures import tiny
 from tests.conftest import cosines
 
-SOME = ["The ferry leaves the island at dawn.", "bread", "Zażółć gęślą jaźń 日本", "one two three " * 12]
+SOME = ["The ferry leaves the island at dawn.", "bread", "Zażółć gęślą jaźń 日本", "one two three " * 4]
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,8 @@
 """Tiny encoders with the built-in model's tokenizer, for what needs no real weights."""
 
+from functools import cache
+
+import jinja2
 import pytest
 from transformers import AutoTokenizer
 
@@ -21,3 +24,11 @@ def tiny_encoder(tokenizer):
         return EchoEncoder(tiny("llama", vocab_size=len(tokenizer), **changes), config, tokenizer=tokenizer)
 
     return make
+
+
+@pytest.fixture(scope="session", autouse=True)
+def templates_of_cards_are_compiled_once():
+    """sentence-transformers compiles its model card anew whenever it saves: a fifth of the time of a short training."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(jinja2.Environment, "compile", cache(jinja2.Environment.compile))
+        yield

@@ -41,7 +41,7 @@ def encode_alone(folder, texts):
 
 
 def test_the_real_model_without_flag_and_without_us(builtin_folder, tmp_path, texts):
-    config = LAST.replace(max_length=48)
+    config = LAST.replace(max_length=20)
     encoder = EchoEncoder(config=config, dtype="float32", on_truncate="ignore")
     export_stock(encoder, tmp_path)
     texts = [*texts, LONG]

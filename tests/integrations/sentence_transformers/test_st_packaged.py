@@ -27,6 +27,7 @@ def everyone(folder, dtype):
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_the_default_survives_saving(packaged_adapter, texts, tmp_path, dtype):
     encoder = EchoEncoder(dtype=dtype)
+    texts = texts if dtype == "float32" else texts[:2]  # a processor without bf16 takes ten times as long
     expected = encoder.encode_documents(texts)
     alike = 0.9999 if dtype == "float32" else 0.999  # in other batches bf16 rounds otherwise
     assert cosines(from_encoder(encoder).encode(texts), expected).min() >= alike
