@@ -6,6 +6,7 @@ import re
 import pytest
 
 from echo_embeddings import EchoConfig
+from tests.architectures import tiny
 
 
 @pytest.fixture
@@ -92,15 +93,15 @@ def test_names_that_are_no_utf8_do_not_lose_the_run(run, notes):
 
 
 def test_other_weights_of_the_same_folder_are_refused(run, notes, builtin_folder, tmp_path):
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
 
     folder = tmp_path / "model"
-    model = AutoModelForCausalLM.from_pretrained(builtin_folder, num_hidden_layers=1)
+    model = tiny("llama", vocab_size=49152)
     AutoTokenizer.from_pretrained(builtin_folder).save_pretrained(folder)
     model.save_pretrained(folder)
     run("index", notes, "idx", "--model", folder, "--config", "classical")
     assert run("search", "idx", "dog", "-k", 1)
-    model.model.layers[0].mlp.down_proj.weight.data *= 1.01
+    model.layers[0].mlp.down_proj.weight.data *= 1.01
     model.save_pretrained(folder)
     message = "made with other weights than .*model has now: the model was changed or trained further since"
     assert re.search(message, run("search", "idx", "dog", code=1))
