@@ -9,11 +9,24 @@ import time
 import pytest
 
 from tests import processes
+from tests.architectures import small_tokenizer, tiny
 
-ROWS, CHECKPOINT = 120, 8
+ROWS, CHECKPOINT = 48, 4
 
 
 MAIN = "from echo_embeddings.cli import main; main()"
+# One thread: so little work is not worth waiting for another core, which on a busy machine takes long. And a tenth of a
+# second for each checkpoint, so that there is a time to kill it.
+SLOW = """
+import time, torch
+from echo_embeddings import EchoEncoder
+torch.set_num_threads(1)
+encode = EchoEncoder.encode_documents
+def slow(*arguments, **options):
+    time.sleep(0.1)
+    return encode(*arguments, **options)
+EchoEncoder.encode_documents = slow
+"""
 
 
 def run(*arguments, cwd=None, code=MAIN):
@@ -52,13 +65,14 @@ def test_without_pyarrow_the_extra_is_named(tmp_path):
 
 
 @pytest.fixture
-def folder(tmp_path, builtin_folder):
-    lines = [
-        f'{i},"The ferry number {i} leaves the island at dawn, {"and again " * (i % 5)}at night."\n'
-        for i in range(ROWS)
-    ]
-    (tmp_path / "in.csv").write_text("id,text\n" + "".join(lines))
-    return tmp_path
+def folder(tmp_path):
+    texts = [f"The ferry number {i} leaves the island at dawn, {'and again ' * (i % 5)}at night." for i in range(ROWS)]
+    work = tmp_path / "work"
+    work.mkdir()
+    (work / "in.csv").write_text("id,text\n" + "".join(f'{i},"{text}"\n' for i, text in enumerate(texts)))
+    tiny("llama").save_pretrained(tmp_path / "model")
+    small_tokenizer(texts).save_pretrained(tmp_path / "model")
+    return work
 
 
 class Embedding:
@@ -66,13 +80,12 @@ class Embedding:
 
     def __init__(self, folder, output, source="in.csv"):
         self._folder = folder
-        options = ("--checkpoint-rows", CHECKPOINT, "--config", "classical", "--format", "csv")
+        model = ("--model", folder.parent / "model", "--config", "classical")
+        options = ("--checkpoint-rows", CHECKPOINT, "--format", "csv", *model)
         streams = {name: folder.parent / f"{folder.name}-{name}" for name in ("stdout", "stderr")}
         self._out, self._err = streams.values()
-        # One thread: so little work is not worth waiting for another core, which on a busy machine takes long.
-        script = f"import torch; torch.set_num_threads(1); {MAIN}"
         arguments = ("embed", source, output, *options)
-        self._process = processes.start(script, *arguments, cwd=folder, stdin=folder / "in.csv", **streams)
+        self._process = processes.start(SLOW + MAIN, *arguments, cwd=folder, stdin=folder / "in.csv", **streams)
 
     def stop(self, parts, with_signal, checkpoint=1):
         """Send a signal as soon as this checkpoint is saved."""
