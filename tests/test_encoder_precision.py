@@ -7,9 +7,9 @@ import re
 import numpy as np
 import pytest
 
-from echo_embeddings import EchoConfig, EchoEncoder, EncoderOptions
+from echo_embeddings import EchoConfig, EchoEncoder, EncoderOptions, Lexical
 from echo_embeddings.errors import ConfigError, InputError
-from echo_embeddings.vectors.precision import Ranges, reduced
+from echo_embeddings.vectors.precision import Ranges, reduced, turned
 from tests.architectures import small_tokenizer, tiny
 
 TEXTS = ["The ferry leaves at dawn.", "Bread needs a hot oven.", "a", "", "The ferry leaves at dawn."]
@@ -70,6 +70,18 @@ def test_vectors_of_another_precision_are_refused_and_not_read_as_what_they_are_
         ranged.with_precision("int8").restored(bits.encode_documents(TEXTS))
     listed = bits.encode_documents(TEXTS).tolist()  # as a server sends them
     np.testing.assert_array_equal(bits.restored(listed), bits.restored(np.array(listed, np.uint8)))
+
+
+def test_with_words_beside_the_echo_bits_are_those_of_turned_vectors(tiny_encoder):
+    """And without words those of sentence-transformers; the test above compares them."""
+    words = Lexical.fit([*TEXTS, "something else", "and more of it"], blocks=64, document_weight=1.0)
+    encoder = tiny_encoder.with_config(tiny_encoder.config.replace(lexical=words))
+    whole, bits = encoder.encode_documents(TEXTS), encoder.with_precision("ubinary")
+    found = bits.encode_documents(TEXTS)
+    np.testing.assert_array_equal(found, np.packbits(turned(whole) > 0, axis=1))
+    assert not np.array_equal(found, np.packbits(whole > 0, axis=1))
+    assert (bits.restored(found) * whole).sum(axis=1).min() > 0.6
+    assert (encoder.config.turns_bits, tiny_encoder.config.turns_bits) == (True, False)
 
 
 def test_ranges_are_saved_with_the_model(ranged, tmp_path):

@@ -81,8 +81,9 @@ class EchoEncoder:
             and 256; other lengths give a ``DimensionsWarning``.
         precision: how many bytes a number of a vector has: ``"float32"`` (the default), ``"float16"``, ``"int8"``
             (``[n, dim]``, from -128 to 127; needs a config with ranges, see :meth:`fit_ranges`) or ``"ubinary"`` (a bit
-            a dimension: uint8 ``[n, dim / 8]``). They mean what they mean in sentence-transformers; what each costs
-            in quality stands in docs/guides/smaller-vectors.md.
+            a dimension: uint8 ``[n, dim / 8]``). They mean what they mean in sentence-transformers, except that with
+            words beside the echo vectors are turned before their bits are taken (``EchoConfig.turns_bits``). What each
+            costs in quality stands in docs/guides/smaller-vectors.md.
         max_length: the most content tokens of a text that are read at once; ``"context"`` for as many as fit the
             model's context, ``None`` for the config's.
         on_truncate: what to do with longer texts. ``"warn"`` once a call, raise an ``"error"``, or ``"ignore"``: the
@@ -420,7 +421,7 @@ class EchoEncoder:
                 f"vectors are {given.dtype} {list(given.shape)}, and those of precision={self.precision!r} are "
                 f"{DTYPES[self.precision]} [..., {wanted}]; give vectors of this encoder"
             )
-        return restored(given, self.precision, self.dimension, self._ranges())
+        return restored(given, self.precision, self.dimension, self._ranges(), turns=self.config.turns_bits)
 
     @property
     def config(self) -> EchoConfig:
@@ -844,7 +845,7 @@ class EchoEncoder:
         """Unit vectors in the encoder's precision."""
         if self.precision == "float32":
             return vectors
-        smaller: Any = reduced(vectors, self.precision, self._ranges())
+        smaller: Any = reduced(vectors, self.precision, self._ranges(), turns=self.config.turns_bits)
         return smaller  # type: ignore[no-any-return]
 
     def _ranges(self) -> Vectors | None:

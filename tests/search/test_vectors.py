@@ -10,6 +10,7 @@ from echo_embeddings.errors import InputError
 from echo_embeddings.search import Index
 from echo_embeddings.search.vectors import Bits, add, empty, empty_like
 from echo_embeddings.vectors.normalize import unit
+from echo_embeddings.vectors.precision import turned
 
 DIMENSION = 36  # no multiple of 8
 KINDS = [
@@ -106,11 +107,13 @@ def test_int8_takes_the_ranges_of_the_config():
 
 
 def test_bits_are_found_and_put_in_order_by_the_question():
+    signs = np.array([[1, 1, 1], [1, 1, -1], [-1, -1, -1]], np.float32)
     bits = Bits(3)
-    bits.add(np.array([[1, 1, 1], [1, 1, -1], [-1, -1, -1]], np.float32))
-    scores, rows = bits.search(np.array([[0.9, 0.1, -0.4]], np.float32), 2)
+    bits.add(turned(signs, back=True))  # an index takes the bits of turned vectors
+    scores, rows = bits.search(turned(np.array([[0.9, 0.1, -0.4]], np.float32), back=True), 2)
     assert rows.tolist() == [[1, 0]]
     np.testing.assert_allclose(scores, [[1.4 / 3**0.5, 0.6 / 3**0.5]], rtol=1e-5)
+    np.testing.assert_allclose(bits.reconstruct(1), turned(signs[1], back=True) / 3**0.5, atol=1e-6)
     assert Bits(3).reconstruct_n(0, 0).shape == (0, 3)
 
 

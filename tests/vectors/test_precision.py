@@ -9,7 +9,7 @@ from sentence_transformers.util import quantize_embeddings
 from echo_embeddings.errors import ConfigError
 from echo_embeddings.types import DTYPES, width
 from echo_embeddings.vectors.normalize import unit
-from echo_embeddings.vectors.precision import MARGIN, PRECISIONS, Ranges, reduced, require_precision, restored
+from echo_embeddings.vectors.precision import MARGIN, PRECISIONS, Ranges, reduced, require_precision, restored, turned
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +51,45 @@ def test_bits_keep_signs_only(vectors):
     assert again.shape == (300, 20)
     np.testing.assert_array_equal(again > 0, vectors > 0)
     np.testing.assert_allclose(np.abs(again), 20**-0.5, rtol=1e-6)
+
+
+@pytest.mark.parametrize("dimension", [1, 2, 3, 20, 64, 576])
+def test_vectors_are_turned_as_a_whole_and_back(dimension):
+    vectors = unit(np.random.default_rng(0).normal(size=(150, dimension)).astype(np.float32))
+    found = turned(vectors)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found @ found.T, vectors @ vectors.T, atol=1e-5)
+    np.testing.assert_allclose(turned(found, back=True), vectors, atol=1e-6)
+    np.testing.assert_array_equal(turned(vectors[70]), found[70])  # bit by bit, beside whichever others
+    np.testing.assert_array_equal(turned(vectors[70:].reshape(2, 40, dimension))[1], found[110:])
+    assert turned(vectors[:0]).shape == (0, dimension)
+
+
+def test_vectors_are_turned_alike_on_every_machine():
+    """Indexes on disk depend on it."""
+    by_hand = np.eye(2, dtype=np.float32)
+    for signs in ([1, 1], [1, -1]):
+        by_hand = (by_hand * np.float32(signs)) @ np.array([[1, 1], [1, -1]], np.float32) / np.float32(2**0.5)
+    np.testing.assert_allclose(turned(np.eye(2, dtype=np.float32)), by_hand, atol=1e-6)
+    bits = reduced(np.eye(20, dtype=np.float32)[[0, 7, 19]], "ubinary", turns=True)
+    assert bits.tolist() == [[144, 226, 192], [1, 102, 48], [183, 75, 144]]
+
+
+def test_bits_of_turned_vectors_keep_what_zeros_lose():
+    chance = np.random.default_rng(0)
+    words = np.where(chance.random((200, 256)) < 0.1, chance.normal(size=(200, 256)), 0).astype(np.float32)
+    words = unit(words + np.roll(words, 1, axis=0))  # neighbours are alike
+    whole = (words @ words.T).ravel()
+
+    def alike(turns):
+        bits = reduced(words, "ubinary", turns=turns)
+        np.testing.assert_array_equal(bits, quantize_embeddings(turned(words) if turns else words, "ubinary"))
+        again = restored(bits, "ubinary", 256, turns=turns)
+        np.testing.assert_allclose(np.linalg.norm(again, axis=1), 1, atol=1e-5)
+        both = (again @ again.T).ravel()
+        return np.corrcoef(whole, (words @ again.T).ravel())[0, 1], np.corrcoef(whole, both)[0, 1]
+
+    assert min(alike(turns=True)) > 0.8 > max(alike(turns=False))
 
 
 def test_one_vector_and_none():

@@ -162,6 +162,14 @@ class EchoConfig:
         weighs = self.lexical is not None and self.lexical.weight("document") != self.lexical.weight("query")
         return document != query or weighs
 
+    @property
+    def turns_bits(self) -> bool:
+        """Whether ``precision="ubinary"`` takes the bits of turned vectors (``vectors.precision.turned``).
+
+        It does where there are words beside the echo: most numbers of that part are zeros, which have no sign.
+        """
+        return self.lexical is not None
+
     def dimension(self, hidden: int) -> int:
         """Number of dimensions of a vector, for a model whose hidden states have ``hidden`` dimensions.
 

@@ -40,8 +40,8 @@ _CHUNK = 1024
 
 # Cosine of a passage's vector in the index and one made now. Other number types and 8-bit weights stay above 0.99.
 _ALIKE = 0.95
-# The same, where the index has only bits: with random numbers the cosine would be about 0.8, and words have many zeros.
-_ALIKE_IN_BITS = 0.4
+# The same, where the index has only bits: the cosine of a turned vector with its signs is about 0.8.
+_ALIKE_IN_BITS = 0.6
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from echo_embeddings.errors import InputError
 from echo_embeddings.types import Vectors
-from echo_embeddings.vectors.precision import PRECISIONS, reduced, restored, widest
+from echo_embeddings.vectors.precision import PRECISIONS, reduced, restored, turned, widest
 
 __all__ = ["KINDS", "Bits", "add", "clone", "empty", "empty_like", "require_kind", "type_of"]
 
@@ -125,6 +125,7 @@ def _quantizer(precision: str) -> Any:
 class Bits:
     """Vectors kept as a bit a dimension, in FAISS's ``IndexBinaryFlat``.
 
+    The bits are those of turned vectors (``precision.turned``), whatever the config: an index keeps them for itself.
     The passages whose bits differ least from those of the question are compared once more, with the question's numbers
     as they are: that brings back most of what the bits lose (docs/guides/smaller-vectors.md).
 
@@ -148,15 +149,15 @@ class Bits:
 
     def add(self, vectors: Vectors) -> None:
         """Add float32 ``[n, dimension]``."""
-        self.binary.add(reduced(vectors, "ubinary"))
+        self.binary.add(reduced(vectors, "ubinary", turns=True))
 
     def search(self, questions: Vectors, k: int) -> tuple[Vectors, NDArray[np.int64]]:
         """The nearest ``k`` to each of float32 ``[n, dimension]``: cosines, and rows, both ``[n, k]``."""
-        candidates = min(self.ntotal, max(_CANDIDATES * k, _FEWEST))
-        _, rows = self.binary.search(reduced(questions, "ubinary"), candidates)
+        candidates, asked = min(self.ntotal, max(_CANDIDATES * k, _FEWEST)), turned(questions)
+        _, rows = self.binary.search(reduced(asked, "ubinary"), candidates)
         scores = np.empty((len(rows), candidates), dtype=np.float32)
-        for i, found in enumerate(rows):
-            scores[i] = self._restored(self._codes[found]) @ questions[i]
+        for i, found in enumerate(rows):  # both sides are turned, which leaves a cosine as it is
+            scores[i] = restored(self._codes[found], "ubinary", self.d) @ asked[i]
         order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
         return np.take_along_axis(scores, order, axis=1), np.take_along_axis(rows, order, axis=1)
 
@@ -167,7 +168,7 @@ class Bits:
 
     def reconstruct_n(self, start: int, count: int) -> Vectors:
         """``count`` vectors from a row on: float32 ``[count, dimension]``."""
-        return self._restored(self._codes[start : start + count])
+        return restored(self._codes[start : start + count], "ubinary", self.d, turns=True)
 
     def clone(self) -> Bits:
         """A copy."""
@@ -187,6 +188,3 @@ class Bits:
         size = self.ntotal * self.binary.code_size
         codes: NDArray[np.uint8] = faiss.rev_swig_ptr(self.binary.xb.data(), size).reshape(self.ntotal, -1)
         return codes
-
-    def _restored(self, codes: NDArray[np.uint8]) -> Vectors:
-        return restored(codes, "ubinary", self.d)

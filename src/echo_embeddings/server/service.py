@@ -180,7 +180,8 @@ class Service:
 
     def answered(self, vectors: Vectors, dimensions: int | None, precision: str) -> NDArray[Any]:
         """Vectors as a request wants them: their first dimensions, in its precision."""
-        return reduced(_shortened(vectors, dimensions), precision, self._ranges(dimensions))
+        turns = self.encoder.config.turns_bits
+        return reduced(_shortened(vectors, dimensions), precision, self._ranges(dimensions), turns=turns)
 
     def _ranges(self, dimensions: int | None) -> Vectors | None:
         ranges = self.encoder.config.ranges
