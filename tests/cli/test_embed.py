@@ -185,3 +185,49 @@ def test_embed_splits_long_texts(run, tmp_path):
     assert "give a whole number of at least 1, or 'context'" in run(
         "embed", "in.txt", "bad.npy", "--max-length", "all", code=2
     ).replace("│ ", "")
+
+
+def test_embed_splits_texts_into_passages(run, tmp_path):
+    paragraphs = [f"{name} are what this paragraph is about. " * 14 for name in ("Ferries", "Loaves")]
+    rows = [{"id": 7, "text": "\n\n".join(paragraphs)}, {"id": 8, "text": "Tides follow the moon."}]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    options = ("--config", "late-echo", "--dtype", "float32", "--split", "passages")
+    told = run("embed", "in.jsonl", "out.parquet", *options)
+    assert "out.parquet: 3 vectors of" in told
+    made = pq.read_table("out.parquet").to_pylist()
+    assert [(one["id"], one["row"], one["start"]) for one in made] == [
+        (7, 0, 0),
+        (7, 0, len(paragraphs[0]) + 2),
+        (8, 1, 0),
+    ]
+    run("embed", "in.jsonl", "late.parquet", *options, "--late-chunking")
+    encoder = EchoEncoder(config="late-echo", dtype="float32")
+    late = np.stack([one["embedding"] for one in pq.read_table("late.parquet").to_pylist()])
+    spans = [[(one["start"], one["end"]) for one in made if one["row"] == row] for row in (0, 1)]
+    assert cosines(late, np.concatenate(encoder.encode_chunks([row["text"] for row in rows], spans))).min() > 0.9999
+    assert cosines(late, np.stack([one["embedding"] for one in made])).min() < 0.999
+
+
+def test_embed_refuses_to_split_where_it_makes_no_sense(run, tmp_path):
+    write_lines(tmp_path / "in.txt", TEXTS)
+    refused = {
+        (
+            "in.txt",
+            "out.npy",
+            "--split",
+            "passages",
+        ): "error: out.npy: split='passages' (--split passages) needs a .parquet",
+        ("in.txt", "out.parquet", "--late-chunking"): "error: late_chunking (--late-chunking) makes a vector for each",
+        ("in.txt", "out.parquet", "--split", "passages", "--role", "query"): "error: role='query': only documents are",
+        (
+            "in",
+            "out",
+            "--split",
+            "passages",
+            "--engine",
+            "ray",
+        ): "error: --split passages works with --engine local only",
+        (".", "out.parquet", "--split", "passages"): "error: .: the suffix '' is unknown",
+    }
+    for arguments, message in refused.items():
+        assert run("embed", *arguments, code=1).startswith(message)

@@ -32,6 +32,14 @@ class FakeEncoder:
     def encode_queries(self, texts, *, show_progress):
         return self._encode(texts, -1, show_progress)
 
+    def encode_chunks(self, documents, chunks):
+        """A chunk's vector: its length, the length of its document, and 2."""
+        self.embedded.append(sum(map(len, chunks)))
+        return [
+            np.array([[end - start, len(text), 2] for start, end in spans], np.float32).reshape(-1, 3)
+            for text, spans in zip(documents, chunks, strict=True)
+        ]
+
     def _encode(self, texts, role, advance):
         if len(self.embedded) == self.stop_after:
             raise KeyboardInterrupt

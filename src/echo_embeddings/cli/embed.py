@@ -42,6 +42,12 @@ class Engine(str, Enum):
     ray = "ray"
 
 
+class Split(str, Enum):
+    """What a vector is made for, if not for a text."""
+
+    passages = "passages"
+
+
 class OnError(str, Enum):
     """What becomes of a row that cannot be embedded."""
 
@@ -71,6 +77,14 @@ def embed(  # noqa: PLR0913 - typer wants a parameter for each option
     role: Annotated[
         Role, typer.Option(help="The template: what is searched in, or what is searched for.")
     ] = Role.document,
+    split: Annotated[
+        Split | None,
+        typer.Option(help="Split each text into passages: a row of OUTPUT each, with its place in the text."),
+    ] = None,
+    late_chunking: Annotated[
+        bool,
+        typer.Option("--late-chunking", help="With --split: a passage has seen all of its text."),
+    ] = False,
     model: options.Model = None,
     config: options.Config = None,
     device: options.Device = None,
@@ -138,10 +152,14 @@ def embed(  # noqa: PLR0913 - typer wants a parameter for each option
     if engine is Engine.ray:
         if format is not None:
             raise InputError(f"--format {format.value} is for files; --engine ray reads folders of .parquet files")
+        if split is not None or late_chunking:
+            name = "--late-chunking" if split is None else f"--split {split.value}"
+            raise InputError(f"{name} works with --engine local only; split the texts before, or leave it out")
         _report_folder(_on_ray(source, target, how, address, job | of_ray), json=json)
         return
     _require_local(of_ray | {"address": address})
     job["format"] = None if format is None else format.value
+    job |= {"split": None if split is None else split.value, "late_chunking": late_chunking}
     encoder = options.encoder_of(how)
     _report(_here(source, Path(target), encoder, job), encoder, json=json)
 

@@ -46,6 +46,8 @@ _EXPLAINED = {
     "precision": "--precision",
     "computed_in": "the device or the dtype",
     "checkpoint_rows": "--checkpoint-rows",
+    "split": "--split",
+    "late_chunking": "--late-chunking",
     "version": "the version of echo-embeddings",
 }
 
@@ -279,7 +281,7 @@ class Checkpoints:
 
 def difference(found: dict[str, Any], manifest: dict[str, Any]) -> str:
     """What differs between the manifests of two runs that must not be mixed, in the words of a user."""
-    changed = [name for key, name in _EXPLAINED.items() if found.get(key) != manifest[key]]
+    changed = [name for key, name in _EXPLAINED.items() if found.get(key) != manifest.get(key)]
     if not changed:  # only the encoder's fingerprint did
         return "the adapter or model_kwargs changed since, or the weights did"
     return f"{', '.join(changed)} changed since"

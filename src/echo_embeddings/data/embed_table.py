@@ -21,6 +21,7 @@ from .checkpoints import Checkpoints
 from .files import locked, require_target, whole_file
 from .job import Job, RowsDone, TableEncoder
 from .reading import Bounds
+from .split import ADDED, SplitTable
 from .tables import Source, open_table, path_of
 
 if TYPE_CHECKING:
@@ -65,6 +66,8 @@ def embed_table(  # noqa: PLR0913 - a table, an encoder, and how a job runs
     checkpoint_rows: int = 1024,
     max_row_bytes: int = Bounds.row_bytes,
     max_decompressed_bytes: int | None = None,
+    split: str | None = None,
+    late_chunking: bool = False,
     restart: bool = False,
     show_progress: bool | Callable[[RowsDone], object] = False,
 ) -> EmbeddedTable:
@@ -87,13 +90,19 @@ def embed_table(  # noqa: PLR0913 - a table, an encoder, and how a job runs
         max_row_bytes: the most bytes of a row of the input, a line for example.
         max_decompressed_bytes: the most bytes that a compressed input may become; ``None`` is 250 times its size, or
             1 MiB if that is more.
+        split: ``"passages"`` splits each text into passages of about 120 words, at the ends of paragraphs and
+            sentences, as an index does, and each is a row of the ``.parquet`` output: all columns of its row, with the
+            passage in the column of texts, and beside them ``row`` (the number of that row, from 0), ``start`` and
+            ``end`` (the passage is ``text[start:end]`` of that row's text). ``None`` embeds each text as a whole.
+        late_chunking: with ``split``, read each text as a whole and pool its passages from that
+            (``EchoEncoder.encode_chunks``).
         restart: begin anew, and overwrite the output.
         show_progress: show a progress bar, or a function that is called with a :class:`RowsDone` after each batch.
 
     Raises:
-        InputError: the input or the output cannot be used, the input changed while it was embedded, a row has no text,
-            is too long or has a value that parquet cannot hold, an unfinished run in ``TARGET.parts`` was of something
-            else, or another process is writing the output.
+        InputError: the input or the output cannot be used, what is asked for does not go together, the input changed
+            while it was embedded, a row has no text, is too long or has a value that parquet cannot hold, an unfinished
+            run in ``TARGET.parts`` was of something else, or another process is writing the output.
         OutputError: a file cannot be written, as on a full disk; what is saved is kept.
         ImportError: pyarrow is missing, and one of the files is parquet.
     """
@@ -101,6 +110,7 @@ def embed_table(  # noqa: PLR0913 - a table, an encoder, and how a job runs
     target = _written_through(shown)
     if role not in ("document", "query"):
         raise InputError(f"role={role!r} is unknown; choose document or query")
+    _require_splittable(split, role, target, late_chunking=late_chunking)
     if checkpoint_rows < 1:
         raise InputError(f"checkpoint_rows={checkpoint_rows}: give at least 1 row")
     bounds = Bounds(max_row_bytes, max_decompressed_bytes)
@@ -113,7 +123,9 @@ def embed_table(  # noqa: PLR0913 - a table, an encoder, and how a job runs
         Checkpoints.require_ours(parts)
         require_target(path_of(source), target, _SUFFIXES, overwrite=restart or parts.exists())
         table = open_table(source, column, format=format, bounds=bounds)
-        job = Job(table, encoder, role, checkpoint_rows, _columns(table.name) if is_parquet else None)
+        columns = _columns(table.name) if is_parquet else None
+        table = table if split is None else SplitTable(table)
+        job = Job(table, encoder, role, checkpoint_rows, columns, split=split, late_chunking=late_chunking)
         rows = job.begin()
         checkpoints = Checkpoints.open(parts, job.manifest(), restart=restart)
         with _showing(show_progress, table.total) as show:
@@ -122,6 +134,24 @@ def embed_table(  # noqa: PLR0913 - a table, an encoder, and how a job runs
             job.write(path, checkpoints)
         checkpoints.remove()
     return EmbeddedTable(shown, job.rows, job.resumed, encoder.dimension, *job.truncated, time.perf_counter() - started)
+
+
+def _require_splittable(split: str | None, role: str, target: Path, *, late_chunking: bool) -> None:
+    if split not in (None, "passages"):
+        raise InputError(f"split={split!r} is unknown; choose passages, or leave it out to embed each text as a whole")
+    if split is None and late_chunking:
+        raise InputError(
+            "late_chunking (--late-chunking) makes a vector for each passage; add split='passages' (--split passages)"
+        )
+    if split is None:
+        return
+    if role != "document":
+        raise InputError(f"role={role!r}: only documents are split; leave split (--split) out for queries")
+    if target.suffix.lower() != ".parquet":
+        raise InputError(
+            f"{target}: split='passages' (--split passages) needs a .parquet output, whose columns {', '.join(ADDED)} "
+            "say where each passage stands; a .npy file has vectors alone"
+        )
 
 
 def rows_saved(target: str | os.PathLike[str]) -> int:

@@ -80,6 +80,9 @@ class TableEncoder(Protocol):
     def encode_queries(self, texts: list[str], *, show_progress: Callable[[int], object]) -> Vectors:
         """The same for what is searched for."""
 
+    def encode_chunks(self, documents: list[str], chunks: list[list[tuple[int, int]]]) -> list[Vectors]:
+        """For each document the vectors of its chunks; called for late chunking only."""
+
 
 @dataclass(frozen=True)
 class RowsDone:
@@ -129,13 +132,23 @@ class Job:
         role: "document" or "query".
         checkpoint_rows: rows that are embedded, and saved, together.
         columns: what becomes of the other columns; ``None`` if the output is vectors alone.
+        split: what the rows are parts of, such as ``"passages"``; ``None`` if they are the table's own.
+        late_chunking: embed the passages of a text from all of it; for a table of passages.
     """
 
     def __init__(
-        self, table: Table, encoder: TableEncoder, role: str, checkpoint_rows: int, columns: Columns | None
+        self,
+        table: Table,
+        encoder: TableEncoder,
+        role: str,
+        checkpoint_rows: int,
+        columns: Columns | None,
+        *,
+        split: str | None = None,
+        late_chunking: bool = False,
     ) -> None:
         self._table, self._encoder, self._role, self._size = table, encoder, role, checkpoint_rows
-        self._columns = columns
+        self._columns, self._split, self._late = columns, split, late_chunking
         #: Rows that are finished, and how many of them an earlier run had finished.
         self.rows = self.resumed = 0
         #: Texts that were truncated, and tokens of them that were not read.
@@ -153,7 +166,7 @@ class Job:
         """What the vectors are made with; loads the model, so that nothing is written for one that cannot be."""
         made = made_with(self._encoder, self._table.column, self._role, self._size)
         _ = self._encoder.dimension
-        return made
+        return made | {"split": self._split, "late_chunking": self._late}
 
     def run(self, read: Iterator[_Read], checkpoints: Checkpoints, show: Callable[[RowsDone], object]) -> None:
         """Save a checkpoint of each chunk that an earlier run has not saved."""
@@ -163,7 +176,7 @@ class Job:
             if checkpoint is not None and self._is_same(checkpoint, chunk, columns, checkpoints):
                 self.resumed += checkpoint.rows
             else:
-                vectors, truncated = self._embed(chunk.texts, show)
+                vectors, truncated = self._embed(chunk, show)
                 self._check(vectors, len(chunk.texts))
                 checkpoint = Checkpoint(len(chunk.texts), digest(chunk.texts), columns, truncated)
                 checkpoints.save(number, checkpoint, vectors, self._saved(chunk))
@@ -203,8 +216,11 @@ class Job:
 
         return as_bytes(chunk.columns)
 
-    def _embed(self, texts: list[str], show: Callable[[RowsDone], object]) -> tuple[Vectors, tuple[int, int]]:
-        encoder, done = self._encoder, self.rows
+    def _embed(self, chunk: Chunk, show: Callable[[RowsDone], object]) -> tuple[Vectors, tuple[int, int]]:
+        encoder, done, texts = self._encoder, self.rows, chunk.texts
+        if self._late and chunk.documents is not None:
+            documents, spans = zip(*chunk.documents, strict=True)
+            return np.concatenate(encoder.encode_chunks(list(documents), list(spans))), (0, 0)
         before = encoder.truncated
 
         def advance(count: int) -> None:

@@ -38,11 +38,14 @@ class Chunk:
         texts: the cells of the texts' column.
         places: where each row stands, for messages.
         columns: all columns as an Arrow table; ``None`` where they were not asked for.
+        documents: where the texts are passages, the texts that they are from, in order, each with the first and
+            last-plus-one character of its passages; ``None`` elsewhere.
     """
 
     texts: list[str]
     places: list[str]
     columns: Any = None
+    documents: list[tuple[str, list[tuple[int, int]]]] | None = None
 
 
 class Table(ABC):
