@@ -337,7 +337,7 @@ def test_a_stream_names_the_position_of_what_is_no_text(late_encoder):
         list(late_encoder.stream_documents(["a"] * 5 + [None], chunk=2))
     with pytest.raises(TypeError, match="not one string"):
         late_encoder.stream_documents("abc")
-    with pytest.raises(ConfigError, match="chunk=0: give at least 1"):
+    with pytest.raises(ConfigError, match="chunk=0: give a whole number of at least 1"):
         late_encoder.stream_documents(["a"], chunk=0)
 
 

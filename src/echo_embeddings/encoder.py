@@ -90,8 +90,8 @@ class EchoEncoder:
             rest of the text is left out, and :attr:`truncated` counts it. ``"split"``: nothing is left out; the text is
             read in as few stretches of at most ``max_length`` tokens as possible, one behind the other, and its vector
             is made from the mean of their states, weighted by their tokens, with the words of all of it.
-        compiled: let torch compile the layers. It takes about a minute, once on each machine, and makes later calls
-            faster; worth it for thousands of texts.
+        compiled: let torch compile the layers. It takes about half a minute, once on each machine, and makes later
+            calls faster; worth it for thousands of texts.
         batch_tokens: tokens a batch, padding included; ``None`` for a number that suits the machine.
         speed: optional speed-ups to switch off, such as ``{"block_attention": False}``, or ``False`` for all of them.
             Vectors change by rounding only. :meth:`describe` lists them.

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -12,7 +13,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["DTYPES", "Embedder", "Precision", "Role", "TokenEmbeddings", "Vectors", "width"]
+__all__ = ["DTYPES", "Embedder", "Precision", "Role", "TokenEmbeddings", "Vectors", "require_encoder", "width"]
 
 #: float32, ``[n, dim]`` for several texts or ``[dim]`` for one.
 Vectors = NDArray[np.float32]
@@ -35,6 +36,17 @@ DTYPES: dict[str, np.dtype[Any]] = {
 def width(dimension: int, precision: str) -> int:
     """How many numbers a vector of ``dimension`` dimensions is: one a dimension, ``"ubinary"`` one for eight."""
     return -(-dimension // 8) if precision == "ubinary" else dimension
+
+
+def require_encoder(encoder: object) -> None:
+    """Refuse what is no encoder, such as the name of a model.
+
+    Raises:
+        TypeError: it is none; the message says what to pass instead.
+    """
+    if isinstance(encoder, type) or not hasattr(encoder, "encode_documents"):
+        named = f"EchoEncoder({encoder!r:.60})" if isinstance(encoder, str | os.PathLike) else "EchoEncoder()"
+        raise TypeError(f"encoder must be an EchoEncoder, not {encoder!r:.60}; make one: {named}")
 
 
 @dataclass(frozen=True)

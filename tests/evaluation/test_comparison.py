@@ -109,6 +109,8 @@ def test_what_cannot_work_is_said_before_anything_is_embedded(pairs):
         preset_configs(["echo@half"], encoder)
     with pytest.raises(InputError, match=r"give a \.tsv or \.csv of score,sentence1,sentence2"):
         compare(encoder, "a.json", ["echo"])
+    with pytest.raises(TypeError, match=r"encoder must be an EchoEncoder, not 'a/model'; make one: EchoEncoder\('a"):
+        compare("a/model", pairs)
     assert not encoder.log
 
 

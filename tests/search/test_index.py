@@ -48,8 +48,16 @@ def test_a_vector_is_a_question_too(index):
     assert index.search(np.stack([vector] * 2).astype(np.float64), k=2) == [FOUND, FOUND]
     with pytest.raises(InputError, match=r"query vectors have the shape \[2\], but the index has 3 dimensions"):
         index.search(vector[:2])
-    with pytest.raises(InputError, match="k=0: give at least 1"):
+    with pytest.raises(InputError, match="k=0: give a whole number of at least 1"):
         index.search(vector, k=0)
+    for k in ("5", 2.5, True):
+        with pytest.raises(InputError, match=rf"k={k!r}: give a whole number"):
+            index.search(vector, k=k)
+    with pytest.raises(InputError, match="query vectors hold NaN or infinity"):
+        index.search(np.full_like(vector, np.nan))
+    for wrong in ("a/model", None, EchoEncoder):
+        with pytest.raises(TypeError, match="encoder must be an EchoEncoder, not"):
+            Index.build(["a"], wrong)
 
 
 def test_a_column_is_passages_or_questions():

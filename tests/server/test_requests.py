@@ -175,6 +175,10 @@ async def test_an_http_error_of_another_part_has_the_shape_too(encoder):
         ({"max_body": 1.5}, "max_body=1.5"),
         ({"name": "a:b"}, "name='a:b': give a name without spaces and without any of : [?] #"),
         ({"api_keys": "key"}, "api_keys must be a list of strings, not one string"),
+        ({"api_keys": None}, "api_keys must be a list of strings, [(][)] for none"),
+        ({"api_keys": [7]}, "api_keys must be a list of strings"),
+        ({"cors": 5}, "cors must be a list of strings"),
+        ({"name": 5}, "name=5: give a name without spaces"),
         ({"api_keys": ["two words"]}, "an API key is empty, or has a space"),
         ({"api_keys": [""]}, "an API key is empty"),
         (

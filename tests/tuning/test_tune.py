@@ -176,6 +176,15 @@ def pairs(tmp_path_factory):
     return path
 
 
+def test_what_cannot_be_tuned_is_said_with_what_to_give(folder):
+    with pytest.raises(TypeError, match=r"model must be a hub id, .*, not a LlamaModel: .* by their save_pretrained"):
+        tune(tiny("llama"), TEXTS)
+    with pytest.raises(TypeError, match=r"not a str; open it: .*\.evaluation\.open_dataset\('pairs.tsv'\)"):
+        tune(folder, TEXTS, pairs="pairs.tsv")
+    with pytest.raises(TypeError, match=r"options must be EncoderOptions\(\.\.\.\), not a dict"):
+        tune(folder, TEXTS, options={"device": "cpu"})
+
+
 def test_labels_decide_and_those_held_out_judge(folder, pairs):
     data = open_dataset(pairs)
     found = tune(folder, TEXTS, pairs=data, options=FLOAT32, minutes=60, passes=PASSES[:1])

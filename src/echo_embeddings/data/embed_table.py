@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from echo_embeddings import notices
 from echo_embeddings.errors import InputError
 from echo_embeddings.extras import require
+from echo_embeddings.types import require_encoder
 
 from .checkpoints import Checkpoints
 from .files import locked, require_target, whole_file
@@ -106,13 +107,14 @@ def embed_table(  # noqa: PLR0913 - a table, an encoder, and how a job runs
         OutputError: a file cannot be written, as on a full disk; what is saved is kept.
         ImportError: pyarrow is missing, and one of the files is parquet.
     """
+    require_encoder(encoder)
     started, shown = time.perf_counter(), Path(target).expanduser()
     target = _written_through(shown)
     if role not in ("document", "query"):
         raise InputError(f"role={role!r} is unknown; choose document or query")
     _require_splittable(split, role, target, late_chunking=late_chunking)
-    if checkpoint_rows < 1:
-        raise InputError(f"checkpoint_rows={checkpoint_rows}: give at least 1 row")
+    if isinstance(checkpoint_rows, bool) or not isinstance(checkpoint_rows, int) or checkpoint_rows < 1:
+        raise InputError(f"checkpoint_rows={checkpoint_rows!r}: give a whole number of at least 1 row")
     bounds = Bounds(max_row_bytes, max_decompressed_bytes)
     require_target(path_of(source), target, _SUFFIXES, overwrite=True)
     if is_parquet := target.suffix.lower() == ".parquet":

@@ -19,6 +19,7 @@ from echo_embeddings.errors import ConfigError, InputError, ModelError
 from echo_embeddings.extras import install
 from echo_embeddings.model import builtin
 from echo_embeddings.text.truncation import one_call
+from echo_embeddings.types import require_encoder
 
 from .datasets import Dataset, open_dataset
 
@@ -89,6 +90,7 @@ def compare(
         ImportError: pairs are compared, and scipy is missing; or there are yardsticks, and sentence-transformers is.
         ModelError: a yardstick cannot be loaded.
     """
+    require_encoder(encoder)
     if isinstance(yardsticks, str):
         raise TypeError(f"yardsticks must be a list of names such as [{yardsticks!r}], not one string")
     if yardsticks and importlib.util.find_spec("sentence_transformers") is None:

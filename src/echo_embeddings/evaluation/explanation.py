@@ -26,6 +26,7 @@ from echo_embeddings.model.loading import load
 from echo_embeddings.model.spec import ModelSpec
 from echo_embeddings.options import EncoderOptions
 from echo_embeddings.text.layout import Ids, Layout
+from echo_embeddings.types import require_encoder
 
 __all__ = ["MOST_TOKENS", "PARTS", "Explanation", "explain"]
 
@@ -151,6 +152,7 @@ def explain(encoder: EchoEncoder, text: str) -> Explanation:
         ConfigError: the text stands once in the config's template, so that there is no second copy.
         ModelError: the model does not show its attention; the message says how to load it.
     """
+    require_encoder(encoder)
     _require_copies(encoder.config)
     if not text.strip():
         raise InputError("the text is empty; give a sentence to explain")

@@ -31,7 +31,7 @@ from echo_embeddings.data.files import locked, remove, whole_file
 from echo_embeddings.encoder import EchoEncoder
 from echo_embeddings.errors import InputError
 from echo_embeddings.extras import install, require
-from echo_embeddings.types import Role
+from echo_embeddings.types import Role, require_encoder
 
 require("mteb", "mteb", "evaluating with mteb")
 
@@ -161,6 +161,7 @@ def evaluate(
         ModelError: a yardstick cannot be loaded.
         ImportError: there are yardsticks, and sentence-transformers is missing.
     """
+    require_encoder(encoder)
     if isinstance(yardsticks, str):
         raise TypeError(f"yardsticks must be a list of names such as [{yardsticks!r}], not one string")
     if yardsticks and importlib.util.find_spec("sentence_transformers") is None:

@@ -20,7 +20,7 @@ from echo_embeddings.extras import require
 from echo_embeddings.model import builtin
 from echo_embeddings.text.inputs import elements
 from echo_embeddings.text.truncation import one_call
-from echo_embeddings.types import Vectors
+from echo_embeddings.types import Vectors, require_encoder
 
 from . import storage
 from . import vectors as faiss_vectors
@@ -131,6 +131,7 @@ class Index:
             InputError: ``kind`` or ``precision`` is unknown.
             ImportError: FAISS is missing.
         """
+        require_encoder(encoder)
         precision = str(precision or getattr(encoder, "precision", "float32"))
         _require_kind(kind, precision)
         manifest = Manifest(
@@ -168,6 +169,7 @@ class Index:
         folder = Path(folder).expanduser()
         index = cls(storage.read(folder), None)
         if encoder is not None:
+            require_encoder(encoder)
             _require_same_encoder(str(folder), index._made_with, encoder)
             index._encoder = _in_float32(encoder)
         return index
@@ -287,16 +289,18 @@ class Index:
             Hits, the nearest first; for several questions a list of them for each.
 
         Raises:
-            InputError: ``k`` is below 1, or vectors have another dimension.
+            InputError: ``k`` is no whole number of at least 1, or vectors have another dimension, NaN or infinity.
         """
-        if k < 1:
-            raise InputError(f"k={k}: give at least 1")
+        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+            raise InputError(f"k={k!r}: give a whole number of at least 1")
         vectors = self._vectors(question)
         if vectors.ndim not in (1, 2) or vectors.shape[-1] != self.dimension:
             raise InputError(
                 f"query vectors have the shape {list(vectors.shape)}, but the index has {self.dimension} "
                 "dimensions; embed questions with the index's own encoder"
             )
+        if not np.isfinite(vectors).all():
+            raise InputError("query vectors hold NaN or infinity, and are near to no passage; embed the question again")
         if not len(vectors):
             return []
         if not len(self):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from echo_embeddings.config.config import require_whole
@@ -45,13 +45,16 @@ class ServerOptions:
     def __post_init__(self) -> None:
         require_whole("max_body", self.max_body, at_least=1)
         require_whole("max_queue", self.max_queue, at_least=1)
-        if self.name is not None and not re.fullmatch(r"[^\s:?#]+", self.name):
+        if self.name is not None and not (isinstance(self.name, str) and re.fullmatch(r"[^\s:?#]+", self.name)):
             raise ConfigError(f"name={self.name!r}: give a name without spaces and without any of : ? #")
         for name in ("api_keys", "cors"):
             value = getattr(self, name)
             if isinstance(value, str):
                 raise ConfigError(f"{name} must be a list of strings, not one string")
-            object.__setattr__(self, name, tuple(value))
+            listed = tuple(value) if isinstance(value, Iterable) else (value,)
+            if not all(isinstance(one, str) for one in listed):
+                raise ConfigError(f"{name} must be a list of strings, () for none")  # a key must not be printed
+            object.__setattr__(self, name, listed)
         if not all(re.fullmatch(r"[!-~]+", key) for key in self.api_keys):
             raise ConfigError("an API key is empty, or has a space or another character in it that is not in ASCII")
         for origin in self.cors:

@@ -175,6 +175,7 @@ def tune(
             raise ConfigError(f"{name}={value!r}: give a number above 0")
     if not passes:
         raise ConfigError("passes=[] leaves nothing to try")
+    _require_types(model, pairs, options)
     options = (options or EncoderOptions()).replace(
         model=None if model is None else os.fspath(model), config=None, devices=None, dimensions=None
     )
@@ -189,6 +190,22 @@ def tune(
     judged, counted = set(chosen[:count]), given[:_COUNTED]
     apart = [text[:_CHARACTERS] for text in counted if text not in judged]
     return search.finished([text[:_CHARACTERS] for text in counted], apart)
+
+
+def _require_types(model: object, pairs: object, options: object) -> None:
+    if model is not None and not isinstance(model, str | os.PathLike):
+        raise TypeError(
+            f"model must be a hub id, a folder or a .gguf file, not a {type(model).__name__}: it is loaded here. Save "
+            "a loaded model and its tokenizer to a folder, by their save_pretrained, and give that"
+        )
+    if pairs is not None and not hasattr(pairs, "parted"):
+        given = repr(str(pairs)) if isinstance(pairs, str | os.PathLike) else "path"
+        raise TypeError(
+            f"pairs must be data with labels, not a {type(pairs).__name__}; open it: "
+            f"echo_embeddings.evaluation.open_dataset({given})"
+        )
+    if options is not None and not isinstance(options, EncoderOptions):
+        raise TypeError(f"options must be EncoderOptions(...), not a {type(options).__name__}")
 
 
 @dataclass
