@@ -274,7 +274,7 @@ def judged(dataset: Retrieval, device: str) -> tuple[Tensor, Tensor, Tensor, Ten
         np.array([found[text] for text in dataset.documents.values()]),
         np.array([asked[dataset.queries[query]] for query in dataset.judgements])[kept],
     )
-    _judged[id(dataset)] = tuple(torch.from_numpy(array).to(device) for array in arrays)  # type: ignore[assignment]
+    _judged[id(dataset)] = tuple(torch.from_numpy(array).to(device) for array in arrays)
     return _judged[id(dataset)]
 
 

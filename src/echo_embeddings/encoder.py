@@ -845,8 +845,8 @@ class EchoEncoder:
         """Unit vectors in the encoder's precision."""
         if self.precision == "float32":
             return vectors
-        smaller: Any = reduced(vectors, self.precision, self._ranges(), turns=self.config.turns_bits)
-        return smaller  # type: ignore[no-any-return]
+        smaller: Vectors = reduced(vectors, self.precision, self._ranges(), turns=self.config.turns_bits)
+        return smaller
 
     def _ranges(self) -> Vectors | None:
         """The ranges that the encoder's precision needs; ``None`` if it needs none."""

@@ -79,7 +79,7 @@ class WorkerError(EchoError, RuntimeError):
     """
 
 
-class _Truncation(Exception):  # noqa: N818
+class _Truncation(Exception):  # noqa: N818 - a part of an error and of a warning
     """How much was truncated, for code that catches the error or records the warning.
 
     Attributes:

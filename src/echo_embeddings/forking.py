@@ -148,7 +148,7 @@ def _after() -> None:
 
 
 def _in_child() -> None:
-    global _forks  # noqa: PLW0603
+    global _forks  # noqa: PLW0603 - of the whole process
     _forks += 1
     for lock in _living(_locks):
         lock.lose_if_held()

@@ -291,6 +291,7 @@ def test_pickled_weights_never_run_code(folder, tmp_path):
         ({"lora_alpha": 1e38}, r"lora_alpha=1e\+38: give a number from"),
         ({"lora_alpha": "8"}, "lora_alpha='8': give a number"),
         ({"lora_alpha": True}, "lora_alpha=True: give a number"),
+        pytest.param({"lora_alpha": 10**400}, "lora_alpha=1000", id="lora_alpha beyond any float"),
         ({"use_rslora": "yes"}, "use_rslora='yes': give true or false"),
         ({"peft_type": "EVIL"}, "adapter '.*' .*EVIL"),
         ({"peft_type": 3}, "peft_type=3: give a string"),

@@ -45,13 +45,14 @@ __all__ = [
 
 def _max_length(value: str) -> int | str:
     """A number, or the word ``context``."""
+    length: int | str = value
     with suppress(ValueError):
-        value = int(value)  # type: ignore[assignment]
+        length = int(value)
     try:
-        require_length(value)
+        require_length(length)
     except ConfigError as error:
         raise typer.BadParameter(str(error)) from error
-    return value
+    return length
 
 
 Model = Annotated[

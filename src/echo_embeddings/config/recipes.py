@@ -46,10 +46,13 @@ class Facts:
         text = content.get("text_config") or content
         if not isinstance(text, Mapping):
             return None
-        kind = text.get("model_type")
-        width, depth = (next(filter(None, map(text.get, names)), None) for names in (WIDTHS, _DEPTHS))
-        whole = [isinstance(one, int) and not isinstance(one, bool) and one > 0 for one in (width, depth)]
-        return cls(kind, width, depth) if isinstance(kind, str) and all(whole) else None  # type: ignore[arg-type]
+        kind, numbers = text.get("model_type"), []
+        for names in (WIDTHS, _DEPTHS):
+            number = next(filter(None, map(text.get, names)), None)
+            if not isinstance(number, int) or isinstance(number, bool) or number <= 0:
+                return None
+            numbers.append(number)
+        return cls(kind, *numbers) if isinstance(kind, str) else None
 
 
 @dataclass(frozen=True)

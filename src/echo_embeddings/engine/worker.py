@@ -391,7 +391,7 @@ def _ended(device: str, code: int | None) -> WorkerError:
     )
 
 
-class _InWorker(Exception):  # noqa: N818
+class _InWorker(Exception):  # noqa: N818 - only the cause of one
     """The traceback of an error in the worker process; it is shown as the cause of the error raised here."""
 
     def __str__(self) -> str:
@@ -522,7 +522,7 @@ def _prepare(setup: Setup) -> None:
 def _portable(error: BaseException) -> Exception:
     """The error itself if it can be unpickled in the parent; else a ``WorkerError`` with its class and message."""
     try:
-        again = pickle.loads(pickle.dumps(error))  # noqa: S301
+        again = pickle.loads(pickle.dumps(error))  # noqa: S301 (our own)
     except Exception:  # noqa: BLE001  (why it cannot be pickled does not matter)
         again = None
     # In the parent the module of the user's script has another name.

@@ -230,7 +230,7 @@ def _truncated(model: Any, texts: list[str]) -> int:
 
 
 @contextmanager
-def _showing(show: bool | Show, name: str) -> Iterator[Show]:  # noqa: FBT001
+def _showing(show: bool | Show, name: str) -> Iterator[Show]:  # noqa: FBT001 - as the user gave it
     if callable(show):
         yield show
     elif not show or not notices.allows_bars():

@@ -169,7 +169,7 @@ def evaluate(
     own = MTEBEncoder(encoder, role=role, instructions=instructions)
     todo = tasks_of(tasks)
     names: dict[str, Callable[[], Any]] = {f"{encoder.model_name}, {short_name(encoder.config)}": lambda: own}
-    names |= {name: lambda name=name: Yardstick(name) for name in yardsticks}  # type: ignore[misc]
+    names |= {name: partial(Yardstick, name) for name in yardsticks}
     folder = None if output is None else Path(output).expanduser()
     with _kept(folder) as cache, _showing(show_progress) as show, _quiet():
         found = _evaluate(names, todo, cache, show)
@@ -365,7 +365,7 @@ def _quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _showing(show: bool | Show) -> Iterator[Show]:  # noqa: FBT001
+def _showing(show: bool | Show) -> Iterator[Show]:  # noqa: FBT001 - as the user gave it
     if callable(show):
         yield show
     elif not show or not notices.allows_bars():

@@ -194,7 +194,7 @@ def encoding(kwargs: Mapping[str, Any], *, query: bool) -> Encoding:
     for name in ("instruction", "prompt", "prompt_name", "device"):
         if not isinstance(kwargs.get(name), str | None):
             more = "; several devices go in as devices=" if name == "device" else ""
-            raise ValueError(f"{name} must be a string, not {type(kwargs[name]).__name__}{more}")  # noqa: TRY004
+            raise ValueError(f"{name} must be a string, not {type(kwargs[name]).__name__}{more}")  # noqa: TRY004 - pydantic wants it
     chosen = {name: kwargs[name] for name in own if name in kwargs}
     return Encoding(**chosen | {"show_progress": bool(kwargs.get("show_progress") or kwargs.get("show_progress_bar"))})
 

@@ -197,7 +197,7 @@ def _write_vectors(vectors: Any, file: BinaryIO) -> None:
             raise
 
     try:
-        writer = faiss.PyCallbackIOWriter(put, _BLOCK)  # type: ignore[attr-defined]
+        writer = faiss.PyCallbackIOWriter(put, _BLOCK)  # type: ignore[attr-defined]  # mypy does not see it
         if isinstance(vectors, Bits):
             faiss.write_index_binary(vectors.binary, writer)
         else:
