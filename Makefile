@@ -89,7 +89,7 @@ docs: install  ## the site, into site/; a warning is an error
 	$(BIN)/python -m pip install --quiet -c constraints.txt --group docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-bench: install  ## throughput beside what one would run instead; about 45 minutes (docs/bench), ARGS=--quick: three
+bench: install  ## throughput beside what one would run instead; about an hour (docs/bench), ARGS=--quick: three minutes
 	$(BIN)/python -m pip install --quiet -c constraints.txt --group bench
 	HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m benchmarks.throughput $(ARGS)
 
