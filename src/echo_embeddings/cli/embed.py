@@ -214,7 +214,7 @@ def _report_folder(done: EmbeddedFolder, *, json: bool) -> None:
     if done.truncated_texts:
         output.note(
             f"warning: {done.truncated_texts} text(s) were truncated; {done.truncated_tokens} tokens were not read. "
-            "Split long texts or raise --max-length"
+            "Split long texts, raise --max-length, or have all of each read with --on-truncate split"
         )
     if done.skipped:
         output.note(f"warning: {done.skipped} row(s) were left out; {done.target}/_skipped.jsonl says which, and why")

@@ -44,7 +44,7 @@ def evaluate(  # noqa: PLR0913 - typer wants a parameter for each option
         list[Path] | None, typer.Option(help="A folder, of which every data set is a task; can be repeated.")
     ] = None,
     target: Annotated[
-        Path, typer.Option("--output", help="The folder of results; the same command goes on from there.")
+        Path, typer.Option("--output", "-o", help="The folder of results; the same command goes on from there.")
     ] = Path("evaluation"),
     yardstick: Annotated[
         list[str] | None, typer.Option(help="A model of sentence-transformers to score beside; can be repeated.")

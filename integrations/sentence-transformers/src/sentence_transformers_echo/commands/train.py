@@ -18,7 +18,7 @@ def train(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A YAML file; see docs/guides/fine-tune.md.")],
     *,
     target: Annotated[
-        str | None, typer.Option("--output", help="Folder of the result, instead of the recipe's.")
+        str | None, typer.Option("--output", "-o", help="Folder of the result, instead of the recipe's.")
     ] = None,
     model: Annotated[
         str | None, typer.Option(help="The model to train, such as a folder of tune, instead of the recipe's.")
