@@ -8,24 +8,24 @@ import peft
 import pytest
 import torch
 import transformers as tf
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoModel
 
 from echo_embeddings import EchoConfig, EchoEncoder, LeftOutWarning, ModelError, Project, Truncate, notices
 from echo_embeddings.config.recipes import Facts, recipe_for
 from echo_embeddings.defaults import choice_for, known_choice
 from echo_embeddings.model.skeleton import why_no_late_echo
 from echo_embeddings.model.spec import ModelSpec
-from tests.architectures import CONFIGS, HYBRID, small_tokenizer, tiny
+from tests.architectures import CONFIGS, HYBRID, small_tokenizer, tiny, word_tokenizer
 from tests.conftest import TEXTS, cosines
 
 CONFIG = EchoConfig.preset("late-echo").replace(transforms=(Project(np.eye(32)[:, :16]),))
 
 
 @pytest.fixture(scope="module")
-def base(builtin_folder, tmp_path_factory):
+def base(tmp_path_factory):
     """A folder with a tiny model, which has no echo config."""
     folder = tmp_path_factory.mktemp("base")
-    tokenizer = AutoTokenizer.from_pretrained(builtin_folder)
+    tokenizer = word_tokenizer(TEXTS)
     tiny("llama", vocab_size=len(tokenizer)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

@@ -18,16 +18,16 @@ from echo_embeddings.model import builtin
 from echo_embeddings.model.architecture import cache_argument
 from echo_embeddings.model.device import pick_dtype
 from tests import processes
-from tests.architectures import tiny
-from tests.conftest import cosines
+from tests.architectures import tiny, word_tokenizer
+from tests.conftest import TEXTS, cosines
 
 
 @pytest.fixture(scope="module")
-def base(builtin_folder, tmp_path_factory):
+def base(tmp_path_factory):
     """A tiny random model in a folder."""
-    folder = tmp_path_factory.mktemp("base")
-    tiny("llama", vocab_size=49152).save_pretrained(folder)
-    AutoTokenizer.from_pretrained(builtin_folder).save_pretrained(folder)
+    folder, tokenizer = tmp_path_factory.mktemp("base"), word_tokenizer(TEXTS)
+    tiny("llama", vocab_size=len(tokenizer)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
     return folder
 
 
@@ -134,8 +134,9 @@ def test_quantised_weights_run_late_echo(library, bits, texts, tmp_path, builtin
 def test_layers_above_the_exit_leave_the_memory(base):
     encoder = EchoEncoder(base, "late-echo", dtype="float32")
     assert len(encoder.runtime.backbone.model.layers) == 5  # 0.8 of 6
-    alive = list(encoder.runtime.backbone.model.parameters())
-    assert sum(p.numel() for p in alive) < sum(p.numel() for p in tiny("llama", vocab_size=49152).parameters())
+    body = encoder.runtime.backbone.model
+    whole = tiny("llama", vocab_size=body.config.vocab_size)
+    assert sum(p.numel() for p in body.parameters()) < sum(p.numel() for p in whole.parameters())
 
 
 def test_dtypes():

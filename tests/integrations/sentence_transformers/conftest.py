@@ -1,18 +1,21 @@
-"""Tiny encoders with the built-in model's tokenizer, for what needs no real weights."""
+"""Tiny encoders with a tokenizer of the words of these tests, for what needs no real weights."""
 
 from functools import cache
+from pathlib import Path
 
 import jinja2
 import pytest
-from transformers import AutoTokenizer
 
 from echo_embeddings import EchoConfig, EchoEncoder
-from tests.architectures import tiny
+from echo_embeddings.config import presets
+from tests.architectures import tiny, word_tokenizer
+from tests.conftest import TEXTS
 
 
 @pytest.fixture(scope="session")
-def tokenizer(builtin_folder):
-    return AutoTokenizer.from_pretrained(builtin_folder)
+def tokenizer():
+    files = [*Path(__file__).parent.glob("*.py"), *presets.PRESETS_FOLDER.glob("*.json")]
+    return word_tokenizer([*TEXTS, *(file.read_text(encoding="utf-8") for file in files)])
 
 
 @pytest.fixture(scope="session")
