@@ -15,8 +15,8 @@ from echo_embeddings import ConfigError, EchoConfig, EchoEncoder, ModelError
 from echo_embeddings.model.architecture import layers_of
 from echo_embeddings.model.device import computed_in, pick_dtype
 from echo_embeddings.model.int8 import Int8Linear, quantise
-from tests.architectures import CONFIGS, tiny
-from tests.conftest import cosines
+from tests.architectures import CONFIGS, tiny, word_tokenizer
+from tests.conftest import TEXTS, cosines
 
 
 def bytes_of(module):
@@ -28,10 +28,10 @@ def linears(model, kind):
 
 
 @pytest.fixture(scope="module")
-def folder(builtin_folder, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model")
-    tiny("llama", vocab_size=49152).save_pretrained(folder)
-    AutoTokenizer.from_pretrained(builtin_folder).save_pretrained(folder)
+def folder(tmp_path_factory):
+    folder, tokenizer = tmp_path_factory.mktemp("model"), word_tokenizer(TEXTS)
+    tiny("llama", vocab_size=len(tokenizer)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
     return folder
 
 
