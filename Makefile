@@ -37,7 +37,7 @@ demo: $(VENV)/.demo  ## index Python's own documentation and ask it questions; a
 	$(BIN)/python examples/demo.py
 
 test: install  ## the tests, on the built-in model, in two processes; about a quarter of an hour
-	@echo "2,700 tests, about 15 minutes on two cores. (make slow runs those that take minutes each.)"
+	@echo "3,600 tests, about a quarter of an hour on two idle cores. (make slow runs those that take minutes each.)"
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 slow: install  ## the tests that take minutes
