@@ -90,9 +90,8 @@ def embedded(encoder: EchoEncoder, dataset: Retrieval, kept: Path | None) -> tup
 
 def irrelevant(dataset: Retrieval, documents: Vectors) -> Vectors:
     """The vectors of documents that no query is judged to want."""
-    wanted = {
-        dataset.documents[name] for judged in dataset.judgements.values() for name, grade in judged.items() if grade
-    }
+    judged = [name for grades in dataset.judgements.values() for name, grade in grades.items() if grade > 0]
+    wanted = {dataset.documents[name] for name in judged if name in dataset.documents}
     return documents[[text not in wanted for text in dataset.texts[0]]]
 
 
