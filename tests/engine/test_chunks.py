@@ -17,6 +17,7 @@ from echo_embeddings import (
     Template,
     TruncationWarning,
 )
+from echo_embeddings.engine import readout
 from echo_embeddings.errors import InputError
 from echo_embeddings.text.stretches import for_tokens, overlapping, side_by_side
 from echo_embeddings.vectors.normalize import unit
@@ -197,6 +198,24 @@ def test_progress_counts_documents():
         documents, show_progress=counted.append
     )
     assert sum(counted) == 4
+
+
+def test_token_states_of_a_long_document_are_kept_for_one_batch(monkeypatch):
+    """Memory grows with a batch and not with the document: each batch is pooled before the next runs."""
+    seen = []
+
+    def pool_packed(pool, hidden, places, counts):
+        seen.append(hidden.shape[1])
+        return original(pool, hidden, places, counts)
+
+    original = readout.pool_packed
+    monkeypatch.setattr(readout, "pool_packed", pool_packed)
+    of = encoder(max_length=30, batch_tokens=300)
+    text = TEXT * 20
+    assert of.count_tokens(text)[0] > 1000
+    of.encode_chunks(text, [(start, start + 50) for start in range(0, len(text), 50)])
+    assert len(seen) > 5
+    assert max(seen) <= 300
 
 
 # --- what cannot be ---------------------------------------------------------------------------------------------------

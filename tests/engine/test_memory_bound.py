@@ -1,4 +1,4 @@
-"""Streaming holds one window of texts and vectors, however many texts there are."""
+"""Streaming holds one window of texts and vectors, however many there are; a document a batch, however long it is."""
 
 import sys
 
@@ -59,3 +59,41 @@ def test_streaming_keeps_memory_bounded(folder, count):
     assert done.returncode == 0, done.stderr
     first, most, end = map(float, done.stdout.split())
     assert most < ALLOWED_MB, f"{first:.0f} MB after the first window, at most {most:.0f} more, {end:.0f} at the end"
+
+
+#: Tokens of the long document, and of the one before it, after which memory is taken to be what it needs. Token states
+#: of the long one that were kept would be 512 numbers each: 32 MB.
+LONG, SHORT = 16_384, 4_096
+ALLOWED_FOR_LENGTH_MB = 16
+
+LONG_SCRIPT = """
+import sys
+from pathlib import Path
+from echo_embeddings import EchoConfig, EchoEncoder
+
+def peak():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+
+sentence = "The ferry leaves the island at dawn. "
+config = EchoConfig("{text}\\n{text}", start_layer=1, max_length=256)
+encoder = EchoEncoder(sys.argv[1], config, dtype="float32", device="cpu", on_truncate="split", batch_tokens=2048)
+for tokens in map(int, sys.argv[2:]):
+    document = sentence * (tokens // encoder.count_tokens(sentence)[0])
+    starts = range(0, len(document), len(sentence))
+    assert len(encoder.encode_chunks(document, [(start, start + 36) for start in starts])) == len(starts)
+    encoder.encode_documents([document])
+    print(peak())
+"""
+
+
+@pytest.mark.slow  # quick: test_chunks.py, of what is kept of a batch
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="resident memory is read from /proc")
+def test_memory_does_not_grow_with_a_document(builtin_folder, tmp_path):
+    wide = {"hidden_size": 512, "intermediate_size": 512, "num_attention_heads": 8, "num_key_value_heads": 8}
+    tiny("llama", vocab_size=49152, num_hidden_layers=3, **wide).save_pretrained(tmp_path)
+    AutoTokenizer.from_pretrained(builtin_folder).save_pretrained(tmp_path)
+    done = processes.run(LONG_SCRIPT, tmp_path, SHORT, LONG, timeout=1800)
+    assert done.returncode == 0, done.stderr
+    short, long = map(float, done.stdout.split())
+    assert long - short < ALLOWED_FOR_LENGTH_MB
