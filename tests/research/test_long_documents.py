@@ -3,12 +3,14 @@
 import re
 from collections import Counter
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from echo_embeddings import EchoConfig, EchoEncoder, Lexical
-from research.long_documents import articles, common, needles, references
+from echo_embeddings.evaluation.datasets import Retrieval
+from research.long_documents import articles, common, needles, references, splitting
 from research.long_documents.references import COPIES, FACTS
 from tests.architectures import small_tokenizer, tiny
 
@@ -195,6 +197,21 @@ def test_sentences_of_a_paragraph():
 def test_the_best_sentence_of_a_paragraph():
     scores = np.array([[1.0, 5.0, 2.0, 3.0, 0.0]], dtype=np.float32)
     assert articles.best_of(scores, [2, 1, 2]).tolist() == [[5, 2, 3]]
+
+
+# --- texts that do not fit --------------------------------------------------------------------------------------------
+
+
+def test_a_sample_has_long_texts_short_ones_and_their_questions():
+    documents = {f"long{i}": "a " * 600 for i in range(4)} | {f"short{i}": "a" for i in range(9)}
+    judgements = {"q0": {"long3": 1, "short8": 0}, "q1": {"short8": 2}, "q2": {"short1": 0}, "q3": {"gone": 1}}
+    data = Retrieval(documents, dict.fromkeys(judgements, "?"), judgements)
+    counting = SimpleNamespace(max_length=512, count_tokens=lambda texts: [len(text.split()) for text in texts])
+    found, here, every = splitting.sample(data, counting, 2)
+    assert (here, every) == (2, 4)
+    assert len(found.documents) == 4
+    assert {"long3", "short8"} <= set(found.documents)  # those that are asked for come first
+    assert found.judgements == {"q0": {"long3": 1, "short8": 0}, "q1": {"short8": 2}}
 
 
 # --- scores -----------------------------------------------------------------------------------------------------------
