@@ -15,7 +15,8 @@ from tests.architectures import small_tokenizer, tiny
 TEXTS = ["The ferry leaves at dawn.", "Bread is baked from flour."]
 FIT = [f"{text} {more}" for text in TEXTS for more in ("Again.", "No.", "A ferry.", "An island, a loaf.")]
 SEED = 23
-FLIPS = 5
+#: Bits of each file that are flipped, one at a time.
+FLIPS = 2
 #: Seconds that a folder may take; an idle machine needs a tenth of a second.
 LONGEST = 30
 
@@ -111,8 +112,8 @@ def vectors(folder):
 
 def test_a_saved_folder(saved, tmp_path):
     tried, right = fuzzed(*saved, tmp_path, vectors)
-    assert tried >= 80
-    assert right >= 30, "files of sentence-transformers do not matter to an encoder"
+    assert tried >= 54
+    assert right >= 18, "files of sentence-transformers do not matter to an encoder"
 
 
 def test_a_saved_folder_through_sentence_transformers(saved, tmp_path):
@@ -122,10 +123,10 @@ def test_a_saved_folder_through_sentence_transformers(saved, tmp_path):
         return echo.load(folder, device="cpu").encode(TEXTS)
 
     tried, _ = fuzzed(*saved, tmp_path, load)
-    assert tried >= 80
+    assert tried >= 54
 
 
 def test_an_adapter(adapters, tmp_path):
     tried, right = fuzzed(*adapters, tmp_path, vectors)
-    assert tried >= 60
-    assert right >= 20
+    assert tried >= 40
+    assert right >= 12
