@@ -1,8 +1,6 @@
 """A model in a ``.gguf`` file: by its path, or as transformers' users give it."""
 
 import os
-import subprocess
-import sys
 
 import gguf
 import numpy as np
@@ -13,6 +11,7 @@ from typer.testing import CliRunner
 from echo_embeddings import EchoConfig, EchoEncoder, ModelError, user_cache
 from echo_embeddings.cli.app import app
 from echo_embeddings.model import conversion
+from tests import processes
 from tests.conftest import cosines
 
 TEXTS = ["a cab", "abba bab"]
@@ -223,11 +222,11 @@ conversion.convert = lambda *found: (print("converted", flush=True), convert(*fo
 print(EchoEncoder({str(folder / "tiny.gguf")!r}, "late-echo").encode_documents("a cab").sum())
 """
     environment = os.environ | {user_cache.VARIABLE: str(tmp_path / "cache")}
-    started = [
-        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment)
-        for _ in range(2)
-    ]
-    said = sorted(process.communicate()[0].split() for process in started)
-    assert [process.returncode for process in started] == [0, 0]
+    outputs = [tmp_path / "one", tmp_path / "other"]
+    started = [processes.start(code, env=environment, stdout=output) for output in outputs]
+    for process in started:
+        process.join(120)
+    assert [process.exitcode for process in started] == [0, 0]
+    said = sorted(output.read_text().split() for output in outputs)
     assert sorted(map(len, said)) == [1, 2]
     assert said[0][-1] == said[1][-1]
