@@ -13,10 +13,9 @@ import time
 import numpy as np
 import pytest
 import torch
-from transformers import AutoTokenizer
 
 from echo_embeddings import EchoConfig, EchoEncoder, WorkerError, forking
-from tests.architectures import tiny
+from tests.architectures import tiny, word_tokenizer
 from tests.conftest import cosines
 from tests.forks import Background, forked
 
@@ -28,10 +27,10 @@ CONFIG = EchoConfig("{text}\n{text}")
 
 
 @pytest.fixture(scope="module")
-def folder(builtin_folder, tmp_path_factory):
-    path = tmp_path_factory.mktemp("tiny")
-    tiny("llama", vocab_size=49152).save_pretrained(path)
-    AutoTokenizer.from_pretrained(builtin_folder).save_pretrained(path)
+def folder(tmp_path_factory):
+    path, tokenizer = tmp_path_factory.mktemp("tiny"), word_tokenizer([*TEXTS, "a boat", "a bird"])
+    tiny("llama", vocab_size=len(tokenizer)).save_pretrained(path)
+    tokenizer.save_pretrained(path)
     return path
 
 
