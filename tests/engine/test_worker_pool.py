@@ -28,6 +28,7 @@ from echo_embeddings import (
     WorkerError,
 )
 from echo_embeddings.engine.worker_pool import _pieces
+from tests import processes
 from tests.architectures import tiny
 from tests.conftest import cosines
 
@@ -121,28 +122,6 @@ def test_long_texts_are_split_on_several_devices(single, folder):
         assert cosines(*vectors).min() >= 0.9999
         tokens = several.encode_tokens(LONG)
         assert len(tokens.tokens) == len(tokens.vectors) == single.count_tokens(LONG)[0] > 19
-
-
-def test_the_parent_loads_no_weights(single, folder, monkeypatch):
-    """Workers are told what to load; they are fresh processes, in which nothing is patched."""
-    expected = single.encode_tokens(["one two", "three"])
-
-    def fail(*_):
-        pytest.fail("weights are loaded in the parent")
-
-    monkeypatch.setattr("echo_embeddings.model.loading.load", fail)
-    monkeypatch.setattr("echo_embeddings.engine.engine.load", fail)
-    with EchoEncoder(folder, CONFIG, dtype="float32", devices=DEVICES) as encoder:
-        assert encoder.dimension == single.dimension
-        assert encoder.max_length == single.max_length
-        assert encoder.count_tokens(["one two", "a"]) == single.count_tokens(["one two", "a"])
-        for found, wanted in zip(encoder.encode_tokens(["one two", "three"]), expected, strict=True):
-            assert found.tokens == wanted.tokens
-            np.testing.assert_array_equal(found.offsets, wanted.offsets)
-            assert cosines(found.vectors, wanted.vectors).min() >= 0.9999
-        assert "devices" in encoder.describe()
-        half = encoder.fit_transforms([], ["embed-filter"])
-        assert half.encode_documents("one").shape == (encoder.dimension // 2,)
 
 
 def test_one_text_gives_one_row_and_none_gives_none(single, double):
@@ -273,8 +252,16 @@ def test_a_dead_worker_is_an_error_and_the_next_call_starts_another(single, doub
     assert children() & before == {max(before)}
 
 
-def test_a_copy_starts_workers_late_with_its_own_policy_and_ends_them(folder, single, double):
+def test_a_copy_starts_workers_late_with_its_own_policy_and_ends_them(folder, single, double, monkeypatch):
+    """Its parent loads no weights: it tells workers what to load, fresh processes in which nothing is patched."""
     double.encode_documents("they run")
+    expected, expected_tokens = single.encode_documents(MANY), single.encode_tokens(["one two", "three"])
+
+    def fail(*_):
+        pytest.fail("weights are loaded in the parent")
+
+    monkeypatch.setattr("echo_embeddings.model.loading.load", fail)
+    monkeypatch.setattr("echo_embeddings.engine.engine.load", fail)
     others, told = children(), []
     encoder = EchoEncoder(folder, CONFIG, dtype="float32", devices=DEVICES, on_truncate="error")
     pickled = pickle.dumps(encoder)
@@ -289,50 +276,54 @@ def test_a_copy_starts_workers_late_with_its_own_policy_and_ends_them(folder, si
         copy.encode_documents([*MANY[:200], LONG, LONG + "!"], show_progress=told.append)
     assert caught.value.texts == 2
     assert told == []
-    assert cosines(copy.encode_documents(MANY), single.encode_documents(MANY)).min() >= 0.9999
+    assert cosines(copy.encode_documents(MANY), expected).min() >= 0.9999
+
+    assert (copy.dimension, copy.max_length) == (single.dimension, single.max_length)
+    assert copy.count_tokens(["one two", "a"]) == single.count_tokens(["one two", "a"])
+    for found, wanted in zip(copy.encode_tokens(["one two", "three"]), expected_tokens, strict=True):
+        assert found.tokens == wanted.tokens
+        np.testing.assert_array_equal(found.offsets, wanted.offsets)
+        assert cosines(found.vectors, wanted.vectors).min() >= 0.9999
+    assert "devices" in copy.describe()
+    half = copy.fit_transforms([], ["embed-filter"])
+    assert half.encode_documents("one").shape == (copy.dimension // 2,)
 
     own = children() - others
     assert len(own) == 2
-    del copy, caught
+    del copy, caught, half
     gc.collect()
     assert ended(own)
     assert children() == others
 
 
-def test_closing_ends_the_workers_and_a_later_call_starts_them_again(single, double):
+def test_closing_ends_the_workers_and_a_call_in_the_middle_and_a_later_call_starts_them_again(single, double):
+    """Closed between calls, by the call itself while it tells its progress, and by another thread."""
     double.encode_documents("they run")
     before = children()
     double.close()
     assert not children() & before
     double.close()
+    closed = children()
+    with pytest.raises(WorkerError, match="the encoder was closed in the middle of this call"):
+        double.encode_documents(MANY, show_progress=lambda _: double.close())
+    assert children() == closed
     assert cosines(double.encode_documents(MANY), single.encode_documents(MANY)).min() >= 0.9999
+    began, caught = threading.Event(), []
 
+    def embed():
+        texts = [f"{text} {i}" for text in MANY for i in range(20)]
+        with pytest.raises(WorkerError, match="the encoder was closed in the middle of this call") as error:
+            double.encode_documents(texts, show_progress=lambda _: began.set())
+        caught.append(error.value)
 
-def test_closing_in_the_middle_of_a_call_ends_it_and_leaves_no_workers(folder, single):
-    """Closed by another thread, or by the call itself while it tells its progress."""
-    before = children()
-    with EchoEncoder(folder, CONFIG, dtype="float32", devices=DEVICES) as encoder:
-        encoder.encode_documents("they run")
-        with pytest.raises(WorkerError, match="the encoder was closed in the middle of this call"):
-            encoder.encode_documents(MANY, show_progress=lambda _: encoder.close())
-        assert children() == before
-        assert cosines(encoder.encode_documents(MANY), single.encode_documents(MANY)).min() >= 0.9999
-        began, caught = threading.Event(), []
-
-        def embed():
-            texts = [f"{text} {i}" for text in MANY for i in range(20)]
-            with pytest.raises(WorkerError, match="the encoder was closed in the middle of this call") as error:
-                encoder.encode_documents(texts, show_progress=lambda _: began.set())
-            caught.append(error.value)
-
-        thread = threading.Thread(target=embed)
-        thread.start()
-        began.wait()
-        encoder.close()
-        assert children() == before
-        thread.join(20)
-        assert len(caught) == 1
-        assert children() == before
+    thread = threading.Thread(target=embed)
+    thread.start()
+    began.wait()
+    double.close()
+    assert children() == closed
+    thread.join(20)
+    assert len(caught) == 1
+    assert children() == closed
 
 
 def test_one_device_needs_no_worker(folder, single):
@@ -354,17 +345,23 @@ def main():
 """
 
 
+# Its workers import the script by its path, as those of a script in a fresh process do.
+RUN = "import runpy, sys; del sys.argv[0]; runpy.run_path(sys.argv[0], run_name='__main__')"
+
+
 def run(tmp_path, script, *arguments):
     path = tmp_path / "script.py"
     path.write_text(script)
-    return subprocess.run(
-        [sys.executable, path, *arguments], capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path
-    )
+    return processes.run(RUN, path, *arguments, cwd=tmp_path)
 
 
-@pytest.mark.parametrize("end", ["left", "killed"])
+# Of one that is killed, test_worker.py shows the same with workers that start in no time.
+@pytest.mark.parametrize("end", ["left", pytest.param("killed", marks=pytest.mark.slow)])
 def test_workers_do_not_outlive_their_script(folder, tmp_path, end):
-    done = run(tmp_path, SCRIPT + 'if __name__ == "__main__":\n    main()\n', folder, end)
+    path = tmp_path / "script.py"
+    path.write_text(SCRIPT + 'if __name__ == "__main__":\n    main()\n')
+    command = [sys.executable, path, folder, end]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, cwd=tmp_path)
     assert done.returncode == (-9 if end == "killed" else 0), done.stderr
     assert "(2, 32)" in done.stdout
     assert "Traceback" not in done.stderr
@@ -375,7 +372,11 @@ def test_workers_do_not_outlive_their_script(folder, tmp_path, end):
 
 
 def test_a_script_without_a_main_guard_is_told_to_have_one(folder, tmp_path):
-    done = run(tmp_path, SCRIPT + "main()\n", folder)
+    """As arguments of a process that ends before it reads them, a config larger than a pipe would block the parent."""
+    assert len(pickle.dumps(EchoConfig.preset("any-model"))) > 2**17
+    large = SCRIPT.replace('EchoConfig("{text}\\n{text}")', 'EchoConfig.preset("any-model")')
+    assert large != SCRIPT
+    done = run(tmp_path, large + "main()\n", folder)
     assert done.returncode == 1
     assert "WorkerError: a worker process imports the script that is running, and this" in done.stderr
     assert 'if __name__ == "__main__":' in done.stderr
@@ -404,7 +405,9 @@ thread.join()
 """
 
 
-@pytest.mark.parametrize("script", [AWAITS, IN_A_THREAD], ids=["awaits", "in-a-thread"])
+@pytest.mark.parametrize(
+    "script", [AWAITS, pytest.param(IN_A_THREAD, marks=pytest.mark.slow)], ids=["awaits", "thread"]
+)
 def test_so_it_is_if_it_does_not_embed_in_its_main_thread(folder, tmp_path, script):
     """There an exception of the worker's would be lost, or caught."""
     done = run(tmp_path, script, folder)
@@ -412,9 +415,9 @@ def test_so_it_is_if_it_does_not_embed_in_its_main_thread(folder, tmp_path, scri
 
 
 IMPORTS_NONSENSE = """
-import multiprocessing, sys
+import sys
 from echo_embeddings import EchoConfig, EchoEncoder
-if multiprocessing.current_process().name != "MainProcess":
+if __name__ != "__main__":
     import no_such_module
 if __name__ == "__main__":
     EchoEncoder(sys.argv[1], EchoConfig("{text}\\n{text}"), devices=["cpu", "cpu"]).encode_documents("a")
@@ -425,15 +428,6 @@ def test_a_worker_that_fails_while_it_imports_says_so(folder, tmp_path):
     done = run(tmp_path, IMPORTS_NONSENSE, folder)
     assert "WorkerError: the worker process on device 'cpu' ended with exit code 1 before its work" in done.stderr
     assert "ModuleNotFoundError: No module named 'no_such_module'" in done.stderr
-
-
-def test_so_it_is_with_a_config_that_is_larger_than_a_pipe(builtin_folder, tmp_path):
-    """As arguments of a process that ends before it reads them, the default's arrays would block the parent."""
-    assert len(pickle.dumps(EchoConfig.preset("default"))) > 2**17
-    code = "EchoEncoder(devices=['cpu', 'cpu']).encode_documents('a')\n"
-    done = run(tmp_path, f"from echo_embeddings import EchoEncoder\n{code}")
-    assert done.returncode == 1
-    assert "WorkerError: a worker process imports the script that is running, and this" in done.stderr
 
 
 def _embed_in_a_child(folder, answers):
