@@ -1,11 +1,11 @@
 """Compiled layers give the same vectors. Without a compiler the model runs as it is."""
 
+import os
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+import torch
 from transformers import AutoTokenizer
 
 from echo_embeddings import EchoEncoder
@@ -13,6 +13,7 @@ from echo_embeddings.config.config import Layers
 from echo_embeddings.forward.speed import packed_attention
 from echo_embeddings.forward.speed.compiled import compile_layers
 from echo_embeddings.model.architecture import is_compiled
+from tests import processes
 from tests.architectures import backbone, tiny
 from tests.conftest import cosines
 
@@ -25,8 +26,13 @@ def folder(builtin_folder, tmp_path):
 
 
 SCRIPT = """
-import warnings, sys, numpy as np
+import os, warnings, sys, numpy as np
+import torch._inductor.config
 from echo_embeddings import EchoEncoder
+torch._inductor.config.cpp.cxx = (None, os.environ["CXX"])  # read before this process was forked
+if sys.argv[3] == "no code":
+    compile = torch.nn.Module.compile
+    torch.nn.Module.compile = lambda layer, **how: compile(layer, backend="eager", **how)
 encoder = EchoEncoder(sys.argv[1], "late-echo", dtype="float32", device="cpu", compiled=True)
 with warnings.catch_warnings(record=True) as said:
     warnings.simplefilter("always")
@@ -42,16 +48,23 @@ print("compiled:", [layer._compiled_call_impl is not None for layer in layers].c
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler here")
 
 
-@pytest.mark.parametrize("compiler", [pytest.param("g++", marks=needs_compiler), "no-such-compiler"])
-def test_vectors_are_the_same_with_and_without_a_compiler(folder, tmp_path, monkeypatch, compiler):
-    monkeypatch.setenv("CXX", compiler)
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
-    command = [sys.executable, "-c", SCRIPT, folder, str(tmp_path / "vectors.npy")]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+@pytest.mark.parametrize(
+    "compiler",
+    [
+        pytest.param("g++", marks=[needs_compiler, pytest.mark.slow]),  # a minute of compiling
+        "no code",  # the layers are traced and run as they were traced
+        "no-such-compiler",
+    ],
+)
+def test_vectors_are_the_same_with_and_without_a_compiler(folder, tmp_path, compiler):
+    env = os.environ | {"CXX": compiler, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
+    done = processes.run(SCRIPT, folder, tmp_path / "vectors.npy", compiler, env=env)
+    assert done.returncode == 0, done.stderr
+    said = done.stdout
     assert "attention: sdpa" in said  # in float32 the whole layer is compiled, with its attention
-    if compiler == "g++":
+    if compiler != "no-such-compiler":
         assert "compiled: 5 of 5" in said
-        assert any((tmp_path / "cache").iterdir())
+        assert compiler == "no code" or any((tmp_path / "cache").iterdir())
     else:
         assert "compiled: 0 of 5" in said
         assert "could not be compiled and runs as it is" in said
@@ -60,10 +73,12 @@ def test_vectors_are_the_same_with_and_without_a_compiler(folder, tmp_path, monk
     assert cosines(np.load(tmp_path / "vectors.npy"), expected).min() > 0.99999
 
 
-@needs_compiler
+@pytest.mark.parametrize("backend", [pytest.param("inductor", marks=[needs_compiler, pytest.mark.slow]), "eager"])
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # torch's compiler uses it itself
-def test_compiled_layers_take_packed_sequences(tmp_path, monkeypatch):
+def test_compiled_layers_take_packed_sequences(tmp_path, monkeypatch, backend):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    compile_ = torch.nn.Module.compile
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda layer, **how: compile_(layer, backend=backend, **how))
     model = tiny("llama")
     packed_attention.register(model)
     compile_layers(model)
