@@ -8,7 +8,7 @@ from transformers import AutoTokenizer
 from tests import processes
 from tests.architectures import tiny
 
-MANY, SOME = 1_000_000, 20_000
+MANY, SOME = 1_000_000, 8_000
 #: What a process may grow by after its first window. 500 is promised; but the vectors of a million texts that were
 #: kept, 32 numbers each, would be 128, so 500 would not show them.
 ALLOWED_MB = 100
