@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from echo_embeddings.errors import InputError
-from echo_embeddings.server import ServerOptions, create_app, gate
+from echo_embeddings.server import ServerOptions, create_app, gate, serve
 from echo_embeddings.server.keys import VARIABLE, Keys, read_keys
 from tests.conftest import cosines
 from tests.server.conftest import NAME
@@ -250,6 +250,16 @@ async def test_a_page_of_others_is_allowed_by_its_origin(client):
     async with client(cors=["https://example.com"]) as http:
         answer = await http.post("/v1/embeddings", json=BODY, headers={"origin": "https://example.org"})
     assert "access-control-allow-origin" not in answer.headers
+
+
+@pytest.mark.parametrize("make", [create_app, serve])
+def test_what_is_no_encoder_and_no_options_is_refused(make, encoder):
+    with pytest.raises(
+        TypeError, match=r"an EchoEncoder, not 'model'; make one: EchoEncoder\('model'\)"
+    ):
+        make("model")
+    with pytest.raises(TypeError, match=r"options must be ServerOptions\(\.\.\.\) or None, not a dict"):
+        make(encoder, {"name": "mine"})
 
 
 async def test_the_weights_are_loaded_when_the_application_starts(folder):

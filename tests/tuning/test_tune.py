@@ -183,6 +183,8 @@ def test_what_cannot_be_tuned_is_said_with_what_to_give(folder):
         tune(folder, TEXTS, pairs="pairs.tsv")
     with pytest.raises(TypeError, match=r"options must be EncoderOptions\(\.\.\.\), not a dict"):
         tune(folder, TEXTS, options={"device": "cpu"})
+    with pytest.raises(TypeError, match=r"list of tuning\.candidates\.Pass\(name, template, start\), not 'echo'"):
+        tune(folder, TEXTS, passes=["echo"])
 
 
 def test_labels_decide_and_those_held_out_judge(folder, pairs):

@@ -15,12 +15,12 @@ from fastapi.responses import PlainTextResponse
 from starlette.exceptions import HTTPException
 
 from echo_embeddings.encoder import EchoEncoder
-from echo_embeddings.types import Role
+from echo_embeddings.types import Role, require_encoder
 
 from .errors import ApiError, of_http, of_validation
 from .gate import Gate, note, unless_gone
 from .keys import Keys
-from .options import ServerOptions
+from .options import ServerOptions, checked
 from .page import EXPLANATIONS, add_page
 from .service import Service, require_dimensions
 from .wire import QUERY, EmbeddingRequest, Embeddings, ErrorAnswer, Model, Models, embeddings, role_of, texts_of
@@ -51,8 +51,12 @@ def create_app(
         options: name, keys and limits; ``None`` for the defaults.
         explain: makes a page about a text, such as that of ``evaluation.explain``, for the page at ``/``; ``None``
             leaves this part of the page out.
+
+    Raises:
+        TypeError: ``encoder`` or ``options`` is something else.
     """
-    options = options or ServerOptions()
+    require_encoder(encoder)
+    options = checked(options)
     service = Service(encoder, options.max_queue)
     name = options.name or service.name
     app = FastAPI(

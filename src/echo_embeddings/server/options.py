@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from echo_embeddings.config.config import require_whole
 from echo_embeddings.errors import ConfigError
 
-__all__ = ["MOST_INPUTS", "ServerOptions"]
+__all__ = ["MOST_INPUTS", "ServerOptions", "checked"]
 
 #: The most texts of a request, as at OpenAI.
 MOST_INPUTS = 2048
@@ -60,3 +60,16 @@ class ServerOptions:
         for origin in self.cors:
             if origin != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/\s]+", origin):
                 raise ConfigError(f"cors={origin!r} is no origin; give one such as 'https://example.org', or '*'")
+
+
+def checked(options: object) -> ServerOptions:
+    """The options given, or the defaults for ``None``.
+
+    Raises:
+        TypeError: they are something else; the message says what to pass instead.
+    """
+    if options is None:
+        return ServerOptions()
+    if not isinstance(options, ServerOptions):
+        raise TypeError(f"options must be ServerOptions(...) or None, not a {type(options).__name__}")
+    return options

@@ -15,10 +15,11 @@ import uvicorn
 
 from echo_embeddings.encoder import EchoEncoder
 from echo_embeddings.errors import InputError
+from echo_embeddings.types import require_encoder
 
 from . import logs
 from .app import create_app
-from .options import ServerOptions
+from .options import ServerOptions, checked
 
 __all__ = ["serve"]
 
@@ -51,8 +52,10 @@ def serve(
     Raises:
         InputError: the address cannot be listened on.
         EchoError: the model cannot be used.
+        TypeError: ``encoder`` or ``options`` is something else.
     """
-    options = options or ServerOptions()
+    require_encoder(encoder)
+    options = checked(options)
     logs.to_stream()
     with _listener(host, port) as listener:
         app = create_app(encoder, options, explain=explain)

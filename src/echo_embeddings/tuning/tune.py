@@ -175,6 +175,8 @@ def tune(
             raise ConfigError(f"{name}={value!r}: give a number above 0")
     if not passes:
         raise ConfigError("passes=[] leaves nothing to try")
+    if wrong := [one for one in passes if not isinstance(one, Pass)]:
+        raise TypeError(f"passes must be a list of tuning.candidates.Pass(name, template, start), not {wrong[0]!r:.60}")
     _require_types(model, pairs, options)
     options = (options or EncoderOptions()).replace(
         model=None if model is None else os.fspath(model), config=None, devices=None, dimensions=None
