@@ -269,7 +269,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize("method", ["fork", "spawn", pytest.param("forkserver", marks=pytest.mark.slow)])
 def test_every_way_to_start_processes(folder, tmp_path, method):
     (tmp_path / "script.py").write_text(POOLS)
     done = subprocess.run(

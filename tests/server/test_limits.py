@@ -254,9 +254,7 @@ async def test_a_page_of_others_is_allowed_by_its_origin(client):
 
 @pytest.mark.parametrize("make", [create_app, serve])
 def test_what_is_no_encoder_and_no_options_is_refused(make, encoder):
-    with pytest.raises(
-        TypeError, match=r"an EchoEncoder, not 'model'; make one: EchoEncoder\('model'\)"
-    ):
+    with pytest.raises(TypeError, match=r"an EchoEncoder, not 'model'; make one: EchoEncoder\('model'\)"):
         make("model")
     with pytest.raises(TypeError, match=r"options must be ServerOptions\(\.\.\.\) or None, not a dict"):
         make(encoder, {"name": "mine"})
