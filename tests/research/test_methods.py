@@ -53,7 +53,7 @@ def same(a, b, tolerance=2e-5):
 
 def test_every_method_of_the_list_is_there():
     names = [method.name for method in METHODS]
-    assert len(set(names)) == len(names) == 17
+    assert len(set(names)) == len(names) == 18
     assert {catalogue.CLASSICAL.name, catalogue.CLASSICAL_LAST.name, catalogue.ECHO.name} < set(names)
     assert all(method.source for method in METHODS)
 
