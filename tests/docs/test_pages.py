@@ -282,5 +282,15 @@ def test_files_of_the_repository_are_there(page):
         assert (ROOT / name).exists(), f"{named(page)} names {name}"
 
 
+def test_the_readme_shows_lines_of_the_report():
+    """The table of methods without training is not written by hand."""
+    pages = ROOT / "docs" / "results" / "README.md", ROOT / "README.md"
+    report, readme = (page.read_text(encoding="utf-8") for page in pages)
+    _, start, rest = readme.partition("| method |")
+    shown = (start + rest.partition("\n\n")[0]).splitlines()
+    assert len(shown) > 6
+    assert set(shown) <= set(report.splitlines())
+
+
 def test_the_readme_fits_two_screens():
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 110
