@@ -279,6 +279,10 @@ class Checkpoints:
         raise InputError(f"{self.folder} holds an unfinished run of something else: {what}. {way_on}")
 
 
+#: What the manifest of every job has, whatever else it has.
+_EVERY_JOB = {"encoder", "config", "checkpoint_rows"}
+
+
 def difference(found: dict[str, Any], manifest: dict[str, Any]) -> str:
     """What differs between the manifests of two runs that must not be mixed, in the words of a user."""
     changed = [name for key, name in _EXPLAINED.items() if found.get(key) != manifest.get(key)]
@@ -309,7 +313,7 @@ def _manifest(folder: Path) -> dict[str, Any] | None:
 def _is_job(folder: Path) -> bool:
     """Whether a folder has the manifest, or any checkpoint, of a job."""
     manifest = _manifest(folder)
-    return (manifest is not None and {*_EXPLAINED, "encoder"} <= manifest.keys()) or bool(_saved(folder))
+    return (manifest is not None and manifest.keys() >= _EVERY_JOB) or bool(_saved(folder))
 
 
 def _saved(folder: Path, job: str | None = None) -> dict[int, Checkpoint]:
