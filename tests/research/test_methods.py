@@ -413,10 +413,12 @@ def test_methods_with_more_samples_are_compared_again_on_those():
     section = experiment.section(every, closer)
     said = next(text for text in section.findings if text.startswith("On 2 samples of fewer methods"))
     assert "Rival with 63.0 at 1.00 passes" in said
-    table = section.tables[1]
+    captions = [table.caption.partition(":")[0] for table in section.tables[:2]]
+    assert captions == ["**In short**, 2 samples", "**In short**, one sample"]
+    table = section.tables[2]
     assert table.caption.startswith("On 2 samples of fewer methods. **M, similarity**")
     assert [line[0] for line in table.rows] == [catalogue.CLASSICAL.name, "Rival"]
-    assert len(section.tables) == 1 + 4 + 5
+    assert len(section.tables) == 2 + 4 + 5
 
 
 def test_an_unknown_method_is_named(study_of):

@@ -19,7 +19,7 @@ from research.paper.methods.meta_eol import MetaEOL
 from research.paper.methods.method import Method
 from research.paper.methods.samples import KINDS, sizes_of
 from research.paper.methods.yardsticks import MiniLM, is_installed
-from research.paper.report import Section, Table
+from research.paper.report import Section, Table, counted
 from research.paper.study import NotMeasured, Study
 
 NAME, NEEDS_DATA = "methods", True
@@ -189,6 +189,7 @@ def section(found: Mapping[str, Rows], closer: Mapping[str, Rows] | None = None)
         "Methods side by side",
         [*doubts, *holds, *best, *_closer_findings(closer), *_notes(found)],
         [
+            *([_summary(closer)] if closer else []),
             _summary(found),
             *(table for model, rows in closer.items() for table in _closer_tables(model, rows)),
             *(table for model, rows in found.items() for table in _tables(model, rows)),
@@ -300,8 +301,9 @@ def _summary(found: Mapping[str, Rows]) -> Table:
         for costs in [[_cost(next(iter(found.values())).rows[name], kind) for kind in KINDS]]
     ]
     columns = [f"{model}, {kind}" for model in found for kind in KINDS]
+    samples = counted(range(min(rows.samples for rows in found.values())))
     return Table(
-        "**In short**: raw vectors, Spearman and nDCG@10 x 100, and what a text costs in classical passes.",
+        f"**In short**, {samples}: raw vectors, Spearman and nDCG@10 x 100, and what a text costs in classical passes.",
         ["method", *columns, *(f"passes, {kind}" for kind in KINDS)],
         lines,
     )
