@@ -27,7 +27,7 @@ from echo_embeddings import EchoEncoder
 from echo_embeddings.types import Vectors
 from echo_embeddings.vectors.normalize import unit
 
-from .common import Kept, alone, margin, parts, spread, success
+from .common import Kept, alone, margin, parts, spans_of_parts, spread, success
 
 __all__ = ["Article", "articles", "main", "sentences"]
 
@@ -55,8 +55,7 @@ class Article:
 
     def spans(self) -> list[tuple[int, int]]:
         """First and last-plus-one character of each paragraph."""
-        starts = np.cumsum([0, *(len(one) + 2 for one in self.paragraphs)]).tolist()
-        return [(start, start + len(one)) for start, one in zip(starts, self.paragraphs, strict=False)]
+        return spans_of_parts(self.paragraphs, "\n\n")
 
 
 def articles(folder: Path, count: int, paragraphs: int, questions: int) -> list[Article]:

@@ -14,7 +14,7 @@ from echo_embeddings.data.files import whole_file
 from echo_embeddings.types import Vectors
 from echo_embeddings.vectors.normalize import unit
 
-__all__ = ["ENDS", "STARTS", "Kept", "alone", "margin", "parts", "spread", "success", "words"]
+__all__ = ["ENDS", "STARTS", "Kept", "alone", "margin", "parts", "spans_of_parts", "spread", "success", "words"]
 
 DRAWS = 1000
 #: Cosines that differ by less are a tie: equal texts have vectors that are equal up to rounding.
@@ -49,8 +49,14 @@ class Kept:
             print(f"making {name}", flush=True)
             self._arrays[name] = make()
             with whole_file(self._path) as path, path.open("wb") as file:
-                np.savez(file, **self._arrays)  # type: ignore[arg-type]
+                np.savez(file, **self._arrays)
         return self._arrays[name]
+
+
+def spans_of_parts(parts: Sequence[str], between: str) -> list[tuple[int, int]]:
+    """First and last-plus-one character of each part of ``between.join(parts)``."""
+    starts = np.cumsum([0, *(len(one) + len(between) for one in parts)]).tolist()
+    return [(start, start + len(one)) for start, one in zip(starts, parts, strict=False)]
 
 
 def alone(encoder: EchoEncoder, texts: Sequence[str]) -> Vectors:

@@ -28,7 +28,7 @@ import numpy as np
 from echo_embeddings import EchoEncoder
 from echo_embeddings.types import Vectors
 
-from .common import ENDS, STARTS, Kept, Numbers, alone, parts, spread, success, words
+from .common import ENDS, STARTS, Kept, Numbers, alone, parts, spans_of_parts, spread, success, words
 
 __all__ = (
     "PLACES",
@@ -120,8 +120,7 @@ class Stack:
 
     def spans(self) -> list[tuple[int, int]]:
         """First and last-plus-one character of each paragraph."""
-        starts = np.cumsum([0, *(len(one) + 1 for one in self.paragraphs)]).tolist()
-        return [(start, start + len(one)) for start, one in zip(starts, self.paragraphs, strict=False)]
+        return spans_of_parts(self.paragraphs, " ")
 
 
 def _filler(rng: random.Random) -> str:
