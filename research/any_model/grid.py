@@ -44,6 +44,7 @@ TEMPLATES: dict[str, tuple[str | Template, tuple[float, ...]]] = {
     "plain, twice": ("{text}\n{text}", (0.0, 0.4, 0.5, 0.6, 0.7, 0.8)),
     "again, twice": ("Text: {text}\nThe text again: {text}", (0.0, 0.6)),
     "one word": (Template('This sentence : "{text}" means in one word:"', pool_tail=True), (0.0,)),
+    "context in one word": (Template("Context: {text} Compress the Context in one word:", pool_tail=True), (0.0,)),
     "one word, thought": (
         Template('After thinking step by step , this sentence : "{text}" means in one word:"', pool_tail=True),
         (0.0,),

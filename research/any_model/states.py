@@ -25,18 +25,19 @@ from research.paper.study import Study
 #: Each set with the size of its sample: pairs; or queries and documents.
 SIMILARITY = {"stsb_en": 80, "sick_trial": 60, "stsb_de": 60}
 RETRIEVAL = {"scitldr": (40, 60), "squad_devA": (40, 60), "med": (3, 70)}
-#: Templates and start layers, the most telling first.
-PASSES: tuple[tuple[str, float], ...] = (
-    ("rewrite, twice", 0.6),
-    ("write, once", 0.0),
-    ("rewrite, twice", 0.0),
-    ("one word", 0.0),
-    ("plain, twice", 0.6),
-    ("rewrite, twice", 0.5),
-    ("rewrite, twice", 0.7),
-    ("plain, twice", 0.0),
-    ("again, twice", 0.6),
-    ("rewrite, twice", 0.4),
+#: Templates, start layers and poolings, the most telling first.
+PASSES: tuple[tuple[str, float, str], ...] = (
+    ("rewrite, twice", 0.6, "mean"),
+    ("context in one word", 0.0, "mean_and_last"),
+    ("write, once", 0.0, "mean"),
+    ("rewrite, twice", 0.0, "mean"),
+    ("one word", 0.0, "last"),
+    ("plain, twice", 0.6, "mean"),
+    ("rewrite, twice", 0.5, "mean"),
+    ("rewrite, twice", 0.7, "mean"),
+    ("plain, twice", 0.0, "mean"),
+    ("again, twice", 0.6, "mean"),
+    ("rewrite, twice", 0.4, "mean"),
 )
 LONGEST = 64  # content tokens
 
@@ -47,16 +48,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("data", type=Path, help="a folder with sts/*.tsv and retrieval/*/")
     parser.add_argument("--model", help="hub id or folder; the built-in model by default")
     parser.add_argument("--output", type=Path, required=True, help="a folder")
+    parser.add_argument("--passes", type=int, default=len(PASSES), help="only the first of them")
     given = parser.parse_args(arguments)
     given.output.mkdir(parents=True, exist_ok=True)
     texts = sorted({text for dataset in samples(given.data).values() for text in needed(dataset)})
-    for name, start in PASSES:
+    for name, start, pooling in PASSES[: given.passes]:
         target = given.output / f"{name} {start}.npz"
         if target.exists():
             continue
         started = time.monotonic()
         template, _ = TEMPLATES[name]
-        pooling = "mean" if isinstance(template, str) else "last"
         config = EchoConfig(template=template, pooling=pooling, start_layer=start, max_length=LONGEST)
         off = {"fused_layers": False, "last_layer": False}
         encoder = EchoEncoder(given.model, config, speed=off, on_truncate="ignore", dtype="float32")

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["POOLING_MODES", "folder_at", "save", "write_modules", "written"]
 
-#: The poolings of an ``EchoConfig``, and their names in sentence-transformers.
+#: The poolings of an ``EchoConfig`` that sentence-transformers' ``Pooling`` has too, and their names there. The module
+#: of the others is in our package for sentence-transformers.
 POOLING_MODES = {"last": "lasttoken", "mean": "mean", "weighted_mean": "weightedmean"}
 
 # The files of a model, as transformers, peft, sentence-transformers and we write them. "*" is anything.
@@ -141,9 +142,15 @@ def write_modules(folder: Path, dimension: int, pooling: str) -> None:
         dimension: number of dimensions of a vector, transforms applied.
         pooling: the config's, such as ``"mean"``.
     """
+    pools, pooled_by = "1_EchoPooling", "sentence_transformers_echo.pooling.EchoPooling"
+    options: dict[str, Any] = {"pooling": pooling}
+    if pooling in POOLING_MODES:
+        pools, pooled_by = "1_Pooling", "sentence_transformers.sentence_transformer.modules.pooling.Pooling"
+        mode = POOLING_MODES[pooling]
+        options = {"embedding_dimension": dimension, "pooling_mode": mode, "include_prompt": True}
     types = {
         "": "sentence_transformers_echo.module.EchoModule",
-        "1_Pooling": "sentence_transformers.sentence_transformer.modules.pooling.Pooling",
+        pools: pooled_by,
         "2_Normalize": "sentence_transformers.base.modules.normalize.Normalize",
     }
     keys = {"module_input_name": "sentence_embedding", "module_output_name": "sentence_embedding"}
@@ -162,11 +169,7 @@ def write_modules(folder: Path, dimension: int, pooling: str) -> None:
             "similarity_fn_name": "cosine",
             "requirements": {"sentence-transformers-echo": {"specifier": ">=0.1", "reason": reason}},
         },
-        "1_Pooling/config.json": {
-            "embedding_dimension": dimension,
-            "pooling_mode": POOLING_MODES[pooling],
-            "include_prompt": True,
-        },
+        f"{pools}/config.json": options,
         "2_Normalize/config.json": keys,
     }
     for name, content in files.items():

@@ -106,7 +106,7 @@ def test_every_field_changes_the_fingerprint(change):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"pooling": "max"}, "pooling='max' is unknown; choose one of last, mean, weighted_mean"),
+        ({"pooling": "max"}, "pooling='max' is unknown; choose one of last, mean, mean_and_last, weighted_mean"),
         ({"start_layer": -1}, "start_layer=-1: give a layer number from 0, or a fraction"),
         ({"start_layer": 1.5}, "start_layer=1.5: a float is a fraction of the depth"),
         ({"start_layer": True}, "start_layer=True"),

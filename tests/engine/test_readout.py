@@ -22,7 +22,7 @@ def stretches():
 
 
 @pytest.mark.parametrize("without_prefix", [False, True])
-@pytest.mark.parametrize("pooling", ["mean", "last", "weighted_mean"])
+@pytest.mark.parametrize("pooling", ["mean", "last", "mean_and_last", "weighted_mean"])
 @pytest.mark.parametrize("make", [Batch.of, Batch.packed])
 def test_parts_are_pooled_from_the_last_copy(make, pooling, without_prefix):
     layout = LAYOUT.without_prefix() if without_prefix else LAYOUT
@@ -37,7 +37,8 @@ def test_parts_are_pooled_from_the_last_copy(make, pooling, without_prefix):
             states = copy[first:stop]
             weights = {"mean": torch.ones(len(states)), "weighted_mean": torch.arange(len(states)) + 1.0}
             last = torch.zeros(len(states)).index_fill(0, torch.tensor([len(states) - 1]), 1.0)
-            weight = weights.get(pooling, last)
+            weights |= {"last": last, "mean_and_last": weights["mean"] / len(states) + last}
+            weight = weights[pooling]
             wanted.append((states * weight[:, None]).sum(0) / weight.sum())
         start += layout.total(count)
     torch.testing.assert_close(found, torch.stack(wanted), rtol=1e-5, atol=1e-6)

@@ -3,7 +3,13 @@
 import pytest
 import torch
 
-from echo_embeddings.forward.pooling import POOLINGS, last_pooling, mean_pooling, weighted_mean_pooling
+from echo_embeddings.forward.pooling import (
+    POOLINGS,
+    last_pooling,
+    mean_and_last_pooling,
+    mean_pooling,
+    weighted_mean_pooling,
+)
 
 
 def states(batch: int, tokens: int, dtype=torch.float32) -> torch.Tensor:
@@ -25,6 +31,9 @@ HOLE = torch.tensor([[0, 1, 0, 0, 1, 0, 0]], dtype=torch.bool)
         (last_pooling, RIGHT, 4.0),
         (last_pooling, LEFT, 6.0),
         (last_pooling, HOLE, 4.0),
+        (mean_and_last_pooling, RIGHT, 3.5),  # (3 + 4) / 2
+        (mean_and_last_pooling, LEFT, 5.5),  # (5 + 6) / 2
+        (mean_and_last_pooling, HOLE, 3.25),  # (2.5 + 4) / 2
         (weighted_mean_pooling, RIGHT, 20 / 6),  # (1*2 + 2*3 + 3*4) / 6
         (weighted_mean_pooling, LEFT, 32 / 6),  # (1*4 + 2*5 + 3*6) / 6
         (weighted_mean_pooling, HOLE, 3.0),  # (1*1 + 2*4) / 3

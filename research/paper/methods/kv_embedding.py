@@ -25,7 +25,7 @@ from torch.nn.functional import pad
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from echo_embeddings.forward.pooling import last_pooling, mean_pooling
+from echo_embeddings.forward.pooling import mean_and_last_pooling
 from echo_embeddings.text.template import Template
 from echo_embeddings.types import Role
 
@@ -83,8 +83,4 @@ class KVEmbedding(Method):
         template = Template(f"{name}: {{text}} Compress the {name} in one word:", pool_tail=True)
         layers = frozenset(range(round(self.first * subject.depth), round(self.stop * subject.depth)))
         with _attending(subject.body):
-            return plain.embed(subject, plain.around(subject, texts, template), _half_and_half, kv_layers=layers)
-
-
-def _half_and_half(hidden: Tensor, mask: Tensor) -> Tensor:
-    return (last_pooling(hidden, mask) + mean_pooling(hidden, mask)) / 2
+            return plain.embed(subject, plain.around(subject, texts, template), mean_and_last_pooling, kv_layers=layers)

@@ -21,7 +21,7 @@ from . import files, presets
 
 __all__ = ["CONTEXT", "EchoConfig", "Layers", "Length", "require_length", "require_whole"]
 
-POOLING_NAMES = ("last", "mean", "weighted_mean")
+POOLING_NAMES = ("last", "mean", "mean_and_last", "weighted_mean")
 #: The ``max_length`` of a config that reads as much of a text as fits the model's context.
 CONTEXT: Final = "context"
 #: What a ``max_length`` may be.
@@ -54,7 +54,8 @@ class EchoConfig:
     Args:
         template: the words around a document; a ``Template`` or a string with ``{text}``.
         query_template: the same for queries; ``None`` takes ``template``.
-        pooling: ``"mean"``, ``"last"`` or ``"weighted_mean"`` over the tokens of the last copy.
+        pooling: ``"mean"``, ``"last"``, ``"mean_and_last"`` (half of each) or ``"weighted_mean"`` (by 1, 2, 3, ...),
+            over the tokens of the last copy.
         start_layer: where the copy is made. With 0 the tokens are repeated (the paper). With a layer number, or a
             fraction of the depth (a float below 1), the hidden states at that layer are repeated (late echo).
         exit_layer: the layer after which the copy is pooled. ``None`` takes all layers. A number counts layers; a

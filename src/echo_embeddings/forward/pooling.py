@@ -18,7 +18,15 @@ from torch import Tensor
 
 from .transfer import sent
 
-__all__ = ["POOLINGS", "last_pooling", "mean_pooling", "pool_packed", "rows_of", "weighted_mean_pooling"]
+__all__ = [
+    "POOLINGS",
+    "last_pooling",
+    "mean_and_last_pooling",
+    "mean_pooling",
+    "pool_packed",
+    "rows_of",
+    "weighted_mean_pooling",
+]
 
 
 def mean_pooling(
@@ -43,6 +51,16 @@ def last_pooling(
     positions = torch.arange(mask.shape[1], device=mask.device)
     last = torch.where(mask, positions, -1).amax(dim=1)
     return hidden[torch.arange(len(hidden), device=hidden.device), last].float()
+
+
+def mean_and_last_pooling(
+    hidden: Float[Tensor, "batch tokens dim"], mask: Bool[Tensor, "batch tokens"]
+) -> Float[Tensor, "batch dim"]:
+    """Half the mean of the pooled tokens, half the last one of them (KV-Embedding, arXiv 2601.01046).
+
+    It is for templates with words behind the text that ask for it in a word (``Template(..., pool_tail=True)``).
+    """
+    return (mean_pooling(hidden, mask) + last_pooling(hidden, mask)) / 2
 
 
 def pool_packed(
@@ -117,5 +135,10 @@ def _portions(counts: Sequence[int], most: int) -> list[int]:
 
 
 POOLINGS: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = MappingProxyType(
-    {"last": last_pooling, "mean": mean_pooling, "weighted_mean": weighted_mean_pooling}
+    {
+        "last": last_pooling,
+        "mean": mean_pooling,
+        "mean_and_last": mean_and_last_pooling,
+        "weighted_mean": weighted_mean_pooling,
+    }
 )

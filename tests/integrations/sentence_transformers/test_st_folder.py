@@ -13,7 +13,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling
 
-from echo_embeddings import ConfigError, EchoConfig, EchoEncoder, ModelError
+from echo_embeddings import ConfigError, EchoConfig, EchoEncoder, ModelError, Template
 from sentence_transformers_echo import EchoModule, from_encoder, load, save
 from tests import processes
 from tests.architectures import tiny
@@ -56,6 +56,24 @@ def test_what_the_encoder_saves_itself_is_loaded_too(encoder, saved, tmp_path, t
         assert cosines(model.encode(texts), expected).min() > 0.99999
     for name in ("modules.json", "1_Pooling/config.json", "2_Normalize/config.json"):
         assert json.loads((tmp_path / name).read_text()) == json.loads((saved / name).read_text())
+
+
+def test_a_pooling_that_sentence_transformers_lacks_is_loaded_by_every_loader(tiny_encoder, tmp_path, texts):
+    config = EchoConfig(Template("Text: {text} In one word:", pool_tail=True), pooling="mean_and_last")
+    encoder = tiny_encoder(config)
+    expected = encoder.encode_documents(texts)
+    save(encoder, tmp_path / "by the adapter")
+    encoder.save_pretrained(tmp_path / "by the encoder")
+    load(tmp_path / "by the adapter").save_pretrained(str(tmp_path / "again"))
+    for folder in tmp_path.iterdir():
+        assert json.loads((folder / "1_EchoPooling/config.json").read_text()) == {"pooling": "mean_and_last"}
+        for model in (load(folder), SentenceTransformer(str(folder), trust_remote_code=True)):
+            assert cosines(model.encode(texts), expected).min() > 0.99999
+        assert cosines(EchoEncoder(folder).encode_documents(texts), expected).min() > 0.99999
+    path = tmp_path / "again/1_EchoPooling/config.json"
+    path.write_text('{"pooling": "max"}')
+    with pytest.raises(ConfigError, match="pooling='max' is unknown; choose one of last, mean, mean_and_last, weigh"):
+        SentenceTransformer(str(tmp_path / "again"), trust_remote_code=True)
 
 
 def test_a_model_without_a_config_has_the_one_that_the_encoder_chooses(tmp_path, tokenizer):

@@ -32,6 +32,7 @@ CONFIGS = {
     "late-echo": EchoConfig.preset("late-echo"),
     "echo": ECHO,
     "weighted": ECHO.replace(pooling="weighted_mean"),
+    "mean and last": ECHO.replace(pooling="mean_and_last"),
     "last": ECHO.replace(pooling="last", exit_layer=-1, final_norm=True),
     "late-with-tail": EchoConfig(
         Template('"{text}" again: "{text}" means:"', pool_tail=True), pooling="mean", start_layer=3

@@ -9,17 +9,18 @@ from typing import Any
 
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Module
-from sentence_transformers.sentence_transformer.modules import Normalize, Pooling
+from sentence_transformers.sentence_transformer.modules import Normalize
 from sentence_transformers.util import import_from_string
 
 from echo_embeddings import EchoEncoder, EchoError, EncoderOptions, ModelError
 from echo_embeddings.model import manifest
-from echo_embeddings.saving import POOLING_MODES, written
+from echo_embeddings.saving import written
 
 from .module import EchoModule
+from .pooling import EchoPooling, pooling_module
 from .weights import in_numbers
 
-__all__ = ["POOLING_MODES", "from_encoder", "load", "save"]
+__all__ = ["from_encoder", "load", "save"]
 
 
 def from_encoder(encoder: EchoEncoder) -> SentenceTransformer:
@@ -33,7 +34,7 @@ def from_encoder(encoder: EchoEncoder) -> SentenceTransformer:
     module.on_truncate = encoder.options.on_truncate
     module.own_adapter = own_adapter(encoder.options)
     dimension = module.get_embedding_dimension()
-    pooling = Pooling(dimension, POOLING_MODES[module.echo_config.pooling])
+    pooling = pooling_module(module.echo_config.pooling, dimension)
     return SentenceTransformer(
         modules=[module, pooling, Normalize()], device=str(runtime.backbone.device), similarity_fn_name="cosine"
     )
@@ -166,6 +167,8 @@ def _module(path: str, kind: str, inside: str, arguments: dict[str, Any]) -> Any
 def _module_class(reference: str, path: str) -> Any:
     if reference == f"{EchoModule.__module__}.{EchoModule.__qualname__}":
         return EchoModule
+    if reference == f"{EchoPooling.__module__}.{EchoPooling.__qualname__}":
+        return EchoPooling
     if reference.startswith("sentence_transformers."):
         return import_from_string(reference)
     raise ModelError(

@@ -29,6 +29,7 @@ from echo_embeddings.model.device import pick_device
 from echo_embeddings.vectors.transforms import Project, Standardize, Transform
 from sentence_transformers_echo.folder import from_encoder, own_adapter
 from sentence_transformers_echo.module import EchoModule
+from sentence_transformers_echo.pooling import pooling_module
 
 from .ranking import ranked
 from .recipe import Lora, Recipe
@@ -310,7 +311,7 @@ def folded(
         trained_dimensions=_made_for(recipe, transforms),
     )
     module = EchoModule(module.model, module.tokenizer, config, module.merged_adapter)
-    pooling = type(model[1])(module.get_embedding_dimension(), model[1].pooling_mode)
+    pooling = pooling_module(config.pooling, module.get_embedding_dimension())
     return SentenceTransformer(
         modules=[module, pooling, Normalize()], device=str(model.device), similarity_fn_name="cosine"
     )
