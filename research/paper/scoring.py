@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from echo_embeddings import EchoConfig
+from echo_embeddings import EchoConfig, EchoEncoder
 from echo_embeddings.evaluation.datasets import Dataset, Pairs, Retrieval
 from echo_embeddings.types import Vectors
 from research.paper.passes import cosines
 from research.paper.structures import Triplet
 from research.paper.study import Study, digest
 
-__all__ = ["CONFIGS", "joined", "key", "ndcg", "right", "spearman", "texts_of"]
+__all__ = ["CONFIGS", "joined", "key", "ndcg", "ndcg_of", "right", "spearman", "texts_of"]
 
 #: Presets that work for any model.
 CONFIGS = {
@@ -72,3 +72,9 @@ def spearman(pairs: Pairs, vectors: Vectors) -> float:
 def ndcg(retrieval: Retrieval, documents: Vectors, queries: Vectors) -> float:
     """Mean nDCG@10 x100, four decimals, of unit vectors of ``retrieval.texts``."""
     return round(retrieval.score(documents, queries), 4)
+
+
+def ndcg_of(encoder: EchoEncoder, retrieval: Retrieval) -> float:
+    """:func:`ndcg` of an encoder's vectors; queries are embedded as queries."""
+    documents, queries = retrieval.texts
+    return ndcg(retrieval, encoder.encode_documents(documents), encoder.encode_queries(queries))

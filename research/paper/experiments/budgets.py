@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from echo_embeddings import EchoConfig, EchoEncoder
+from echo_embeddings import EchoConfig
 from echo_embeddings.evaluation.datasets import Retrieval
 from research.paper.figures import lines
 from research.paper.report import Section, Table, counted, spread
-from research.paper.scoring import CONFIGS, joined, key, ndcg
+from research.paper.scoring import CONFIGS, joined, key, ndcg_of
 from research.paper.study import Study
 
 NAME, NEEDS_DATA = "budgets", True
@@ -64,13 +64,7 @@ def _measured(study: Study, sample: int) -> dict[str, dict[str, dict[int, float]
 
 def _score(study: Study, model: str, name: str, budget: int, data: Retrieval) -> float:
     config = matched(name, budget)
-    return float(study.once(NAME, key(study, model, config, data), lambda: scored(study.encoder(model, config), data)))
-
-
-def scored(encoder: EchoEncoder, data: Retrieval) -> float:
-    """NDCG@10 x100."""
-    documents, queries = data.texts
-    return ndcg(data, encoder.encode_documents(documents), encoder.encode_queries(queries))
+    return float(study.once(NAME, key(study, model, config, data), lambda: ndcg_of(study.encoder(model, config), data)))
 
 
 def _findings(values: Mapping[str, Mapping[str, Mapping[int, list[float]]]]) -> list[str]:

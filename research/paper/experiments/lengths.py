@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from echo_embeddings import EchoEncoder
 from echo_embeddings.evaluation.datasets import Retrieval
 from research.paper.figures import lines
 from research.paper.report import Section, Table
-from research.paper.scoring import CONFIGS, key, ndcg
+from research.paper.scoring import CONFIGS, key, ndcg_of
 from research.paper.study import Study
 
 NAME, NEEDS_DATA = "lengths", True
@@ -52,13 +51,7 @@ def sample(data: Retrieval) -> Retrieval:
 
 def _score(study: Study, model: str, name: str, length: int, data: Retrieval) -> float:
     config = CONFIGS[name].replace(max_length=length)
-    return float(study.once(NAME, key(study, model, config, data), lambda: scored(study.encoder(model, config), data)))
-
-
-def scored(encoder: EchoEncoder, data: Retrieval) -> float:
-    """NDCG@10 x100."""
-    documents, queries = data.texts
-    return ndcg(data, encoder.encode_documents(documents), encoder.encode_queries(queries))
+    return float(study.once(NAME, key(study, model, config, data), lambda: ndcg_of(study.encoder(model, config), data)))
 
 
 def _findings(values: Mapping[str, Mapping[str, list[float]]]) -> list[str]:
