@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from echo_embeddings.config.config import EchoConfig, Length, require_length, require_whole
+from echo_embeddings.config.config import EchoConfig, Length, require_length
 from echo_embeddings.errors import ConfigError, ModelError
 from echo_embeddings.text.truncation import ON_TRUNCATE
+from echo_embeddings.types import require_whole
 from echo_embeddings.vectors.precision import require_precision
 
 __all__ = ["SPEED", "EncoderOptions"]
@@ -98,7 +99,7 @@ class EncoderOptions:
             require_length(self.max_length)
         for name in ("dimensions", "batch_tokens"):
             if getattr(self, name) is not None:
-                require_whole(name, getattr(self, name), at_least=1)
+                require_whole(name, getattr(self, name), ConfigError)
 
     def _check_names(self) -> None:
         for name in ("model", "adapter"):

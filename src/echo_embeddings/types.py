@@ -13,7 +13,17 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["DTYPES", "Embedder", "Precision", "Role", "TokenEmbeddings", "Vectors", "require_encoder", "width"]
+__all__ = [
+    "DTYPES",
+    "Embedder",
+    "Precision",
+    "Role",
+    "TokenEmbeddings",
+    "Vectors",
+    "require_encoder",
+    "require_whole",
+    "width",
+]
 
 #: float32, ``[n, dim]`` for several texts or ``[dim]`` for one.
 Vectors = NDArray[np.float32]
@@ -47,6 +57,22 @@ def require_encoder(encoder: object) -> None:
     if isinstance(encoder, type) or not hasattr(encoder, "encode_documents"):
         named = f"EchoEncoder({encoder!r:.60})" if isinstance(encoder, str | os.PathLike) else "EchoEncoder()"
         raise TypeError(f"encoder must be an EchoEncoder, not {encoder!r:.60}; make one: {named}")
+
+
+def require_whole(name: str, value: object, error: type[Exception], *, at_least: int = 1) -> None:
+    """Check that a value is a whole number, and not too small.
+
+    Args:
+        name: what it is called in the message.
+        value: anything.
+        error: what to raise, such as ``ConfigError``.
+        at_least: the smallest number that can be.
+
+    Raises:
+        Exception: ``error``, if it is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
+        raise error(f"{name}={value!r}: give a whole number of at least {at_least}")
 
 
 @dataclass(frozen=True)

@@ -252,7 +252,7 @@ def test_an_empty_input(tmp_path, content):
 def test_arguments_that_cannot_work(folder, options, message):
     with pytest.raises(InputError, match=message):
         run(folder, **options)
-    with pytest.raises(InputError, match="checkpoint_rows=0: give a whole number of at least 1 row"):
+    with pytest.raises(InputError, match="checkpoint_rows=0: give a whole number of at least 1"):
         embed_table(folder / "in.jsonl", folder / "out.npy", FakeEncoder(), checkpoint_rows=0)
     with pytest.raises(TypeError, match=r"encoder must be an EchoEncoder, not 'a/model'; make one: EchoEncoder\('a"):
         embed_table(folder / "in.jsonl", folder / "out.npy", "a/model")

@@ -92,7 +92,7 @@ def test_a_parquet_file_is_bounded_too(tmp_path):
 
 @pytest.mark.parametrize("name", ["row_bytes", "decompressed_bytes"])
 def test_bounds_are_positive(name):
-    with pytest.raises(InputError, match=f"max_{name}=0: give at least 1 byte"):
+    with pytest.raises(InputError, match=f"max_{name}=0: give a whole number of at least 1"):
         Bounds(**{name: 0})
 
 

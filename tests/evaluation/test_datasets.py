@@ -71,6 +71,9 @@ def test_a_limit_keeps_what_is_relevant(beir):
     assert list(data.judgements) == ["q0", "q1"]
     assert len(data.documents) == 20
     assert {"d0", "d39"} <= set(data.documents)
+    for limit in (0, -1, 2.5, True):
+        with pytest.raises(InputError, match=f"limit={limit}: give a whole number of at least 1"):
+            open_dataset(beir, limit)
 
 
 @pytest.mark.parametrize(

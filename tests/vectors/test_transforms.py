@@ -116,7 +116,7 @@ def test_transforms_cannot_be_changed_afterwards():
         (lambda: Project(np.zeros((2, 4)), [1, 2]), r"weight \(2, 4\) needs a bias \(4,\), not \(2,\); .* transposed"),
         (lambda: Project([[np.inf]]), "weight has NaN or infinity"),
         (lambda: Project(np.eye(2))(vectors()), "fitted on 2 dimensions, but these vectors have 4"),
-        (lambda: Truncate(0), r"Truncate\(dimension=0\): give a whole number of at least 1"),
+        (lambda: Truncate(0), r"dimension=0: give a whole number of at least 1"),
         (lambda: Truncate(5)(vectors()), "cannot keep 5 of 4 dimensions"),
         (lambda: Standardize([0, 1], [1, 1])(vectors()), "fitted on 2 dimensions, but these vectors have 4"),
     ],

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 
 from echo_embeddings.errors import ConfigError, DimensionsWarning, LeftOutWarning, warn
 from echo_embeddings.text.template import Template
-from echo_embeddings.types import Role
+from echo_embeddings.types import Role, require_whole
 from echo_embeddings.vectors.fitted import Fitted
 from echo_embeddings.vectors.lexical import Lexical
 from echo_embeddings.vectors.precision import Ranges
@@ -19,7 +19,7 @@ from echo_embeddings.vectors.transforms import Project, Transform, Truncate, lef
 
 from . import files, presets
 
-__all__ = ["CONTEXT", "EchoConfig", "Layers", "Length", "require_length", "require_whole"]
+__all__ = ["CONTEXT", "EchoConfig", "Layers", "Length", "require_length"]
 
 POOLING_NAMES = ("last", "mean", "mean_and_last", "weighted_mean")
 #: The ``max_length`` of a config that reads as much of a text as fits the model's context.
@@ -117,7 +117,7 @@ class EchoConfig:
         self._check_parts()
         object.__setattr__(self, "trained_dimensions", tuple(self.trained_dimensions))
         for dimensions in self.trained_dimensions:
-            require_whole("trained_dimensions holds a number", dimensions, at_least=1)
+            require_whole("trained_dimensions holds a number", dimensions, ConfigError)
         if not isinstance(self.final_norm, bool | None):
             raise ConfigError(f"final_norm={self.final_norm!r}: give True, False or None")
         self._check_layers()
@@ -389,13 +389,3 @@ def require_length(max_length: object) -> None:
             f"max_length={max_length!r}: give a whole number of at least 1, or {CONTEXT!r} for as many tokens as fit "
             "the model's context"
         )
-
-
-def require_whole(name: str, value: object, *, at_least: int) -> None:
-    """Check that a value is a whole number, and not too small.
-
-    Raises:
-        ConfigError: it is not; the message gives ``name``.
-    """
-    if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
-        raise ConfigError(f"{name}={value!r}: give a whole number of at least {at_least}")

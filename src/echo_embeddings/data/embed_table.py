@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from echo_embeddings import notices
 from echo_embeddings.errors import InputError
 from echo_embeddings.extras import require
-from echo_embeddings.types import require_encoder
+from echo_embeddings.types import require_encoder, require_whole
 
 from .checkpoints import Checkpoints
 from .files import locked, require_target, whole_file
@@ -113,8 +113,7 @@ def embed_table(  # noqa: PLR0913 - a table, an encoder, and how a job runs
     if role not in ("document", "query"):
         raise InputError(f"role={role!r} is unknown; choose document or query")
     _require_splittable(split, role, target, late_chunking=late_chunking)
-    if isinstance(checkpoint_rows, bool) or not isinstance(checkpoint_rows, int) or checkpoint_rows < 1:
-        raise InputError(f"checkpoint_rows={checkpoint_rows!r}: give a whole number of at least 1 row")
+    require_whole("checkpoint_rows", checkpoint_rows, InputError)
     bounds = Bounds(max_row_bytes, max_decompressed_bytes)
     require_target(path_of(source), target, _SUFFIXES, overwrite=True)
     if is_parquet := target.suffix.lower() == ".parquet":

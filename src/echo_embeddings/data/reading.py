@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from echo_embeddings.errors import InputError
+from echo_embeddings.types import require_whole
 
 __all__ = ["BINARY", "Bounds", "Input", "Lines", "decoded", "file_digest", "is_pipe"]
 
@@ -55,8 +56,8 @@ class Bounds:
 
     def __post_init__(self) -> None:
         for name in ("row_bytes", "decompressed_bytes"):
-            if (value := getattr(self, name)) is not None and value < 1:
-                raise InputError(f"max_{name}={value}: give at least 1 byte")
+            if (value := getattr(self, name)) is not None:
+                require_whole(f"max_{name}", value, InputError)
 
     def decompressed(self, size: int) -> int:
         """The most bytes that so many compressed bytes may become."""

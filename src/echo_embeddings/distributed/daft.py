@@ -6,7 +6,6 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from echo_embeddings.config.config import require_whole
 from echo_embeddings.defaults import known_width
 from echo_embeddings.encoder import EchoEncoder
 from echo_embeddings.errors import ConfigError, InputError
@@ -15,7 +14,7 @@ from echo_embeddings.model import builtin
 from echo_embeddings.model.hub import find_file
 from echo_embeddings.model.spec import ModelSpec
 from echo_embeddings.options import EncoderOptions
-from echo_embeddings.types import Role
+from echo_embeddings.types import Role, require_whole
 
 from .rows import Cell, embed_rows, require_role
 
@@ -60,8 +59,8 @@ class EchoProvider(Provider):
         num_gpus: int = 0,
     ) -> None:
         self._options, self._role, self._name = _in_floats(options or EncoderOptions()), require_role(role), name
-        require_whole("concurrency", concurrency, at_least=1)
-        require_whole("num_gpus", num_gpus, at_least=0)
+        require_whole("concurrency", concurrency, ConfigError)
+        require_whole("num_gpus", num_gpus, ConfigError, at_least=0)
         self._resources = (concurrency, num_gpus)
 
     @property

@@ -9,12 +9,12 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from echo_embeddings import errors
-from echo_embeddings.config.config import require_whole
 from echo_embeddings.data.reading import Bounds
 from echo_embeddings.encoder import EchoEncoder
 from echo_embeddings.errors import ConfigError, InputError, WorkerError
 from echo_embeddings.extras import require
 from echo_embeddings.options import EncoderOptions
+from echo_embeddings.types import require_whole
 
 from .rows import ON_ERROR, cells, embed_rows, require_role
 from .workers import FAILURES, Workers, WorkersEncoder, arranged
@@ -83,7 +83,7 @@ def embed_dataset(
     import ray
 
     role = require_role(role)
-    require_whole("batch_rows", batch_rows, at_least=1)
+    require_whole("batch_rows", batch_rows, ConfigError)
     if not ray.is_initialized():
         ray.init()
     pool = arranged(options, workers, num_cpus, num_gpus, spare=1)
@@ -217,7 +217,7 @@ def embed_folder(  # noqa: PLR0913 - two folders, an encoder, and what Ray may u
 
     started = time.perf_counter()
     role, bounds = require_role(role), Bounds(max_row_bytes, max_decompressed_bytes)
-    require_whole("checkpoint_rows", checkpoint_rows, at_least=1)
+    require_whole("checkpoint_rows", checkpoint_rows, ConfigError)
     if on_error not in ON_ERROR:
         raise ConfigError(f"on_error={on_error!r} is unknown; choose one of {', '.join(ON_ERROR)}")
     read, written = _places(source, target)

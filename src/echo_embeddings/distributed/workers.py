@@ -6,10 +6,10 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from echo_embeddings.config.config import require_whole
 from echo_embeddings.encoder import EchoEncoder
 from echo_embeddings.errors import ConfigError, EchoError
 from echo_embeddings.options import EncoderOptions
+from echo_embeddings.types import require_whole
 
 __all__ = ["FAILURES", "Workers", "WorkersEncoder", "arranged"]
 
@@ -109,7 +109,7 @@ def arranged(
 
 def _require(count: int | None, cpus: float | None, gpus: float | None) -> None:
     if count is not None:
-        require_whole("workers", count, at_least=1)
+        require_whole("workers", count, ConfigError)
     for name, value in (("num_cpus", cpus), ("num_gpus", gpus)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or value < 0):
             raise ConfigError(f"{name}={value!r}: give a number of at least 0")

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from echo_embeddings.data.formats import lines
 from echo_embeddings.errors import InputError
 from echo_embeddings.extras import require
+from echo_embeddings.types import require_whole
 
 from .metrics import ndcg_at_10, spearman
 
@@ -162,9 +163,11 @@ def open_dataset(path: str | os.PathLike[str], limit: int | None = None) -> Data
             ten times the limit (which makes the task easier). ``None`` uses all.
 
     Raises:
-        InputError: it cannot be read as either.
+        InputError: it cannot be read as either, or ``limit`` is no whole number of at least 1.
         ImportError: it has pairs, and scipy is missing.
     """
+    if limit is not None:
+        require_whole("limit", limit, InputError)
     path = Path(path).expanduser()
     if path.is_dir():
         return _read_beir(path, limit)

@@ -20,7 +20,7 @@ from echo_embeddings.extras import require
 from echo_embeddings.model import builtin
 from echo_embeddings.text.inputs import elements
 from echo_embeddings.text.truncation import one_call
-from echo_embeddings.types import Vectors, require_encoder
+from echo_embeddings.types import Vectors, require_encoder, require_whole
 
 from . import storage
 from . import vectors as faiss_vectors
@@ -291,8 +291,7 @@ class Index:
         Raises:
             InputError: ``k`` is no whole number of at least 1, or vectors have another dimension, NaN or infinity.
         """
-        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-            raise InputError(f"k={k!r}: give a whole number of at least 1")
+        require_whole("k", k, InputError)
         vectors = self._vectors(question)
         if vectors.ndim not in (1, 2) or vectors.shape[-1] != self.dimension:
             raise InputError(

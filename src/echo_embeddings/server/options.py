@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from echo_embeddings.config.config import require_whole
 from echo_embeddings.errors import ConfigError
+from echo_embeddings.types import require_whole
 
 __all__ = ["MOST_INPUTS", "ServerOptions", "checked"]
 
@@ -43,8 +43,8 @@ class ServerOptions:
     page: bool = True
 
     def __post_init__(self) -> None:
-        require_whole("max_body", self.max_body, at_least=1)
-        require_whole("max_queue", self.max_queue, at_least=1)
+        require_whole("max_body", self.max_body, ConfigError)
+        require_whole("max_queue", self.max_queue, ConfigError)
         if self.name is not None and not (isinstance(self.name, str) and re.fullmatch(r"[^\s:?#]+", self.name)):
             raise ConfigError(f"name={self.name!r}: give a name without spaces and without any of : ? #")
         for name in ("api_keys", "cors"):

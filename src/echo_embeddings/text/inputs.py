@@ -17,6 +17,7 @@ from itertools import islice, pairwise
 from typing import Any, Protocol
 
 from echo_embeddings.errors import ConfigError
+from echo_embeddings.types import require_whole
 
 __all__ = ["CHUNK", "Column", "checked", "chunks", "elements", "portions"]
 
@@ -116,8 +117,7 @@ def chunks(texts: Any, size: int, name: str = "chunk") -> Iterator[list[str]]:
     """
     if instead := _instead_of(texts):
         raise TypeError(f"texts must be an iterable of strings, not {_named(texts)}; {instead}")
-    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-        raise ConfigError(f"{name}={size!r}: give a whole number of at least 1")
+    require_whole(name, size, ConfigError)
     return _chunks(_one_by_one(texts, size), size)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from echo_embeddings.errors import ConfigError
-from echo_embeddings.types import Vectors
+from echo_embeddings.types import Vectors, require_whole
 
 from .fitted import Fitted
 
@@ -248,8 +248,7 @@ class Truncate(Transform):
     option_names = ("dimension",)
 
     def __init__(self, dimension: int) -> None:
-        if isinstance(dimension, bool) or not isinstance(dimension, int) or dimension < 1:
-            raise ConfigError(f"Truncate(dimension={dimension!r}): give a whole number of at least 1")
+        require_whole("dimension", dimension, ConfigError)
         super().__init__(options={"dimension": dimension})
 
     @property

@@ -13,6 +13,7 @@ from datasets import Dataset
 from echo_embeddings import ConfigError
 from echo_embeddings.data.tables import Row, checked, open_table
 from echo_embeddings.errors import InputError
+from echo_embeddings.types import require_whole
 
 __all__ = ["LOSSES", "TAUGHT", "Data", "read"]
 
@@ -70,10 +71,8 @@ class Data:
                 raise ConfigError(f"{self.path}: columns={list(self.columns)}: give {LOSSES[self.loss]}")
         if isinstance(self.ratio, bool) or not isinstance(self.ratio, int | float) or not 0 < self.ratio < float("inf"):
             raise ConfigError(f"{self.path}: ratio={self.ratio!r}: give a number above 0; 1 uses each row once")
-        if self.limit is not None and (
-            isinstance(self.limit, bool) or not isinstance(self.limit, int) or self.limit < 1
-        ):
-            raise ConfigError(f"{self.path}: limit={self.limit!r}: give a whole number of at least 1, or leave it out")
+        if self.limit is not None:
+            require_whole(f"{self.path}: limit", self.limit, ConfigError)
         if self.sentences and self.loss == "contrastive":
             raise ConfigError(
                 f"{self.path}: sentences=True breaks pairs apart; use it with single texts, such as loss='distill'"

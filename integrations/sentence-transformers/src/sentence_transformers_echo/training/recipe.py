@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from echo_embeddings import ConfigError, EchoConfig, EchoEncoder
-from echo_embeddings.config.config import require_whole
+from echo_embeddings.types import require_whole
 
 from .data import TAUGHT, Data
 
@@ -124,7 +124,7 @@ class Recipe:
         if not self.data:
             raise ConfigError("data is empty; name at least one file to train on")
         for name in ("steps", "batch_size", "mini_batch_tokens", "max_length", "evaluate_every", "save_every"):
-            require_whole(name, getattr(self, name), at_least=1)
+            require_whole(name, getattr(self, name), ConfigError)
         for name in ("learning_rate", "temperature"):
             if not isinstance(getattr(self, name), int | float) or getattr(self, name) <= 0:
                 raise ConfigError(f"{name}={getattr(self, name)!r}: give a number above 0 (in YAML 8.0e-4, not 8e-4)")
@@ -148,9 +148,9 @@ class Recipe:
         if "rank" in losses and self.whiten is None:
             raise ConfigError("loss='rank' ranks whitened states; give whiten a power from 0 to 1, such as 0.4")
         self._check_whiten()
-        require_whole("ranking_steps", self.ranking_steps, at_least=0)
+        require_whole("ranking_steps", self.ranking_steps, ConfigError, at_least=0)
         if self.dimension is not None:
-            require_whole("dimension", self.dimension, at_least=1)
+            require_whole("dimension", self.dimension, ConfigError)
         if "simcse" in losses and not self.lora.dropout:
             raise ConfigError("loss='simcse' tells a text's two passes apart by dropout; set lora: dropout: 0.1")
 
