@@ -38,7 +38,7 @@ from .text.inputs import chunks as texts_in
 from .text.layout import Ids
 from .text.spans import Chunker, Spans, char_spans, checked_spans, require_chunks
 from .text.truncation import Truncated, TruncationCount
-from .types import DTYPES, Role, TokenEmbeddings, Vectors
+from .types import DTYPES, Role, TokenEmbeddings, Vectors, require_chunking
 from .types import width as width_of
 from .vectors.normalize import unit
 from .vectors.precision import Ranges, reduced, restored
@@ -350,6 +350,7 @@ class EchoEncoder:
             InputError: ``chunks`` ends before the documents, or goes on after them; or as :meth:`encode_chunks`.
         """
         require_chunks(chunks)
+        require_chunking(self)
         of_each = chunks if callable(chunks) else iter(chunks)
         some = texts_in(documents, at_once, "at_once")
         return self._stream_chunks(some, of_each, _length(documents), show_progress)
@@ -782,12 +783,7 @@ class EchoEncoder:
         truncation: TruncationCount,
         advance: Callable[[int], object],
     ) -> list[Vectors]:
-        template = self.config.template_for("document")
-        if template.pool_tail:
-            raise ConfigError(
-                f"the config pools what follows the text in {template.text!r} (pool_tail=True), and a chunk has "
-                "nothing there; take a config that pools the text itself, such as 'echo', 'late-echo' or 'classical'"
-            )
+        self.config.require_chunking()
         found = self.engine.embed(documents, "document", None, truncation, advance, "chunks", spans)
         of_one = zip(documents, spans, found, strict=True)
         return [self._reduced(unit(rows, [text[a:b] for a, b in own.tolist()])) for text, own, rows in of_one]

@@ -20,6 +20,7 @@ __all__ = [
     "Role",
     "TokenEmbeddings",
     "Vectors",
+    "require_chunking",
     "require_encoder",
     "require_whole",
     "width",
@@ -57,6 +58,26 @@ def require_encoder(encoder: object) -> None:
     if isinstance(encoder, type) or not hasattr(encoder, "encode_documents"):
         named = f"EchoEncoder({encoder!r:.60})" if isinstance(encoder, str | os.PathLike) else "EchoEncoder()"
         raise TypeError(f"encoder must be an EchoEncoder, not {encoder!r:.60}; make one: {named}")
+
+
+def require_chunking(encoder: Any) -> None:
+    """Refuse an encoder that makes no vectors of chunks, before anything is read or loaded.
+
+    Args:
+        encoder: an ``EchoEncoder``, or what has its ``encode_chunks`` and ``config``.
+
+    Raises:
+        TypeError: it has no ``encode_chunks``.
+        ConfigError: it cannot with its config (``EchoConfig.require_chunking``). A config for which a hub would have to
+            be asked is looked at later, when it is known.
+    """
+    if not callable(getattr(encoder, "encode_chunks", None)):
+        raise TypeError(
+            f"encoder is a {type(encoder).__name__}, which has no encode_chunks; late chunking needs an EchoEncoder"
+        )
+    config = encoder.known_config if hasattr(encoder, "known_config") else encoder.config
+    if config is not None:
+        config.require_chunking()
 
 
 def require_whole(name: str, value: object, error: type[Exception], *, at_least: int = 1) -> None:

@@ -43,6 +43,8 @@ def test_index_refuses(run, notes, tmp_path):
     (tmp_path / "empty").mkdir()
     assert run("index", "gone", "idx", code=1) == "error: gone: No such file or directory"
     assert run("index", "empty", "idx", code=1).startswith("error: empty has no passages; index reads .txt, .md")
+    late = ("index", "gone", "idx", "--config", "prompt-eol", "--late-chunking")
+    assert "pools what follows the text" in run(*late, code=1)  # before any file is read
     assert run("index", notes, notes, code=1).endswith("notes exists and is not an index; choose another place")
 
 

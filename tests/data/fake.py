@@ -18,7 +18,7 @@ class FakeEncoder:
     computed_in = "cpu float32"
 
     def __init__(self, config="c", seconds=0.0, stop_after=None, adapter=""):
-        self.config = SimpleNamespace(fingerprint=lambda: config)
+        self.config = SimpleNamespace(fingerprint=lambda: config, require_chunking=lambda: None)
         self.truncated = SimpleNamespace(texts=0, tokens=0)
         self.seconds, self.stop_after, self.adapter = seconds, stop_after, adapter
         self.embedded = []

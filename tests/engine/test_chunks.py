@@ -257,6 +257,9 @@ def test_a_config_that_pools_behind_the_text_is_refused():
     of = encoder(EchoConfig(Template('{text} means "', pool_tail=True), pooling="last"))
     with pytest.raises(ConfigError, match=r"pools what follows the text .*pool_tail=True.* such as 'echo'"):
         of.encode_chunks(TEXT, SPANS)
+    with pytest.raises(ConfigError, match="pools what follows the text"):
+        of.stream_chunks(iter([TEXT]), [SPANS])  # at once, and not at the first document
+    assert of.encode_documents(TEXT).shape == (32,)
 
 
 def test_states_that_are_no_numbers_name_the_document():

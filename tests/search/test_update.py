@@ -5,9 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from echo_embeddings import EchoEncoder
-from echo_embeddings.errors import InputError
+from echo_embeddings import EchoConfig, EchoEncoder, embed_table
+from echo_embeddings.errors import ConfigError, InputError
 from echo_embeddings.search import Index, Update
+from echo_embeddings.types import require_chunking
 from tests.architectures import small_tokenizer, tiny
 from tests.search.fake import FakeEncoder
 
@@ -187,6 +188,18 @@ def test_the_manifest_beside_the_files_is_json(notes, tmp_path):
     index.save(tmp_path / "index")
     lines = (tmp_path / "index" / "files.jsonl").read_text().splitlines()
     assert [json.loads(line)["name"] for line in lines] == ["a.md", "b.txt", "sub/c.md"]
+
+
+def test_late_chunking_is_refused_before_anything_is_read():
+    nothing_is_loaded = EchoEncoder("no/such-model", EchoConfig("{text}:", pooling="last"))
+    eol = EchoEncoder("no/such-model", "prompt-eol")
+    with pytest.raises(ConfigError, match=r"pools what follows the text .*pool_tail=True"):
+        Index.empty(eol, late_chunking=True)
+    with pytest.raises(TypeError, match="encoder is a Encoder, which has no encode_chunks"):
+        Index.empty(Encoder(), late_chunking=True)
+    with pytest.raises(ConfigError, match="pools what follows the text"):
+        embed_table([{"text": "a"}], "out.parquet", eol, split="passages", late_chunking=True)
+    require_chunking(nothing_is_loaded)
 
 
 def test_late_chunking_reads_each_file_as_a_whole(tmp_path):

@@ -16,6 +16,7 @@ from echo_embeddings.extras import require
 from echo_embeddings.search import Index, Update
 from echo_embeddings.search.storage import require_replaceable
 from echo_embeddings.search.update import plan
+from echo_embeddings.types import require_chunking
 
 from . import options, output
 
@@ -75,6 +76,8 @@ def index(  # noqa: PLR0913 - typer wants a parameter for each option
         _require_same(target, made, model, config, {"kind": kind, "precision": precision}, how)
         planned = made.compare(source)
     else:
+        if late_chunking:
+            require_chunking(options.make_encoder(model, config, device=device, dtype=dtype, **how))
         planned = plan(source, ())
     _tell_skipped(planned.update)
     if made is None:

@@ -244,6 +244,18 @@ class EchoConfig:
         """The length to which the transforms truncate the whole vector; ``None`` if they do not."""
         return min((truncate.options["dimension"] for truncate in parted(self.transforms)[1]), default=None)
 
+    def require_chunking(self) -> None:
+        """Check that chunks of a text can have vectors: ``EchoEncoder.encode_chunks``, and all that is built on it.
+
+        Raises:
+            ConfigError: the template for documents pools what follows the text, of which chunks have none.
+        """
+        if (template := self.template_for("document")).pool_tail:
+            raise ConfigError(
+                f"the config pools what follows the text in {template.text!r} (pool_tail=True), and a chunk has "
+                "nothing there; take a config that pools the text itself, such as 'echo', 'late-echo' or 'classical'"
+            )
+
     def warn_of(self, dimensions: int | None) -> None:
         """Warn of a length of vectors that this config was not made for, if it says for which it was.
 

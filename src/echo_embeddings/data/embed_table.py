@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from echo_embeddings import notices
 from echo_embeddings.errors import InputError
 from echo_embeddings.extras import require
-from echo_embeddings.types import require_encoder, require_whole
+from echo_embeddings.types import require_chunking, require_encoder, require_whole
 
 from .checkpoints import Checkpoints
 from .files import locked, require_target, whole_file
@@ -104,6 +104,7 @@ def embed_table(  # noqa: PLR0913 - a table, an encoder, and how a job runs
         InputError: the input or the output cannot be used, what is asked for does not go together, the input changed
             while it was embedded, a row has no text, is too long or has a value that parquet cannot hold, an unfinished
             run in ``TARGET.parts`` was of something else, or another process is writing the output.
+        ConfigError: with ``late_chunking``, the encoder's config has no vectors for chunks.
         OutputError: a file cannot be written, as on a full disk; what is saved is kept.
         ImportError: pyarrow is missing, and one of the files is parquet.
     """
@@ -113,6 +114,8 @@ def embed_table(  # noqa: PLR0913 - a table, an encoder, and how a job runs
     if role not in ("document", "query"):
         raise InputError(f"role={role!r} is unknown; choose document or query")
     _require_splittable(split, role, target, late_chunking=late_chunking)
+    if late_chunking:
+        require_chunking(encoder)
     require_whole("checkpoint_rows", checkpoint_rows, InputError)
     bounds = Bounds(max_row_bytes, max_decompressed_bytes)
     require_target(path_of(source), target, _SUFFIXES, overwrite=True)

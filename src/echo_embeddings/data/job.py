@@ -81,7 +81,10 @@ class TableEncoder(Protocol):
         """The same for what is searched for."""
 
     def encode_chunks(self, documents: list[str], chunks: list[list[tuple[int, int]]]) -> list[Vectors]:
-        """For each document the vectors of its chunks; called for late chunking only."""
+        """For each document the vectors of its chunks; called for late chunking only.
+
+        Then ``config`` has ``require_chunking`` too, as ``EchoConfig`` has.
+        """
 
 
 @dataclass(frozen=True)

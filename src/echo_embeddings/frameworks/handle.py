@@ -14,7 +14,7 @@ from echo_embeddings.forking import ForkLock
 from echo_embeddings.model import builtin
 from echo_embeddings.options import EncoderOptions
 from echo_embeddings.text.inputs import checked
-from echo_embeddings.types import Embedder
+from echo_embeddings.types import Embedder, require_chunking
 
 from .foreign import split_model_kwargs
 
@@ -82,6 +82,15 @@ class Handle:
         vectors: Vectors = self._encoder.encode_documents(checked(texts), **kwargs).tolist()
         return vectors
 
+    def require_chunking(self) -> None:
+        """Refuse what cannot embed chunks, before anything is split, fetched or loaded.
+
+        Raises:
+            ConfigError: the config has no vectors for chunks.
+            TypeError: the embedder has no ``encode_chunks``.
+        """
+        require_chunking(self._made())
+
     def chunks(self, documents: list[str], spans: list[list[tuple[int, int]]]) -> list[Vectors]:
         """Embed chunks of documents, each in its context: for each document one list of floats a chunk.
 
@@ -90,13 +99,10 @@ class Handle:
             spans: first and last-plus-one character of each chunk of each text.
 
         Raises:
-            TypeError: the embedder cannot do that.
+            ConfigError, TypeError: as :meth:`require_chunking`.
         """
-        encoder = self._encoder
-        if not isinstance(encoder, EchoEncoder):
-            raise TypeError(
-                f"encoder is a {type(encoder).__name__}, which has no encode_chunks; late chunking needs an EchoEncoder"
-            )
+        self.require_chunking()
+        encoder: Any = self._encoder
         return [rows.tolist() for rows in encoder.encode_chunks(documents, spans)]
 
     def queries(self, texts: list[str]) -> Vectors:

@@ -20,7 +20,7 @@ from echo_embeddings.extras import require
 from echo_embeddings.model import builtin
 from echo_embeddings.text.inputs import elements
 from echo_embeddings.text.truncation import one_call
-from echo_embeddings.types import Vectors, require_encoder, require_whole
+from echo_embeddings.types import Vectors, require_chunking, require_encoder, require_whole
 
 from . import storage
 from . import vectors as faiss_vectors
@@ -129,9 +129,14 @@ class Index:
 
         Raises:
             InputError: ``kind`` or ``precision`` is unknown.
+            ConfigError: the encoder's config has no vectors for chunks (``EchoConfig.require_chunking``).
+            TypeError: ``encoder`` is none, or has no ``encode_chunks`` for late chunking.
             ImportError: FAISS is missing.
         """
         require_encoder(encoder)
+        if late_chunking:
+            require_chunking(encoder)
+            encoder.config.require_chunking()  # where a hub had to be asked for it
         precision = str(precision or getattr(encoder, "precision", "float32"))
         _require_kind(kind, precision)
         manifest = Manifest(

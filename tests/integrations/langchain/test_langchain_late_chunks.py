@@ -7,7 +7,7 @@ from langchain_core.vectorstores import InMemoryVectorStore
 from langchain_qdrant import QdrantVectorStore
 from langchain_text_splitters import RecursiveCharacterTextSplitter
 
-from echo_embeddings import EchoConfig, EchoEncoder
+from echo_embeddings import ConfigError, EchoConfig, EchoEncoder
 from langchain_echo_embeddings import EchoEmbeddings
 from tests.architectures import small_tokenizer, tiny
 from tests.conftest import cosines
@@ -83,6 +83,12 @@ def test_another_embedder_has_no_late_chunks():
 
     with pytest.raises(TypeError, match="encoder is a Fake, which has no encode_chunks"):
         EchoEmbeddings(encoder=Fake()).embed_chunks(DOCUMENTS, SPLITTER)
+
+
+def test_a_config_without_chunks_is_refused_before_documents_are_split():
+    embeddings = EchoEmbeddings(model="no/such-model", config="prompt-eol")
+    with pytest.raises(ConfigError, match="pools what follows the text"), embeddings.late_chunks(DOCUMENTS, None):
+        pass
 
 
 def test_max_length_may_be_the_context():

@@ -8,7 +8,7 @@ from llama_index.core.ingestion import IngestionCache, IngestionPipeline
 from llama_index.core.node_parser import MarkdownNodeParser, TokenTextSplitter
 from llama_index.vector_stores.faiss import FaissVectorStore
 
-from echo_embeddings import EchoConfig, EchoEncoder
+from echo_embeddings import ConfigError, EchoConfig, EchoEncoder
 from llama_index.embeddings.echo import EchoEmbedding, LateChunker
 from tests.architectures import small_tokenizer, tiny
 from tests.conftest import cosines
@@ -80,6 +80,11 @@ async def test_it_can_be_awaited_and_cached(model, documents):
     (third,) = IngestionPipeline(transformations=[other], cache=cache).run(documents=documents[2:])
     assert third.id_ != first.id_
     assert "vectors" in chunker.to_dict()
+
+
+def test_a_config_without_chunks_is_refused_when_the_chunker_is_made():
+    with pytest.raises(ConfigError, match="pools what follows the text"):
+        LateChunker(embed_model=EchoEmbedding(model_name="no/such-model", config="prompt-eol"))
 
 
 def test_unknown_fields_are_refused(model):

@@ -195,8 +195,10 @@ class EchoEmbeddings(BaseModel, Embeddings):
 
         Raises:
             TypeError: ``encoder`` is no ``EchoEncoder``; or the splitter is none.
+            ConfigError: the config pools what follows the text, of which chunks have none.
             InputError: the splitter gives a text that does not stand in its document.
         """
+        self._handle.require_chunking()
         whole, split = list(documents), spans_of(splitter)
         spans = [[(start, end) for start, end in split(document.page_content)] for document in whole]
         vectors = self._handle.chunks([document.page_content for document in whole], spans)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llama_index.core.node_parser import NodeParser, SentenceSplitter
 from llama_index.core.schema import BaseNode, MetadataMode, TransformComponent
@@ -30,12 +30,22 @@ class LateChunker(TransformComponent):
         node_parser: makes the nodes; their texts must stand in the document. Default: ``SentenceSplitter()``.
         embed_model: embeds them; its ``encoder`` must be an ``EchoEncoder``, as it is if none is given. Default: the
             built-in model.
+
+    Raises:
+        ConfigError: the config of ``embed_model`` pools what follows the text, of which nodes have none.
+        TypeError: the encoder of ``embed_model`` is no ``EchoEncoder``.
     """
 
     model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
 
     node_parser: SerializeAsAny[NodeParser] = Field(default_factory=SentenceSplitter)
     embed_model: EchoEmbedding = Field(default_factory=EchoEmbedding)
+
+    if not TYPE_CHECKING:  # type checkers shall see the fields
+
+        def __init__(self, **data: Any) -> None:
+            super().__init__(**data)
+            self.embed_model.handle.require_chunking()
 
     @classmethod
     def class_name(cls) -> str:
@@ -55,7 +65,6 @@ class LateChunker(TransformComponent):
 
         Raises:
             InputError: the text of a node does not stand in its document.
-            TypeError: the encoder of ``embed_model`` is no ``EchoEncoder``.
         """
         del kwargs
         texts, spans, found = [], [], []
