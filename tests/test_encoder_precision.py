@@ -70,6 +70,10 @@ def test_vectors_of_another_precision_are_refused_and_not_read_as_what_they_are_
         ranged.with_precision("int8").restored(bits.encode_documents(TEXTS))
     listed = bits.encode_documents(TEXTS).tolist()  # as a server sends them
     np.testing.assert_array_equal(bits.restored(listed), bits.restored(np.array(listed, np.uint8)))
+    with pytest.raises(InputError, match=r"numbers from -1 to 3, and those of precision='ubinary' are from 0 to 255"):
+        bits.restored([[0, -1, 2, 3]])
+    with pytest.raises(InputError, match=r"numbers from 0 to 128, .*precision='int8' are from -128 to 127"):
+        ranged.with_precision("int8").restored([0] * 31 + [128])
 
 
 def test_with_words_beside_the_echo_bits_are_those_of_turned_vectors(tiny_encoder):

@@ -412,7 +412,8 @@ class EchoEncoder:
             float32 ``[..., dim]``.
 
         Raises:
-            InputError: they have another width, or fractions where the precision has whole numbers.
+            InputError: they have another width; or the precision has whole numbers, and they have fractions, or numbers
+                that it has not.
         """
         given = np.asarray(vectors)
         wanted = width_of(self.dimension, self.precision)
@@ -422,6 +423,13 @@ class EchoEncoder:
                 f"vectors are {given.dtype} {list(given.shape)}, and those of precision={self.precision!r} are "
                 f"{DTYPES[self.precision]} [..., {wanted}]; give vectors of this encoder"
             )
+        if is_whole and given.size:
+            least, most = np.iinfo(DTYPES[self.precision]).min, np.iinfo(DTYPES[self.precision]).max
+            if given.min() < least or given.max() > most:
+                raise InputError(
+                    f"vectors have numbers from {given.min()} to {given.max()}, and those of "
+                    f"precision={self.precision!r} are from {least} to {most}; give vectors of this encoder"
+                )
         return restored(given, self.precision, self.dimension, self._ranges(), turns=self.config.turns_bits)
 
     @property
