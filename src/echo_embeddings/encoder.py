@@ -105,6 +105,7 @@ class EchoEncoder:
     _engine: Engine | None
     _copy: Runtime | None
     _weights: str | None
+    _faults: dict[tuple[float, float | None], str]
     _awaited: Awaited[Vectors]
 
     def __init__(  # noqa: PLR0913 - all but the first four by name
@@ -627,7 +628,12 @@ class EchoEncoder:
         Raises:
             ModelError: there is no such model, or its ``config.json`` is damaged.
         """
-        return why_not(self._pinned(), config) if config.start_layer else ""
+        if not config.start_layer:
+            return ""
+        layers = config.start_layer, config.exit_layer  # nothing else of a config counts
+        if layers not in self._faults or self._spec.is_loaded:  # a loaded model may be changed
+            self._faults[layers] = why_not(self._pinned(), config)
+        return self._faults[layers]
 
     def fit_transforms(
         self,
@@ -752,6 +758,7 @@ class EchoEncoder:
         self._engine = None
         self._copy = None
         self._weights = None
+        self._faults = {}
         self._awaited = Awaited()
 
     def __repr__(self) -> str:

@@ -173,6 +173,22 @@ def test_named_presets_that_cannot_run_on_the_model_are_refused_before_the_data_
     assert list(preset_configs(["echo"], EchoEncoder("no/such-model"))) == ["echo"], "no hub is asked"
 
 
+def test_whether_a_model_can_run_a_preset_is_found_out_once(tmp_path, monkeypatch):
+    CONFIGS["llama"].save_pretrained(tmp_path / "llama")
+    encoder, asked = EchoEncoder(tmp_path / "llama"), []
+
+    def noted(spec, config):
+        asked.append(config.start_layer)
+        return ""
+
+    monkeypatch.setattr("echo_embeddings.encoder.why_not", noted)
+    names = usual_presets(encoder)
+    configs = preset_configs(names, encoder)
+    with pytest.raises(FileNotFoundError):
+        compare(encoder, tmp_path / "gone.tsv", configs)
+    assert sorted(asked) == sorted({config.start_layer for config in configs.values() if config.start_layer})
+
+
 def test_a_yardstick_is_scored_beside(pairs, tmp_path):
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import StaticEmbedding
