@@ -35,6 +35,8 @@ def test_csv_keeps_quotes_newlines_and_leading_zeros():
         ("txt", b"good\nbad \xff\n", r"a:2: this line is not UTF-8 \(invalid start byte\); convert the file"),
         ("jsonl", '{"text": "a"}\n{"text": \n', r"a:2: this line is not JSON \(Expecting value"),
         ("jsonl", '"text"\n', r"a:1: this line is not an object such as \{'text': \.\.\.\}"),
+        ("jsonl", '{"text": "a", "text": "b"}\n', r"a:1: this line is not JSON \(an object has the key 'text' twice\)"),
+        ("jsonl", '{"text": "a", "m": [{"b": 1, "b": 1}]}\n', "a:1: .*an object has the key 'b' twice"),
         ("jsonl", '{"text": ' + "[" * 100_000, "a:1: this line is nested too deeply to be read"),
         ("csv", "id,body\n1,a\n", "a: there is no column 'text', only id, body; choose one with --column"),
         ("csv", "text,text\na,b\n", "a has two columns 'text'; rename one"),

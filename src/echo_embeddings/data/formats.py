@@ -54,7 +54,7 @@ def json_rows(numbered: Lines, name: str, column: str, _: Bounds | None = None) 
             continue
         place = f"{name}:{number}"
         try:
-            row = json.loads(line)
+            row = json.loads(line, object_pairs_hook=_with_each_key_once)
         except RecursionError:
             raise InputError(f"{place}: this line is nested too deeply to be read") from None
         except ValueError as error:
@@ -62,6 +62,15 @@ def json_rows(numbered: Lines, name: str, column: str, _: Bounds | None = None) 
         if not isinstance(row, dict):
             raise InputError(f"{place}: this line is not an object such as {{{column!r}: ...}}")
         yield place, row
+
+
+def _with_each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object. Of a key that it has twice Python would keep the last value, and drop the others in silence."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"an object has the key {next(one for one in names if names.count(one) > 1)!r} twice")
+    return found
 
 
 def csv_rows(numbered: Lines, name: str, column: str, bounds: Bounds | None = None) -> Iterator[Placed]:
