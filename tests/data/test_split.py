@@ -55,6 +55,29 @@ def test_a_text_without_spaces_is_split():
     assert "".join(text[start:end] for start, end in found) == text
 
 
+def test_a_text_does_not_stand_beside_its_own_passages(tmp_path, monkeypatch):
+    """A text of 1 MB has some 2,000 passages: beside each of them it would take 2 GB."""
+    long = "Ferries leave at dawn, and nobody knows why they do. " * 300
+    passages, size = len(passage_spans(long)), len(long)
+    monkeypatch.setattr("echo_embeddings.data.split._MOST", passages * size // 2)
+    rows = [{"text": "one", "html": "a"}, {"text": long, "html": "b", "more": None}]
+    assert run(rows, tmp_path / "a.parquet").rows == passages + 1
+    assert pq.read_table(tmp_path / "a.parquet").column_names == [
+        "text", "html", "more", "row", "start", "end", "embedding",
+    ]  # fmt: skip
+    rows[1]["html"] = long
+    said = rf"row 2: .* takes {size + 4:,} bytes, most of them in column 'html', .* {passages} passages; leave that"
+    with pytest.raises(InputError, match=said):
+        run(rows, tmp_path / "b.parquet")
+    assert run([{"text": long}], tmp_path / "c.parquet").rows == passages  # no other column
+
+
+def test_a_value_that_its_column_cannot_hold_later_names_its_place(tmp_path):
+    rows = [{"text": "one", "n": 2**60 + 1}] * 16 + [{"text": "two", "n": 0.5}]
+    with pytest.raises(InputError, match=r"row 1 and the rows below it: parquet cannot hold column 'n'"):
+        run(rows, tmp_path / "out.parquet")
+
+
 # --- jobs -------------------------------------------------------------------------------------------------------------
 
 

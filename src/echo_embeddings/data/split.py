@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from echo_embeddings.errors import InputError
@@ -17,6 +18,8 @@ __all__ = ["ADDED", "SplitTable", "passage_spans"]
 ADDED = ("row", "start", "end")
 #: Rows that are read at once.
 _ROWS = 16
+# The most bytes that other columns may take beside the passages of so many rows; a column of Arrow's holds no more.
+_MOST = 2**31 - 1
 
 
 def passage_spans(text: str) -> list[tuple[int, int]]:
@@ -88,26 +91,61 @@ def _split(rows: Chunk, first: int, column: str) -> Chunk:
     places = [rows.places[number] for number in numbers]
     if rows.columns is None:
         return Chunk(texts, places, None, documents)
+    import pyarrow as pa
+
     if taken := [name for name in ADDED if name in rows.columns.schema.names]:
         raise InputError(
             f"{rows.places[0]}: there is a column {taken[0]!r} already, and split='passages' (--split passages) adds "
             f"{', '.join(ADDED)}; rename it"
         )
-    spans = [span for _, some in documents for span in some]
-    added = [first + number for number in numbers], [start for start, _ in spans], [end for _, end in spans]
-    return Chunk(texts, places, _repeated(rows.columns, numbers, {column: texts}, added), documents)
+    _require_small(rows.columns.drop_columns([column]), numbers, rows.places)
+    starts, ends = zip(*(span for _, some in documents for span in some), strict=True)
+    added = dict(zip(ADDED, ([first + number for number in numbers], starts, ends), strict=True))
+    return Chunk(
+        texts, places, _repeated(rows.columns, numbers, {column: pa.array(texts, pa.string())}, added), documents
+    )
 
 
-def _repeated(table: Any, rows: list[int], changed: dict[str, list[str]], added: tuple[list[int], ...]) -> Any:
-    """An Arrow table of these rows of another, with one column changed and those of ``ADDED`` behind it."""
+def _repeated(table: Any, rows: list[int], changed: dict[str, Any], added: dict[str, Sequence[int]]) -> Any:
+    """An Arrow table of these rows of another, with some columns changed, and whole numbers behind them.
+
+    Changed columns are not repeated first: a text would stand beside each of its own passages.
+    """
     import pyarrow as pa
 
-    made = table.take(pa.array(rows, pa.int64()))
-    for name, values in changed.items():
-        made = made.set_column(made.schema.get_field_index(name), name, pa.array(values, pa.string()))
-    for name, numbers in zip(ADDED, added, strict=True):
-        made = made.append_column(name, pa.array(numbers, pa.int64()))
-    return made
+    wanted, schema = pa.array(rows, pa.int64()), table.schema
+    arrays = [changed[name] if name in changed else table.column(name).take(wanted) for name in table.column_names]
+    for name, array in changed.items():
+        schema = schema.set(schema.get_field_index(name), pa.field(name, array.type))
+    for name, numbers in added.items():
+        schema = schema.append(pa.field(name, pa.int64()))
+        arrays.append(pa.array(numbers, pa.int64()))
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _require_small(others: Any, numbers: list[int], places: list[str]) -> None:
+    """Refuse rows whose other columns are too large to stand beside each of their passages.
+
+    Args:
+        others: those columns, as an Arrow table.
+        numbers: of each passage its row.
+        places: of each row its place.
+
+    Raises:
+        InputError: they are; it names the largest row and column.
+    """
+    passages = Counter(numbers)
+    if others.nbytes * max(passages.values()) <= _MOST:
+        return
+    sizes = [others.slice(row, 1).nbytes * passages[row] for row in range(others.num_rows)]
+    if sum(sizes) <= _MOST:
+        return
+    row = sizes.index(max(sizes))
+    name = max(others.column_names, key=lambda name: others.column(name).slice(row, 1).nbytes)
+    raise InputError(
+        f"{places[row]}: what stands beside the text takes {sizes[row] // passages[row]:,} bytes, most of them in "
+        f"column {name!r}, and would stand beside each of its {passages[row]:,} passages; leave that column out"
+    )
 
 
 def _joined(some: list[Chunk]) -> Chunk:
@@ -123,5 +161,9 @@ def _joined(some: list[Chunk]) -> Chunk:
 
     schema = None
     for one in some:
-        schema = merged(schema, one.columns, f"{one.places[0]} and the rows below it")
-    return Chunk(texts, places, pa.concat_tables([fitted(one.columns, schema, "") for one in some]), documents)
+        schema = merged(schema, one.columns, _below(one))
+    return Chunk(texts, places, pa.concat_tables([fitted(one.columns, schema, _below(one)) for one in some]), documents)
+
+
+def _below(chunk: Chunk) -> str:
+    return f"{chunk.places[0]} and the rows below it"
