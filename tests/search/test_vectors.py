@@ -79,7 +79,8 @@ def test_the_precision_of_the_encoder_is_taken():
 
 
 @pytest.mark.parametrize(("kind", "precision"), KINDS)
-def test_an_update_keeps_vectors_bit_by_bit(kind, precision, tmp_path):
+def test_an_update_keeps_vectors_bit_by_bit(kind, precision, tmp_path, monkeypatch):
+    monkeypatch.setattr("echo_embeddings.search.vectors.FITTED_ON", 5)  # below, those of int8 move with their ranges
     for number in range(6):
         (tmp_path / f"{number}.txt").write_text(str(number))
     index = Index.empty(Encoder(), kind=kind, precision=precision)
@@ -96,13 +97,34 @@ def test_an_update_keeps_vectors_bit_by_bit(kind, precision, tmp_path):
     assert [index.search(text, k=1)[0].passage for text in ("10", "9", "3")] == ["10", "9", "3"]
 
 
+@pytest.mark.parametrize("kind", ["exact", "hnsw"])
+def test_int8_ranges_are_not_those_of_the_first_passage_alone(kind):
+    """They are fitted on the first 1,024 vectors, however few are added at once."""
+    index = Index.empty(Encoder(), kind=kind, precision="int8")
+    for count in (1, 2, 5, 40, 252):
+        index.add(PASSAGES[len(index) : len(index) + count])
+    vectors = Encoder().encode_documents(PASSAGES)
+    kept = index._faiss.reconstruct_n(0, 300)
+    assert (unit(kept) * vectors).sum(axis=1).min() > 0.999
+    assert [hits[0].passage for hits in index.search(["0", "1", "250"], k=1)] == ["0", "1", "250"]
+
+
+def test_int8_ranges_stay_when_enough_vectors_are_there(monkeypatch):
+    monkeypatch.setattr("echo_embeddings.search.vectors.FITTED_ON", 100)
+    index = Index.build(PASSAGES[:100], Encoder(), precision="int8")
+    codes, before = index._faiss.reconstruct_n(0, 100), index._faiss
+    index.add(PASSAGES[100:])
+    assert index._faiss is before
+    np.testing.assert_array_equal(index._faiss.reconstruct_n(0, 100), codes)
+
+
 def test_int8_takes_the_ranges_of_the_config():
     ranges = np.stack([np.full(DIMENSION, -1, np.float32), np.full(DIMENSION, 1, np.float32)])
     index = empty("exact", DIMENSION, "int8", ranges)
-    add(index, np.full((1, DIMENSION), 0.5, np.float32))
+    add(index, np.full((1, DIMENSION), 0.5, np.float32), "exact", "int8", keeps_ranges=True)
     np.testing.assert_allclose(index.reconstruct(0), 0.5, atol=1 / 255)
     other = empty_like(index, "exact", "int8")
-    add(other, np.full((1, DIMENSION), 5, np.float32))  # far beyond
+    assert add(other, np.full((1, DIMENSION), 5, np.float32), "exact", "int8", keeps_ranges=True) is other  # far beyond
     np.testing.assert_allclose(other.reconstruct(0), 1, atol=2 / 255)
 
 

@@ -201,7 +201,7 @@ class Index:
                 before = len(self)
                 try:
                     self._passages += chunk
-                    faiss_vectors.add(self._faiss, vectors)
+                    self._faiss = self._added(self._faiss, vectors)
                 finally:  # passages and vectors stay together, whenever Ctrl-C is pressed
                     del self._passages[self._faiss.ntotal :]
                     self._origins = [*self._origins, Origin(len(self) - before)]
@@ -247,7 +247,7 @@ class Index:
         fresh, vectors = planned.passages, self._kept(planned)
         with one_call(), progress(len(fresh), show_progress) as advance:
             for some in self._embedded(planned, advance):
-                faiss_vectors.add(vectors, _array(some))
+                vectors = self._added(vectors, _array(some))
         kept = [self._passages[row] for _, rows in planned.kept for row in rows]
         origins = [origin for origin, _ in [*planned.kept, *planned.fresh]]
         self._faiss, self._passages, self._origins = vectors, kept + fresh, origins
@@ -263,6 +263,12 @@ class Index:
             if passages:
                 yield self.encoder.encode_chunks(*_joined([passage.text for passage in passages]))
             advance(len(passages))
+
+    def _added(self, index: Any, vectors: Vectors) -> Any:
+        """A FAISS index with these vectors behind its own; it may be another object."""
+        made_with, ranges = self._made_with, self._config.ranges
+        keeps_ranges = ranges is not None and ranges.of(self.dimension) is not None
+        return faiss_vectors.add(index, vectors, made_with.kind, made_with.precision, keeps_ranges=keeps_ranges)
 
     def _kept(self, planned: Plan) -> Any:
         """A new FAISS index with the vectors that are kept."""

@@ -14,7 +14,7 @@ from echo_embeddings.errors import InputError
 from echo_embeddings.types import Vectors
 from echo_embeddings.vectors.precision import PRECISIONS, reduced, restored, turned, widest
 
-__all__ = ["KINDS", "Bits", "add", "clone", "empty", "empty_like", "require_kind", "type_of"]
+__all__ = ["FITTED_ON", "KINDS", "Bits", "add", "clone", "empty", "empty_like", "require_kind", "type_of"]
 
 #: Kinds of index, and what each is for.
 KINDS = {
@@ -24,6 +24,8 @@ KINDS = {
 
 # HNSW: more links and wider searches find more and take longer.
 _LINKS, _WIDTH_TO_BUILD = 32, 200
+#: The ranges of an "int8" index are fitted on so many vectors, however few are added at once.
+FITTED_ON = 1024
 # With a bit a dimension: passages that are compared exactly for each one that is wanted, and at least.
 _CANDIDATES, _FEWEST = 10, 200
 
@@ -54,7 +56,7 @@ def empty(kind: str, dimension: int, precision: str = "float32", ranges: Vectors
         kind: a name in :data:`KINDS`.
         dimension: of the vectors.
         precision: how they are kept.
-        ranges: float32 ``[2, dimension]`` for ``"int8"``; ``None`` takes those of the first vectors that are added.
+        ranges: float32 ``[2, dimension]`` for ``"int8"``; ``None`` takes those of the first vectors (:func:`add`).
     """
     import faiss
 
@@ -75,21 +77,51 @@ def empty(kind: str, dimension: int, precision: str = "float32", ranges: Vectors
 
 def empty_like(index: Any, kind: str, precision: str) -> Any:
     """An index without vectors that keeps numbers as ``index`` does."""
-    import faiss
+    return empty(kind, index.d, precision, _limits(index, kind) if precision == "int8" and index.is_trained else None)
 
-    made = empty(kind, index.d, precision)
-    if precision == "int8" and index.is_trained:
-        flat: Any = index if kind == "exact" else faiss.downcast_index(index.storage)
-        low, steps = faiss.vector_to_array(flat.sq.trained).reshape(2, -1)
-        made.train(np.stack([low, low + steps]))
+
+def add(index: Any, vectors: Vectors, kind: str, precision: str, *, keeps_ranges: bool = False) -> Any:
+    """Add vectors to an index.
+
+    Args:
+        index: what to add to.
+        vectors: float32 ``[n, dimension]``.
+        kind: of the index.
+        precision: of the index.
+        keeps_ranges: whether the ranges of an ``"int8"`` index are those of the config. Else they are fitted on the
+            first :data:`FITTED_ON` vectors: numbers of these that lie beyond them widen them.
+
+    Returns:
+        The index with the vectors: the same one, or another where ranges were widened.
+    """
+    if precision == "int8" and not keeps_ranges:
+        index = _holding(index, vectors, kind)
+    index.add(vectors)
+    return index
+
+
+def _holding(index: Any, vectors: Vectors, kind: str) -> Any:
+    """The index, or while it has few vectors one with the same of them, whose ranges hold other vectors too."""
+    if not index.is_trained:
+        index.train(np.ascontiguousarray(widest(vectors)))
+        return index
+    low, high = _limits(index, kind)
+    beyond = (vectors.min(axis=0) < low) | (vectors.max(axis=0) > high)
+    if index.ntotal >= FITTED_ON or not beyond.any():
+        return index
+    wider = widest(np.concatenate([np.stack([low, high]), vectors]))
+    made = empty(kind, index.d, "int8", np.where(beyond, wider, np.stack([low, high])))
+    made.add(index.reconstruct_n(0, index.ntotal))  # where the ranges are as before, the bytes are too
     return made
 
 
-def add(index: Any, vectors: Vectors) -> None:
-    """Add float32 ``[n, dimension]``. Where numbers need ranges, and have none, they get those of these vectors."""
-    if not index.is_trained:
-        index.train(np.ascontiguousarray(widest(vectors)))
-    index.add(vectors)
+def _limits(index: Any, kind: str) -> Vectors:
+    """The ranges of an ``"int8"`` index: float32 ``[2, dimension]``."""
+    import faiss
+
+    flat: Any = index if kind == "exact" else faiss.downcast_index(index.storage)
+    low, steps = faiss.vector_to_array(flat.sq.trained).reshape(2, -1)
+    return np.stack([low, low + steps])
 
 
 def clone(index: Any) -> Any:
