@@ -53,6 +53,8 @@ def test_a_vector_is_a_question_too(index):
     for k in ("5", 2.5, True):
         with pytest.raises(InputError, match=rf"k={k!r}: give a whole number"):
             index.search(vector, k=k)
+    with pytest.raises(InputError, match=r"query vectors are int8 \[3\], .* or encoder\.restored\(vectors\)"):
+        index.search(vector.astype(np.int8))
     with pytest.raises(InputError, match="query vectors hold NaN or infinity"):
         index.search(np.full_like(vector, np.nan))
     for wrong in ("a/model", None, EchoEncoder):

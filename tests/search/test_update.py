@@ -218,3 +218,6 @@ def test_late_chunking_reads_each_file_as_a_whole(tmp_path):
     assert loaded.manifest.late_chunking
     with pytest.raises(InputError, match=r"the index has late chunking, and needs the files .*: use update\(folder\)"):
         loaded.add(["a passage"])
+    index._require_same_vectors(encoder)  # of a passage within its file, and not alone
+    with pytest.raises(InputError, match=r"gives other vectors than those of the index .* passage b\.txt:1"):
+        index._require_same_vectors(encoder.with_config(EchoConfig.preset("classical")))

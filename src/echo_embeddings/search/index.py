@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -386,6 +387,11 @@ class Index:
     def _vectors(self, question: str | list[str] | tuple[str, ...] | Vectors) -> Vectors:
         if isinstance(question, np.ndarray) and question.dtype.kind == "f":
             return question
+        if isinstance(question, np.ndarray) and question.dtype.kind in "biu":
+            raise InputError(
+                f"query vectors are {question.dtype} {list(question.shape)}, and an index compares whole numbers only "
+                "with its own; give those of encoder.with_precision('float32'), or encoder.restored(vectors)"
+            )
         return self.encoder.encode_queries(question)
 
     def _hits(self, scores: list[float], rows: list[int]) -> list[Hit]:
@@ -396,13 +402,24 @@ class Index:
         """Embed one passage again: weights in a folder may have been changed, or an adapter may be missing."""
         if not len(self):
             return
-        cosine = float(encoder.encode_documents(self._passages[0].text) @ self._faiss.reconstruct(0))
+        row, vector = self._embedded_again(encoder)
+        cosine = float(vector @ self._faiss.reconstruct(row))
         if cosine < (_ALIKE if self._made_with.precision != "ubinary" else _ALIKE_IN_BITS):
             raise InputError(
-                f"{encoder.model_name} gives other vectors than those of the index (cosine {cosine:.2f} for the first "
-                "passage): its weights were changed, or the encoder had an adapter of its own. Give that encoder: "
-                "Index.load(folder, encoder), or make the index again"
+                f"{encoder.model_name} gives other vectors than those of the index (cosine {cosine:.2f} for the "
+                f"passage {self._passages[row].source}): its weights were changed, or the encoder had an adapter of "
+                "its own. Give that encoder: Index.load(folder, encoder), or make the index again"
             )
+
+    def _embedded_again(self, encoder: EchoEncoder) -> tuple[int, Vectors]:
+        """A row of the index, and the vector of its passage: with late chunking from all of the shortest file."""
+        if not self._made_with.late_chunking:
+            return 0, encoder.encode_documents(self._passages[0].text)
+        ends = accumulate(origin.passages for origin in self._origins)
+        rows = [range(end - one.passages, end) for one, end in zip(self._origins, ends, strict=True) if one.passages]
+        files = [(some.start, [self._passages[row].text for row in some]) for some in rows]
+        row, texts = min(files, key=lambda file: sum(map(len, file[1])))
+        return row, encoder.encode_chunks(*_joined(texts))[0]
 
 
 def _listed(passages: Iterable[Passage | str], first: int) -> list[Passage]:
