@@ -18,6 +18,7 @@ PRESETS = [
     "prompt-eol",
     "pretended-cot",
     "knowledge-enhancement",
+    "kv-embedding-prompt",
 ]
 
 

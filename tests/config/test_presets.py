@@ -86,7 +86,7 @@ def test_templates_say_what_their_papers_say():
         **dict.fromkeys(("default", "zero-shot", "any-model", "echo", "late-echo"), (2, 2)),
         **dict.fromkeys(("echo-finetuned", "compute-matched"), (2, 2)),
         **dict.fromkeys(("classical", "classical-last", "classical-weighted"), (1, 1)),
-        **dict.fromkeys(("prompt-eol", "pretended-cot", "knowledge-enhancement"), (1, 1)),
+        **dict.fromkeys(("prompt-eol", "pretended-cot", "knowledge-enhancement", "kv-embedding-prompt"), (1, 1)),
     }
     assert EchoConfig.preset("classical").templates[0] == Template.repeat(1)
     assert EchoConfig.preset("echo").templates[0] == Template.repeat(2)

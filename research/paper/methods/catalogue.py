@@ -48,7 +48,7 @@ def methods(max_length: int) -> tuple[Method, ...]:
         HierarchicalTokenPrepending("Hierarchical Token Prepending", "arXiv 2511.14868"),
         KVEmbedding("KV-Embedding", "arXiv 2601.01046"),
         # What is left of it if no layer sees more than before: whether its keys and values are what helps.
-        KVEmbedding("KV-Embedding, prompt and pooling alone", "arXiv 2601.01046", first=1 / 3, stop=1 / 3),
+        _preset("KV-Embedding, prompt and pooling alone", "arXiv 2601.01046", "kv-embedding-prompt"),
         Masked("bidirectional mask", "arXiv 2404.05961, without its training", "both ways"),
         Masked("bidirectional, first token hidden", "ACL 2025, 2025.acl-long.1113", "both ways, without the first"),
         MetaEOL("MetaEOL", "arXiv 2402.18458"),

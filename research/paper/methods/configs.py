@@ -22,7 +22,7 @@ __all__ = ["Config"]
 
 #: Passes that are kept: over documents, over queries, and over texts to fit on.
 _MOST = 3
-_POOLINGS = ("mean", "weighted_mean", "last")
+_POOLINGS = ("mean", "weighted_mean", "last", "mean_and_last")
 
 
 @dataclass(frozen=True)

@@ -301,6 +301,8 @@ class EchoConfig:
           last.
         - ``knowledge-enhancement``: `prompt-eol` with a longer prompt about what a sentence means, pooled one layer
           before the last.
+        - ``kv-embedding-prompt``: The prompt asks for the text in one word; half of the vector is its last token, half
+          the mean over the text and what follows it.
 
         Raises:
             ConfigError: no preset has that name.

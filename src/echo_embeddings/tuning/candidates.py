@@ -15,6 +15,10 @@ from echo_embeddings.vectors.transforms import EmbedFilter, Project, Standardize
 __all__ = ["PASSES", "TRANSFORMS", "Candidate", "Pass", "candidates"]
 
 _REWRITE = "Rewrite the following paragraph: {text}\nThe rewritten paragraph: {text}"
+# The prompt of KV-Embedding (arXiv 2601.01046), whose pooling goes with it. What that method changes in the attention
+# adds nothing (docs/results). PromptEOL, which pools the last token alone, was worse on both models
+# (docs/guides/tune.md).
+_ONE_WORD = "Context: {text} Compress the Context in one word:"
 
 # In layers below this share of the depth, halves of a text find each other by their words (docs/guides/tune.md).
 _SHALLOWEST = 0.65
@@ -43,7 +47,7 @@ class Pass:
         name: for tables.
         template: the words around the text.
         start: where the copy is made, as a fraction of the depth; 0 repeats the tokens.
-        pooling: ``"mean"`` or ``"last"``.
+        pooling: as in ``EchoConfig``.
     """
 
     name: str
@@ -92,7 +96,7 @@ class Candidate:
 #: The passes, what is most often best first: a budget of time leaves out what is least likely to win.
 PASSES: tuple[Pass, ...] = (
     Pass("late echo", Template(_REWRITE), 0.6),
-    Pass("one word", Template('This sentence : "{text}" means in one word:"', pool_tail=True), pooling="last"),
+    Pass("one word", Template(_ONE_WORD, pool_tail=True), pooling="mean_and_last"),
     Pass("late echo", Template(_REWRITE), 0.5),
     Pass("classical", Template("Write a paragraph: {text}")),
 )
