@@ -85,6 +85,8 @@ def test_a_limit_keeps_what_is_relevant(beir):
         ),
         ("", r"there is no column 'score'"),
         ("score\tsentence1\tsentence2\nhigh\ta\tb\n", r"pairs\.tsv:2: score is 'high', not a number"),
+        ("score\tsentence1\tsentence2\nnan\ta\tb\n", r"pairs\.tsv:2: score is 'nan', not a number"),
+        ("score\tsentence1\tsentence1\tsentence2\n1\ta\tb\tc\n", r"pairs\.tsv has two columns 'sentence1'; rename"),
         ("score\tsentence1\tsentence2\n1\ta\n", r"pairs\.tsv:2: this row has 2 cells, but the header has 3"),
         ("score\tsentence1\tsentence2\n1\ta\tb\n1\tc\td\n", "has 2 pairs, and not two different scores"),
     ],
@@ -95,9 +97,28 @@ def test_pairs_that_cannot_be_used(pairs, content, message):
         open_dataset(pairs)
 
 
+def test_csv_that_is_none_is_named(tmp_path):
+    (tmp_path / "pairs.csv").write_text('score,sentence1,sentence2\n1,"a"b,c\n')
+    with pytest.raises(InputError, match=r"pairs\.csv:2: this row cannot be read"):
+        open_dataset(tmp_path / "pairs.csv")
+
+
 def test_beir_folders_that_cannot_be_used(beir):
     (beir / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq9\td0\t1\n")
     with pytest.raises(InputError, match=r"test\.tsv:2: there is no query 'q9' in queries\.jsonl"):
+        open_dataset(beir)
+    (beir / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq0\td0\t0.5\n")
+    with pytest.raises(InputError, match=r"test\.tsv:2: score is '0\.5'; how relevant a document is, is a whole"):
+        open_dataset(beir)
+    for row, said in (
+        ('{"_id": "d0", "text": null}', "text is None, not a string"),
+        ('{"_id": null, "text": "a"}', "_id is None, not a string"),
+    ):
+        (beir / "corpus.jsonl").write_text(row)
+        with pytest.raises(InputError, match=rf"corpus\.jsonl:1: this line is not an object .*{said}"):
+            open_dataset(beir)
+    (beir / "corpus.jsonl").write_text('{"_id": 1, "text": "a"}\n{"_id": "1", "text": "b"}\n')
+    with pytest.raises(InputError, match=r"the _id '1' stands there twice, with two texts"):
         open_dataset(beir)
     (beir / "corpus.jsonl").write_text('{"_id": "d0"}\n')
     with pytest.raises(InputError, match=r"corpus\.jsonl:1: this line is not an object with _id and text"):
@@ -147,6 +168,8 @@ def test_each_anchor_is_to_find_its_positive(tmp_path, suffix):
         ('{"anchor": "a"}\n', r"pairs\.jsonl:1: this line is not an object with anchor and positive"),
         ('\n{"anchor": "a", "positive": "b"}\n', r"has 1 different positives: there is nothing to find among them"),
         ("[]\n", r"pairs\.jsonl:1: this line is not an object"),
+        ('{"anchor": "a", "positive": null}\n', r"pairs\.jsonl:1: .*positive is None, not a string"),
+        ('{"anchor": "a", "positive": ' + "[" * 100_000, r"pairs\.jsonl:1: this line is not an object"),
     ],
 )
 def test_matched_pairs_that_cannot_be_used(tmp_path, content, message):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -194,11 +196,18 @@ def _anchors(path: Path) -> Iterator[tuple[str, ...]]:
             continue
         try:
             row = json.loads(line)
-            yield tuple(str(row[name]) for name in _ANCHORED)
-        except (ValueError, KeyError, TypeError) as error:
+            yield tuple(_string(row[name], name) for name in _ANCHORED)
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise InputError(
                 f"{path}:{number}: this line is not an object with anchor and positive ({error!r})"
             ) from error
+
+
+def _string(value: object, name: str) -> str:
+    """A text as it is: ``null`` is not the text "None"."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} is {value!r:.40}, not a string")
+    return value
 
 
 def _matched(path: Path, rows: Iterator[tuple[str, ...]], limit: int | None) -> Retrieval:
@@ -240,18 +249,29 @@ def _read_beir(folder: Path, limit: int | None) -> Retrieval:
                 f"{folder} has no {path.relative_to(folder)}; BEIR's layout is corpus.jsonl, queries.jsonl and "
                 "qrels/test.tsv"
             )
-    documents = {id_: f"{row.get('title') or ''} {text}".strip() for id_, text, row in _texts(folder / "corpus.jsonl")}
-    queries = {id_: text for id_, text, _ in _texts(folder / "queries.jsonl")}
+    documents = _by_id(folder / "corpus.jsonl", lambda text, row: f"{row.get('title') or ''} {text}".strip())
+    queries = _by_id(folder / "queries.jsonl", lambda text, _: text)
     judgements: dict[str, dict[str, int]] = {}
     for place, row in records(qrels, ("query-id", "corpus-id", "score")):
         query, document = row["query-id"], row["corpus-id"]
         if query not in queries:
             raise InputError(f"{place}: there is no query {query!r} in queries.jsonl")
-        judgements.setdefault(query, {})[document] = int(number(row["score"], place, "score"))
+        if not (gain := number(row["score"], place, "score")).is_integer():
+            raise InputError(f"{place}: score is {row['score']!r}; how relevant a document is, is a whole number")
+        judgements.setdefault(query, {})[document] = int(gain)
     judgements = dict(list(judgements.items())[:limit])
     if not judgements or not documents:
         raise InputError(f"{folder} has {len(judgements)} judged queries and {len(documents)} documents")
     return Retrieval(_limited(documents, judgements, limit), queries, judgements)
+
+
+def _by_id(path: Path, made: Callable[[str, dict[str, Any]], str]) -> dict[str, str]:
+    """The text of each row by its ``_id``, as ``made`` makes it of the row's text and the row."""
+    found: dict[str, str] = {}
+    for id_, text, row in _texts(path):
+        if found.setdefault(id_, made(text, row)) != made(text, row):
+            raise InputError(f"{path}: the _id {id_!r} stands there twice, with two texts; give each text its own")
+    return found
 
 
 def _limited(documents: dict[str, str], judgements: dict[str, dict[str, int]], limit: int | None) -> dict[str, str]:
@@ -269,9 +289,14 @@ def _texts(path: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
             continue
         try:
             row = json.loads(line)
-            yield str(row["_id"]), str(row["text"]), row
-        except (ValueError, KeyError, TypeError) as error:
+            yield _id(row["_id"]), _string(row["text"], "text"), row
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise InputError(f"{path}:{number}: this line is not an object with _id and text ({error!r})") from error
+
+
+def _id(value: object) -> str:
+    """An id as a string; some folders have whole numbers."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else _string(value, "_id")
 
 
 def records(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[str, dict[str, str]]]:
@@ -280,30 +305,39 @@ def records(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[str, dict[st
     TSV has no quoting: a quotation mark there is a quotation mark.
 
     Raises:
-        InputError: a column is missing in the header, or a row has more or fewer cells than it.
+        InputError: a column is missing in the header or stands there twice, or a row has more or fewer cells than it,
+            or is no CSV.
     """
     tabs = path.suffix.lower() == ".tsv"
     text = (line for _, line in lines(path))
+    csv.field_size_limit(1 << 30)
     reader = csv.reader(text, delimiter="\t", quoting=csv.QUOTE_NONE) if tabs else csv.reader(text, strict=True)
-    header = next(reader, [])
-    if missing := [column for column in columns if column not in header]:
-        raise InputError(f"{path}: there is no column {missing[0]!r} in its first line; it wants {', '.join(columns)}")
-    for cells in reader:
-        if not cells:
-            continue
-        place = f"{path}:{reader.line_num}"
-        if len(cells) != len(header):
-            raise InputError(f"{place}: this row has {len(cells)} cells, but the header has {len(header)}")
-        yield place, dict(zip(header, cells, strict=True))
+    try:
+        header = next(reader, [])
+        if missing := [column for column in columns if column not in header]:
+            raise InputError(
+                f"{path}: there is no column {missing[0]!r} in its first line; it wants {', '.join(columns)}"
+            )
+        if twice := [column for column in columns if header.count(column) > 1]:
+            raise InputError(f"{path} has two columns {twice[0]!r}; rename one")
+        for cells in reader:
+            if not cells:
+                continue
+            place = f"{path}:{reader.line_num}"
+            if len(cells) != len(header):
+                raise InputError(f"{place}: this row has {len(cells)} cells, but the header has {len(header)}")
+            yield place, dict(zip(header, cells, strict=True))
+    except csv.Error as error:
+        raise InputError(f"{path}:{reader.line_num}: this row cannot be read ({error})") from error
 
 
 def number(cell: str, place: str, column: str) -> float:
     """The number that a cell holds.
 
     Raises:
-        InputError: it holds none; the message names the place.
+        InputError: it holds none, or NaN or infinity; the message names the place.
     """
-    try:
-        return float(cell)
-    except ValueError:
-        raise InputError(f"{place}: {column} is {cell!r}, not a number") from None
+    with suppress(ValueError):
+        if math.isfinite(found := float(cell)):
+            return found
+    raise InputError(f"{place}: {column} is {cell!r}, not a number")
