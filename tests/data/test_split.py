@@ -70,6 +70,9 @@ def test_a_text_does_not_stand_beside_its_own_passages(tmp_path, monkeypatch):
     with pytest.raises(InputError, match=said):
         run(rows, tmp_path / "b.parquet")
     assert run([{"text": long}], tmp_path / "c.parquet").rows == passages  # no other column
+    kinds = pa.array(["a", long]).dictionary_encode()  # of which the indices alone are repeated
+    pq.write_table(pa.table({"text": [long], "kind": kinds.slice(0, 1)}), tmp_path / "in.parquet")
+    assert run(tmp_path / "in.parquet", tmp_path / "d.parquet").rows == passages
 
 
 def test_a_value_that_its_column_cannot_hold_later_names_its_place(tmp_path):

@@ -135,17 +135,27 @@ def _require_small(others: Any, numbers: list[int], places: list[str]) -> None:
         InputError: they are; it names the largest row and column.
     """
     passages = Counter(numbers)
-    if others.nbytes * max(passages.values()) <= _MOST:
+    if sum(map(_size, others.columns)) * max(passages.values()) <= _MOST:
         return
-    sizes = [others.slice(row, 1).nbytes * passages[row] for row in range(others.num_rows)]
-    if sum(sizes) <= _MOST:
+    of_each = [[_size(column.slice(row, 1)) for column in others.columns] for row in range(others.num_rows)]
+    repeated = [sum(sizes) * passages[row] for row, sizes in enumerate(of_each)]
+    if sum(repeated) <= _MOST:
         return
-    row = sizes.index(max(sizes))
-    name = max(others.column_names, key=lambda name: others.column(name).slice(row, 1).nbytes)
+    row = repeated.index(max(repeated))
+    name = others.column_names[of_each[row].index(max(of_each[row]))]
     raise InputError(
-        f"{places[row]}: what stands beside the text takes {sizes[row] // passages[row]:,} bytes, most of them in "
-        f"column {name!r}, and would stand beside each of its {passages[row]:,} passages; leave that column out"
+        f"{places[row]}: what stands beside the text takes {sum(of_each[row]):,} bytes, most of them in column "
+        f"{name!r}, and would stand beside each of its {passages[row]:,} passages; leave that column out"
     )
+
+
+def _size(column: Any) -> int:
+    """The bytes that are copied where rows are repeated: of a dictionary's column its indices."""
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(column.type):
+        return sum(piece.indices.nbytes for piece in column.chunks)
+    return int(column.nbytes)
 
 
 def _joined(some: list[Chunk]) -> Chunk:
