@@ -118,6 +118,16 @@ def test_a_second_run_gives_the_same(tuned, folder, tmp_path):
     np.testing.assert_allclose(EchoEncoder(tmp_path / "0").encode_documents(TEXTS[:3]), expected, atol=1e-6)
 
 
+def test_for_late_chunking_only_configs_are_tried_that_have_vectors_for_chunks(folder):
+    one_word = next(one for one in PASSES if one.template.pool_tail)
+    found = tune(folder, TEXTS, options=FLOAT32, minutes=60, passes=[one_word, PASSES[0]], late_chunking=True)
+    assert found.skipped == {one_word: "it has no vectors for chunks"}
+    assert {one.candidate.of for one in found.tried} == {PASSES[0]}
+    found.encoder.encode_chunks(TEXTS[0], [(0, 20)])
+    with pytest.raises(ConfigError, match="late_chunking=True leaves none of these passes: all pool what follows"):
+        tune(folder, TEXTS, options=FLOAT32, passes=[one_word], late_chunking=True)
+
+
 def test_without_time_the_first_pass_is_tried_and_the_rest_is_named(folder):
     found = tune(folder, TEXTS, options=FLOAT32, minutes=1e-9)
     assert found.skipped == dict.fromkeys(PASSES[1:], "no time was left")

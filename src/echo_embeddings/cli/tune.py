@@ -40,6 +40,9 @@ def tune(  # noqa: PLR0913 - typer wants a parameter for each option
     ] = None,
     minutes: Annotated[float, typer.Option(help="Begin no further run of the model after so many.")] = 5.0,
     max_cost: Annotated[float, typer.Option(help="The most that an embedding may cost, in classical passes.")] = 1.1,
+    late_chunking: Annotated[
+        bool, typer.Option("--late-chunking", help="Leave out configs that have no vectors for chunks in context.")
+    ] = False,
     device: options.Device = None,
     dtype: options.DType = "auto",
     max_length: options.MaxLength = None,
@@ -65,20 +68,13 @@ def tune(  # noqa: PLR0913 - typer wants a parameter for each option
             pairs=labels,
             minutes=minutes,
             max_cost=max_cost,
+            late_chunking=late_chunking,
             options=EncoderOptions(device=device, dtype=dtype, max_length=max_length, on_truncate="ignore"),
             show_progress=bar.show,
         )
-    tuned.encoder.save_pretrained(target)
-    rows = [_row(one, tuned.names) for one in tuned.tried]
-    about: dict[str, Any] = {"model": model, "tried": rows}
-    if tuned.gain is not None:
-        about["gain"] = asdict(tuned.gain)
-    with whole_file(target / "tuned.json") as path:
-        path.write_text(json_.dumps(about, indent=1) + "\n", encoding="utf-8")
-    with whole_file(target / "tuned.html") as path:
-        path.write_text(page(tuned, model), encoding="utf-8")
+    about = _saved(tuned, target, model)
     if json:
-        about["tried"] = len(rows)
+        about["tried"] = len(tuned.tried)
         chosen = _row(tuned.best, tuned.names)
         output.print_json({"output": str(target), "chosen": chosen, "skipped": _skipped(tuned)} | about)
         return
@@ -89,6 +85,19 @@ def tune(  # noqa: PLR0913 - typer wants a parameter for each option
     for name, why in _skipped(tuned).items():
         output.note(f"not tried: {name}: {why}")
     output.note(f"wrote {target}; use it as EchoEncoder({str(target)!r})")
+
+
+def _saved(tuned: tuning.Tuned, target: Path, model: str) -> dict[str, Any]:
+    """Write the model, and beside it what was tried, as JSON and as a page; returns the JSON."""
+    tuned.encoder.save_pretrained(target)
+    about: dict[str, Any] = {"model": model, "tried": [_row(one, tuned.names) for one in tuned.tried]}
+    if tuned.gain is not None:
+        about["gain"] = asdict(tuned.gain)
+    with whole_file(target / "tuned.json") as path:
+        path.write_text(json_.dumps(about, indent=1) + "\n", encoding="utf-8")
+    with whole_file(target / "tuned.html") as path:
+        path.write_text(page(tuned, model), encoding="utf-8")
+    return about
 
 
 def _read(path: Path, column: str) -> list[str]:

@@ -142,6 +142,7 @@ def tune(
     max_cost: float = 1.1,
     minutes: float = 5.0,
     passes: Sequence[Pass] = PASSES,
+    late_chunking: bool = False,
     options: EncoderOptions | None = None,
     show_progress: bool | Show = False,
 ) -> Tuned:
@@ -161,6 +162,8 @@ def tune(
             ``Tuned.skipped``, and a second run may then find something else.
         passes: templates and start layers to try, in order. Those that the model's architecture cannot run are left
             out.
+        late_chunking: leave out passes whose config has no vectors for chunks (``EchoEncoder.encode_chunks``), because
+            it pools what follows the text.
         options: device, dtype, ``max_length`` and so on. Its ``model`` and ``config`` are not used.
         show_progress: show a progress bar, or a function to call with the name of the pass, the texts that are done,
             and how many there are; each text counts once a pass.
@@ -177,6 +180,9 @@ def tune(
         raise ConfigError("passes=[] leaves nothing to try")
     if wrong := [one for one in passes if not isinstance(one, Pass)]:
         raise TypeError(f"passes must be a list of tuning.candidates.Pass(name, template, start), not {wrong[0]!r:.60}")
+    unfit = {one: "it has no vectors for chunks" for one in passes if late_chunking and one.template.pool_tail}
+    if not (passes := [one for one in passes if one not in unfit]):
+        raise ConfigError("late_chunking=True leaves none of these passes: all pool what follows the text")
     _require_types(model, pairs, options)
     options = (options or EncoderOptions()).replace(
         model=None if model is None else os.fspath(model), config=None, devices=None, dimensions=None
@@ -187,6 +193,7 @@ def tune(
     judge = Halves.of(chosen[:count], _WORDS) if pairs is None else Labels.of(pairs)
     search = _Search(judge, [" ".join(text.split()[:_WORDS]) for text in chosen[count:]], options, max_cost)
     search.run(passes, minutes, show_progress)
+    search.skipped |= unfit
     if not search.tried:
         raise ConfigError(f"max_cost={max_cost!r} leaves no configuration; the cheapest layer costs more")
     judged, counted = set(chosen[:count]), given[:_COUNTED]
