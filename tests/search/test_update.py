@@ -152,6 +152,10 @@ def test_one_file(notes):
     assert index.update(notes / "b.txt").unchanged == 1
     with pytest.raises(InputError, match=r"the suffix '\.png' is unknown"):
         index.update(notes / "picture.png")
+    index.update(notes)
+    with pytest.raises(InputError, match=r"b\.txt is one file, .* would drop all others .* such as 'a\.md'; give the"):
+        index.update(notes / "b.txt")
+    assert {origin.name for origin in index._origins} == {"a.md", "b.txt", "sub/c.md"}
     with pytest.raises(FileNotFoundError):
         index.update(notes / "gone.md")
 

@@ -236,8 +236,8 @@ class Index:
             Which files were new, changed, removed or skipped.
 
         Raises:
-            InputError: there is nothing to read; the index was made of passages and does not know their files; or it
-                changed since :meth:`compare`.
+            InputError: there is nothing to read; it is one file, and the index has others; the index was made of
+                passages and does not know their files; or it changed since :meth:`compare`.
             OSError: there is nothing of that name.
         """
         planned = root if isinstance(root, Plan) else self.compare(root)

@@ -77,7 +77,8 @@ def plan(root: Path, origins: Sequence[Origin]) -> Plan:
         origins: what the index has, in the order of its rows.
 
     Raises:
-        InputError: there is nothing to read; or a file that was asked for by name cannot be read.
+        InputError: there is nothing to read; or a file that was asked for by name cannot be read, or is not all that
+            the index is made of.
         ImportError: a file that was asked for by name needs a library that is not installed.
         OSError: there is nothing of that name.
     """
@@ -114,4 +115,9 @@ def plan(root: Path, origins: Sequence[Origin]) -> Plan:
         skipped=skipped,
         others=dict(found.others),
     )
+    if update.removed and not root.is_dir():
+        raise InputError(
+            f"{root} is one file, and an update with it would drop all others from the index, such as "
+            f"{update.removed[0]!r}; give the folder that the index was made of, or make an index of that file alone"
+        )
     return Plan(list(origins), kept, fresh, update)
