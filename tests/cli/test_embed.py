@@ -125,6 +125,9 @@ def test_embed_raises_its_bounds_by_options(run, tmp_path):
         "max_row_bytes (--max-row-mb)"
     )
     assert "3 vectors" in run(*command, "--max-decompressed-mb", 2)
+    for option in ("--max-decompressed-mb", "--max-row-mb"):
+        assert run(*command, option, "inf", code=1) == f"error: {option} inf: give a number of MiB, such as 64"
+        assert run(*command, option, "nan", code=1) == f"error: {option} nan: give a number of MiB, such as 64"
 
 
 def test_embed_does_not_go_on_with_other_weights_under_the_same_path(run, tmp_path, builtin_folder):

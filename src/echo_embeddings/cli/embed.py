@@ -132,8 +132,10 @@ def embed(  # noqa: PLR0913 - typer wants a parameter for each option
     job: dict[str, Any] = {
         "column": column,
         "role": role.value,
-        "max_row_bytes": int(max_row_mb * 2**20),
-        "max_decompressed_bytes": None if max_decompressed_mb is None else int(max_decompressed_mb * 2**20),
+        "max_row_bytes": options.bytes_of("--max-row-mb", max_row_mb),
+        "max_decompressed_bytes": None
+        if max_decompressed_mb is None
+        else options.bytes_of("--max-decompressed-mb", max_decompressed_mb),
         "restart": restart,
     }
     if checkpoint_rows is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from contextlib import suppress
 from enum import Enum
 from pathlib import Path
@@ -31,6 +32,7 @@ __all__ = [
     "OnTruncate",
     "Precision",
     "Role",
+    "bytes_of",
     "encoder_of",
     "encoder_options",
     "loading",
@@ -217,6 +219,17 @@ def require_model(folder: Path, made_with: Manifest, model: str | None) -> None:
             f"{folder} was made with {made_with.model_name}, and vectors of {model} cannot be compared with it; "
             "leave --model out, or make the index again"
         )
+
+
+def bytes_of(option: str, mebibytes: float) -> int:
+    """A number of MiB in bytes.
+
+    Raises:
+        InputError: it is not finite.
+    """
+    if not math.isfinite(mebibytes):
+        raise InputError(f"{option} {mebibytes}: give a number of MiB, such as 64")
+    return int(mebibytes * 2**20)
 
 
 def report_truncated(encoder: EchoEncoder, texts: int, tokens: int) -> None:

@@ -75,7 +75,7 @@ def serve(  # noqa: PLR0913 - typer wants a parameter for each option
         name=name,
         api_keys=read_keys(None if api_keys is None else api_keys.expanduser()),
         cors=cors or (),
-        max_body=int(max_body_mb * 2**20),
+        max_body=options.bytes_of("--max-body-mb", max_body_mb),
         max_queue=max_queue,
         page=not no_page,
     )
