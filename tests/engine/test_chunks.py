@@ -231,6 +231,8 @@ def test_errors_name_the_span():
         list(of.stream_chunks(["A"] * 3, [[(0, 1)], [(0, 1)], [(0, 9)]], at_once=2))
     with pytest.raises(InputError, match=r"spans of 1 document\(s\), and there are 2"):
         list(of.stream_chunks(["A"] * 2, [[(0, 1)]]))
+    with pytest.raises(InputError, match=r"spans of 3 document\(s\), and there are 4"):  # of all, not of some at once
+        list(of.stream_chunks(["A"] * 4, [[(0, 1)]] * 3, at_once=2))
     with pytest.raises(ConfigError, match="at_once=0: give a whole number of at least 1"):
         of.stream_chunks(["A"], lambda _: [], at_once=0)
     with pytest.raises(ConfigError, match=r"at_once='8': give a whole number of at least 1"):

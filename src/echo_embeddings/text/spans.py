@@ -60,8 +60,8 @@ def char_spans(documents: Sequence[str], chunks: Any, first: int = 0) -> list[Id
     each = [chunks(document) for document in documents] if callable(chunks) else list(chunks)
     if len(each) != len(documents):
         raise InputError(
-            f"chunks has the spans of {len(each)} document(s), and there are {len(documents)} document(s); give a list "
-            "of (start, end) for each document, [] for one without chunks"
+            f"chunks has the spans of {first + len(each)} document(s), and there are {first + len(documents)} "
+            "document(s); give a list of (start, end) for each document, [] for one without chunks"
         )
     pairs = enumerate(zip(documents, each, strict=True), start=first)
     return [checked_spans(text, spans, f"chunks[{i}]") for i, (text, spans) in pairs]
