@@ -67,6 +67,8 @@ async def test_a_store_may_add_them_asynchronously_and_outside_of_the_block_noth
     with embeddings.late_chunks(DOCUMENTS[:1], SPLITTER) as late:
         await store.aadd_documents(late)
         other = embeddings.embed_documents(["A dog barks."])  # no chunk
+        mixed = embeddings.embed_documents([chunks[0].page_content, "A dog barks."])
+    assert cosines(np.array(mixed), np.array([vectors[0], *other])).min() > 0.99999
     added = np.array([one["vector"] for one in store.store.values()])
     assert cosines(added, np.array(vectors)).min() > 0.99999
     alone = np.array(embeddings.embed_documents([chunk.page_content for chunk in chunks]))

@@ -29,6 +29,7 @@ from echo_embeddings.chunking import spans_of
 from echo_embeddings.frameworks.foreign import encoding, foreign_fields, named_prompt
 from echo_embeddings.frameworks.handle import MAKING, Handle
 from echo_embeddings.model import builtin
+from echo_embeddings.text.inputs import checked
 
 __all__ = ["EchoEmbeddings"]
 
@@ -178,8 +179,16 @@ class EchoEmbeddings(BaseModel, Embeddings):
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         """Embed documents: one list of floats of unit length for each text."""
-        if (made := self._made_before(texts)) is not None:
-            return made
+        made = _made.get()
+        if made is None or made[0] is not self._handle:
+            return self._embedded(texts)
+        listed = checked(texts)
+        found = [_taken(made[1].get(text)) for text in listed]
+        others = [text for text, vector in zip(listed, found, strict=True) if vector is None]
+        embedded = iter(self._embedded(others) if others else [])
+        return [next(embedded) if vector is None else vector for vector in found]
+
+    def _embedded(self, texts: list[str]) -> list[list[float]]:
         show_progress = self.show_progress or encoding(self.encode_kwargs, query=False).show_progress
         return self._handle.documents(texts, **({"show_progress": True} if show_progress else {}))
 
@@ -237,17 +246,6 @@ class EchoEmbeddings(BaseModel, Embeddings):
         """Embed one query: a list of floats of unit length."""
         return self._handle.queries([text])[0]
 
-    def _made_before(self, texts: list[str]) -> list[list[float]] | None:
-        """The vectors of chunks within :meth:`late_chunks`; ``None`` for other texts.
-
-        The last vector of a text stays, because a store may try again.
-        """
-        made = _made.get()
-        if made is None or made[0] is not self._handle or any(text not in made[1] for text in texts):
-            return None
-        waiting = (made[1][text] for text in texts)
-        return [vectors.popleft() if len(vectors) > 1 else vectors[0] for vectors in waiting]
-
     async def aembed_query(self, text: str) -> list[float]:
         """Await the vector of one query; queries that arrive while the model is busy share a batch."""
         return await self._handle.aquery(text)
@@ -261,3 +259,10 @@ class EchoEmbeddings(BaseModel, Embeddings):
     def query_cache_namespace(self) -> str:
         """The namespace for queries, which must never share one with documents."""
         return self._handle.namespace("query")
+
+
+def _taken(vectors: deque[list[float]] | None) -> list[float] | None:
+    """The next vector of a chunk within ``late_chunks``. The last one of a text stays: a store may try again."""
+    if not vectors:
+        return None
+    return vectors.popleft() if len(vectors) > 1 else vectors[0]
