@@ -12,10 +12,7 @@ from langchain_core.documents import Document
 from langchain_core.runnables import RunnableLambda, RunnablePassthrough
 from langchain_core.stores import InMemoryByteStore
 from langchain_core.vectorstores import InMemoryVectorStore
-from langchain_qdrant import QdrantVectorStore
 from pydantic import Field
-from qdrant_client import QdrantClient
-from qdrant_client.models import Distance, FieldCondition, Filter, MatchValue, VectorParams
 
 from langchain_echo_embeddings import EchoEmbeddings
 
@@ -74,6 +71,10 @@ def test_faiss_inner_product_is_cosine(embeddings, documents):
 # Local mode says that payload indexes have no effect in it.
 @pytest.mark.filterwarnings("ignore:Payload indexes have no effect:UserWarning")
 def test_qdrant_persisted_and_reopened(embeddings, documents, tmp_path):
+    from langchain_qdrant import QdrantVectorStore  # two seconds
+    from qdrant_client import QdrantClient
+    from qdrant_client.models import Distance, FieldCondition, Filter, MatchValue, VectorParams
+
     folder = str(tmp_path / "qdrant")
     client = QdrantClient(path=folder)
     size = len(embeddings.embed_query("x"))

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from langchain_core.documents import Document
 from langchain_core.vectorstores import InMemoryVectorStore
-from langchain_qdrant import QdrantVectorStore
 from langchain_text_splitters import RecursiveCharacterTextSplitter
 
 from echo_embeddings import ConfigError, EchoConfig, EchoEncoder
@@ -43,6 +42,8 @@ def test_a_vector_store_gets_late_chunked_vectors(embeddings, kind):
     if kind == "memory":
         store = InMemoryVectorStore(embeddings)
     else:
+        from langchain_qdrant import QdrantVectorStore  # two seconds
+
         store = QdrantVectorStore.from_texts(["another"], embeddings, location=":memory:", collection_name="c")
     chunks, vectors = embeddings.embed_chunks(DOCUMENTS, SPLITTER)
     with embeddings.late_chunks(DOCUMENTS, SPLITTER) as late:
