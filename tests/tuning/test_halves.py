@@ -19,18 +19,18 @@ def test_texts_are_split_at_their_middle():
 
 def test_halves_that_find_each_other():
     halves = Halves.of(LONG[:4], words=64)
-    assert not halves.are_short
     own = np.eye(4, dtype=np.float32)
-    assert halves.measure(np.concatenate([own, own, own])) == (1, 1)
     turned = np.roll(own, 1, axis=0)
+    found, of_whole = halves.measure(np.concatenate([own, own, own]))
+    assert found == 1
+    assert of_whole == pytest.approx(3**0.5)  # 1 of 1, 0, 0, 0: (1 - 1/4) / sqrt(3/16)
     found, of_whole = halves.measure(np.concatenate([own, own, turned]))
     assert found == pytest.approx(1 / 2)  # one other text is nearer, and the rest is level
-    assert of_whole == pytest.approx((1 + 1 / 2) / 2)  # the first halves find their text, the second ones another
+    assert of_whole == pytest.approx((3**0.5 - 3**-0.5) / 2)  # the second halves are like another text: (0 - 1/4) / ...
 
 
-def test_short_texts_are_measured_against_their_wholes():
+def test_halves_that_find_each_other_and_not_their_text():
     halves = Halves.of(["one two three four five six", "seven eight nine ten eleven twelve"], words=64)
-    assert halves.are_short
     own, other = np.eye(2, dtype=np.float32), np.eye(2, dtype=np.float32)[::-1]
     with_wholes = halves.measure(np.concatenate([own, own, own]))
     without = halves.measure(np.concatenate([other, own, own]))

@@ -8,7 +8,6 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import median
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +19,6 @@ __all__ = ["Halves", "usable"]
 
 #: Fewer texts say too little, and shorter ones have no halves.
 FEWEST_TEXTS, FEWEST_WORDS = 40, 6
-# Below, a half says too little about its text: halves that find each other then rank models of sentences badly.
-_SHORT = 20  # words
 
 
 @dataclass(frozen=True)
@@ -69,17 +66,12 @@ class Halves:
         """All texts to embed: wholes, first halves, second halves."""
         return self.wholes + self.firsts + self.seconds
 
-    @property
-    def are_short(self) -> bool:
-        """Whether most texts are single sentences."""
-        return median(len(text.split()) for text in self.wholes) < _SHORT
-
     def measure(self, vectors: Vectors) -> tuple[float, float]:
         """Two numbers, each better if it is larger; the mean of their ranks decides between configurations.
 
-        The first is the mean reciprocal rank at which a half finds its other half among all. The second is that at
-        which it finds its whole text; where texts are short, and nearly every half does, it is by how many standard
-        deviations of all its similarities the whole text stands out.
+        The first is the mean reciprocal rank at which a half finds its other half among all. The second is by how many
+        standard deviations of all its similarities its whole text stands out. (The rank of the whole text would say
+        nothing: among some dozens of texts nearly every half finds its own, whatever the configuration.)
 
         Args:
             vectors: ``[n, dim]`` of unit length, of :attr:`texts`.
@@ -88,8 +80,7 @@ class Halves:
         whole, first, second = vectors[:count], vectors[count : 2 * count], vectors[2 * count :]
         similar = first @ second.T
         found = (_reciprocal_rank(similar) + _reciprocal_rank(similar.T)) / 2
-        of_whole = _stands_out if self.are_short else _reciprocal_rank
-        return found, (of_whole(first @ whole.T) + of_whole(second @ whole.T)) / 2
+        return found, (_stands_out(first @ whole.T) + _stands_out(second @ whole.T)) / 2
 
 
 def usable(texts: Sequence[str], most: int) -> list[str]:

@@ -42,8 +42,9 @@ __all__ = ["Gain", "Tried", "Tuned", "tune"]
 _JUDGED, _OTHERS, _WORDS = 60, 100, 64
 # N-grams are counted in the beginnings of so many texts: more cost time and change little.
 _COUNTED, _CHARACTERS = 2000, 2000
-#: Lengths of the lexical part of a document that are tried beside the echo; a query has twice as much.
-_LEXICAL = (0.0, 0.25, 0.5, 1.0)
+#: Lengths of the lexical part of a document that are tried beside the echo; a query has twice as much. Of two that are
+#: level the longer is taken: beside whitened vectors, 1.0 was best on both models (docs/guides/tune.md).
+_LEXICAL = (1.0, 0.5, 0.25, 0.0)
 _OFF = {"fused_layers": False, "last_layer": False}
 _MAX_LENGTH = 512
 
