@@ -10,20 +10,26 @@ import pytest
 
 from echo_embeddings import EchoConfig, EchoEncoder, Lexical
 from echo_embeddings.evaluation.datasets import Retrieval
-from research.long_documents import articles, common, needles, references, splitting
+from research.long_documents import articles, common, lengths, needles, references, splitting
 from research.long_documents.references import COPIES, FACTS
 from tests.architectures import small_tokenizer, tiny
 
 DOCUMENTS, QUESTIONS = references.documents()
 
 
-@pytest.fixture(scope="module")
-def encoder():
+def made(on_truncate="warn"):
     lexical = Lexical(np.random.default_rng(0).random(256).astype(np.float32), blocks=(8, 24))
     config = EchoConfig("{text}\n{text}", start_layer=2, lexical=lexical)
     texts = [one.text for one in QUESTIONS[:20]]
     model = tiny("llama", max_position_embeddings=1024)
-    return EchoEncoder(model, config, tokenizer=small_tokenizer(texts), dtype="float32", max_length=500)
+    return EchoEncoder(
+        model, config, tokenizer=small_tokenizer(texts), dtype="float32", max_length=500, on_truncate=on_truncate
+    )
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    return made()
 
 
 # --- references -------------------------------------------------------------------------------------------------------
@@ -212,6 +218,30 @@ def test_a_sample_has_long_texts_short_ones_and_their_questions():
     assert len(found.documents) == 4
     assert {"long3", "short8"} <= set(found.documents)  # those that are asked for come first
     assert found.judgements == {"q0": {"long3": 1, "short8": 0}, "q1": {"short8": 2}}
+
+
+# --- lengths ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_first_words_end_with_a_word():
+    assert lengths.first_words("one  two\nthree four", 3) == "one  two\nthree"
+    assert lengths.first_words(" one two", 2) == lengths.first_words(" one two", 9) == " one two"
+
+
+def test_every_way_has_the_vectors_of_its_texts(monkeypatch, tmp_path):
+    encoder, ways = made("ignore"), {"split": made("split")}
+    monkeypatch.setattr(lengths, "encoder_of", lambda _, way: ways.get(way, encoder))
+    texts = [" ".join([f"It has seen {i} storms and many masters."] * 60) for i in range(2)]
+    keep = common.Kept(tmp_path / "vectors.npz")
+    found = {way: lengths.vectors(keep, "any", way, 300, texts) for way in lengths.WAYS}
+    assert {way: [len(one) for one in rows] for way, rows in found.items()} == {
+        "beginning": [1, 1], "split": [1, 1], "chunks alone": [3, 3], "late chunks": [3, 3]
+    }  # fmt: skip
+    kept = [lengths.first_words(text, 300) for text in texts]
+    chunk = " ".join(texts[1].split()[200:300])
+    np.testing.assert_allclose(found["chunks alone"][1][2], encoder.encode_documents(chunk), atol=1e-6)
+    np.testing.assert_allclose(np.concatenate(found["split"]), ways["split"].encode_documents(kept), atol=1e-6)
+    assert not np.allclose(found["late chunks"][1][2], found["chunks alone"][1][2], atol=1e-3)
 
 
 # --- scores -----------------------------------------------------------------------------------------------------------
