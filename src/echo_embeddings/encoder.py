@@ -299,7 +299,7 @@ class EchoEncoder:
         A chunk that is the whole document has the vector of the document. :meth:`encode_queries` makes the vectors to
         search with.
 
-        A document with more than :attr:`max_length` tokens is read in stretches of so many that overlap by an eighth,
+        A document with more than :attr:`max_length` tokens is read in stretches of so many that overlap by a sixteenth,
         and a chunk is taken from the stretch where it has most context on both sides; one that no stretch holds as a
         whole is pooled over its tokens in several. Nothing is truncated, whatever ``on_truncate`` is.
 
