@@ -13,6 +13,7 @@ from echo_embeddings.config.config import Layers
 from echo_embeddings.errors import InputError, ModelError
 from echo_embeddings.evaluation import open_dataset
 from echo_embeddings.tuning.candidates import PASSES, TRANSFORMS, candidates
+from echo_embeddings.tuning.tune import _length as length_of_words
 from tests.architectures import small_tokenizer, tiny
 
 WORDS = [
@@ -92,6 +93,30 @@ def test_the_encoder_has_the_best_config(tuned):
     assert bool(config.transforms) == (best.transform != "none")
     assert tuned.best.candidate == best
     assert tuned.encoder.encode_documents(TEXTS[:2]).shape == (2, tuned.encoder.dimension)
+
+
+def test_the_words_say_half_of_what_the_echo_says(tuned, folder):
+    """Beside the best configuration, by how much the cosines between texts differ."""
+    plain, with_words = tuned.tried[0], tuned.best
+    assert 0 < with_words.words <= 2
+    assert [one for one in tuned.tried if one.words] == [with_words]
+    lexical = tuned.encoder.config.lexical
+    assert lexical.weight("document") == with_words.words
+    assert lexical.weight("query") == 2 * with_words.words
+    echo = EchoEncoder(
+        folder, plain.candidate.config(512).replace(transforms=tuned.encoder.config.transforms), dtype="float32"
+    )
+    vectors = [echo.encode_documents(TEXTS), with_words.words * lexical.vectors(TEXTS)]
+    of_echo, of_words = ((one @ one.T)[np.triu_indices(len(TEXTS), 1)].std() for one in vectors)
+    assert of_words / of_echo == pytest.approx(0.5, rel=0.25)  # n-grams and transform were then fitted on fewer texts
+
+
+@pytest.mark.parametrize(
+    ("share", "of_echo", "of_words", "length"),
+    [(0.5, 0.2, 0.1, 1.0), (0.0, 0.2, 0.1, 0.0), (0.5, 0.02, 0.16, 0.25), (2.0, 0.9, 0.01, 2.0), (0.5, 0.2, 0.0, 0.0)],
+)
+def test_the_length_of_words(share, of_echo, of_words, length):
+    assert length_of_words(share, of_echo, of_words) == length
 
 
 def test_a_number_is_that_of_an_encoder(tuned, folder):

@@ -35,6 +35,10 @@ class Halves:
     firsts: list[str]
     seconds: list[str]
 
+    #: How much words say beside the echo. Halves cannot judge it: short ones have hardly a word in common. This is what
+    #: was best with labels, on two models and with every transform (docs/guides/tune.md).
+    shares = (0.5,)
+
     @classmethod
     def of(cls, texts: Sequence[str], words: int) -> Halves:
         """Split texts at their middle; only the first ``words`` words of each count."""
@@ -54,6 +58,11 @@ class Halves:
     @property
     def fitted(self) -> int:
         """How many of the first texts a transform may be fitted on in the end: the wholes."""
+        return len(self.wholes)
+
+    @property
+    def documents(self) -> int:
+        """How many of the first texts are documents: the wholes."""
         return len(self.wholes)
 
     @property

@@ -56,6 +56,8 @@ class Labels:
 
     #: How many of the first texts a transform may be fitted on in the end.
     fitted = 0
+    #: How much words may say beside the echo: around what was best elsewhere, up to nothing.
+    shares = (0.5, 0.25, 1.0, 2.0, 0.0)
 
     @classmethod
     def of(cls, data: Labelled) -> Labels:
@@ -76,6 +78,11 @@ class Labels:
         """All texts to embed: the documents and queries of the half that decides, then those of the other."""
         parts = [*self.deciding.texts, *self.held_out.texts]
         return [" ".join(text.split()[:_WORDS]) for part in parts for text in part]
+
+    @property
+    def documents(self) -> int:
+        """How many of the first texts are documents: those of the half that decides."""
+        return len(self.deciding.texts[0])
 
     @property
     def of_words(self) -> NDArray[np.float32]:

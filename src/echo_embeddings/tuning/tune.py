@@ -42,9 +42,8 @@ __all__ = ["Gain", "Tried", "Tuned", "tune"]
 _JUDGED, _OTHERS, _WORDS = 60, 100, 64
 # N-grams are counted in the beginnings of so many texts: more cost time and change little.
 _COUNTED, _CHARACTERS = 2000, 2000
-#: Lengths of the lexical part of a document that are tried beside the echo; a query has twice as much. Of two that are
-#: level the longer is taken: beside whitened vectors, 1.0 was best on both models (docs/guides/tune.md).
-_LEXICAL = (1.0, 0.5, 0.25, 0.0)
+#: The most that the lexical part of a document is given beside an echo of length 1; a query has twice as much.
+_LONGEST = 2.0
 _OFF = {"fused_layers": False, "last_layer": False}
 _MAX_LENGTH = 512
 
@@ -62,6 +61,14 @@ class Judge(Protocol):
 
     @property
     def names(self) -> tuple[str, ...]: ...
+
+    #: How many of the first texts are documents that no transform was fitted on while a configuration is judged.
+    @property
+    def documents(self) -> int: ...
+
+    #: How much words may say beside the echo (see ``_length``), what is most often best first.
+    @property
+    def shares(self) -> tuple[float, ...]: ...
 
     @property
     def texts(self) -> list[str]: ...
@@ -113,7 +120,7 @@ class Tuned:
     Attributes:
         encoder: an encoder with the best config, whose transforms are fitted; ``save_pretrained`` saves it.
         names: the names of the numbers that decided.
-        tried: all configurations, the best first; those with words are the best one with words of several lengths.
+        tried: all configurations, the best first; those with words are the best one with words beside it.
         skipped: passes that were not run, and why.
         neighbours: some texts and their nearest ones, with the rule for any model and with what was chosen.
         gain: what the choice is worth on labels that were held out; ``None`` without labels.
@@ -279,9 +286,11 @@ class _Search:
         transform = self._fitted(best.transform, own[judged:])
         plain = best.config(self._max_length).replace(transforms=() if transform is None else (transform,))
         words = Lexical.fit(apart)
+        documents = judge.texts[: judge.documents]
+        spreads = _spread(_vectors(plain, own[: judge.documents], documents)), _spread(words.vectors(documents))
         tried = [
             Tried(best, length, judge.measure(_made(_with_words(plain, words, length), own[:judged], judge)))
-            for length in _LEXICAL
+            for length in dict.fromkeys(_length(share, *spreads) for share in judge.shares)
         ]
         length = _ranked(tried)[0].words
         transform = self._fitted(best.transform, self._own_texts(own))
@@ -378,6 +387,28 @@ class _Search:
 
 def _key(candidate: Candidate) -> tuple[Pass, int, bool]:
     return candidate.of, candidate.exit, candidate.final_norm
+
+
+def _spread(vectors: Vectors) -> float:
+    """The standard deviation of the cosines between all pairs of different texts, given unit vectors ``[n, dim]``."""
+    similar = vectors @ vectors.T
+    return float(similar[np.triu_indices(len(similar), 1)].std())
+
+
+def _length(share: float, of_echo: float, of_words: float) -> float:
+    """How long words must be so that their cosines vary ``share`` times as much as those of the echo.
+
+    Two documents' cosine is that of their echoes plus the square of this length times that of their words. How far
+    cosines lie apart differs by model and transform, and the best length with it; the best share hardly differs
+    (docs/guides/tune.md).
+
+    Args:
+        share: from 0; the more, the longer.
+        of_echo: the spread of the cosines of the echoes of some texts.
+        of_words: that of their words; where it is 0, no text shares words with another, and words say nothing.
+    """
+    length = float(np.sqrt(share * of_echo / of_words)) if of_words > 0 else 0.0
+    return min(round(length, 2), _LONGEST)
 
 
 def _with_words(config: EchoConfig, words: Lexical, length: float) -> EchoConfig:
