@@ -65,8 +65,8 @@ def encoder_of(folder: str, config: str) -> EchoEncoder:
     return encoder.with_config(EchoConfig.preset(config).replace(max_length=LONGEST))
 
 
-def tuned(folder: str, data: Path, sets: Mapping[str, Dataset]) -> EchoEncoder:
-    """The encoder that ``tune`` gives, without labels and from texts that no sample has."""
+def unlabelled(data: Path, sets: Mapping[str, Dataset]) -> list[str]:
+    """490 texts of the same sets that no sample has."""
     known = {text for dataset in sets.values() for part in dataset.texts for text in part}
     study, texts = Study(Path(), {}, data), []
     for name in SIMILARITY:
@@ -76,6 +76,12 @@ def tuned(folder: str, data: Path, sets: Mapping[str, Dataset]) -> EchoEncoder:
         whole = study.retrieval_all(name).documents
         others = [whole[one] for one in sorted(whole) if whole[one] not in known]
         texts += random.Random(0).sample(others, 110)  # noqa: S311 - no secret
+    return texts
+
+
+def tuned(folder: str, data: Path, sets: Mapping[str, Dataset]) -> EchoEncoder:
+    """The encoder that ``tune`` gives, without labels and from texts that no sample has."""
+    texts = unlabelled(data, sets)
     options = EncoderOptions(dtype="float32", on_truncate="ignore", max_length=LONGEST)
     found = tune(folder, texts, minutes=60, options=options)
     print(f"tune chose from {len(texts)} texts: {found.best}")

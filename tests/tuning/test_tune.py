@@ -13,7 +13,7 @@ from echo_embeddings.config.config import Layers
 from echo_embeddings.errors import InputError, ModelError
 from echo_embeddings.evaluation import open_dataset
 from echo_embeddings.tuning.candidates import PASSES, TRANSFORMS, candidates
-from echo_embeddings.tuning.tune import _length as length_of_words
+from echo_embeddings.tuning.words import length_of_words
 from tests.architectures import small_tokenizer, tiny
 
 WORDS = [

@@ -30,6 +30,7 @@ from .candidates import PASSES, TRANSFORMS, Candidate, Pass, candidates
 from .halves import Halves, usable
 from .labels import Labelled, Labels
 from .neighbours import Neighbours, neighbours
+from .words import length_of_words, spread_of
 
 if TYPE_CHECKING:
     from echo_embeddings.engine.runtime import Runtime
@@ -42,8 +43,6 @@ __all__ = ["Gain", "Tried", "Tuned", "tune"]
 _JUDGED, _OTHERS, _WORDS = 60, 100, 64
 # N-grams are counted in the beginnings of so many texts: more cost time and change little.
 _COUNTED, _CHARACTERS = 2000, 2000
-#: The most that the lexical part of a document is given beside an echo of length 1; a query has twice as much.
-_LONGEST = 2.0
 _OFF = {"fused_layers": False, "last_layer": False}
 _MAX_LENGTH = 512
 
@@ -66,7 +65,7 @@ class Judge(Protocol):
     @property
     def documents(self) -> int: ...
 
-    #: How much words may say beside the echo (see ``_length``), what is most often best first.
+    #: How much words may say beside the echo (``words.length_of_words``), what is most often best first.
     @property
     def shares(self) -> tuple[float, ...]: ...
 
@@ -287,10 +286,10 @@ class _Search:
         plain = best.config(self._max_length).replace(transforms=() if transform is None else (transform,))
         words = Lexical.fit(apart)
         documents = judge.texts[: judge.documents]
-        spreads = _spread(_vectors(plain, own[: judge.documents], documents)), _spread(words.vectors(documents))
+        spreads = spread_of(_vectors(plain, own[: judge.documents], documents)), spread_of(words.vectors(documents))
         tried = [
             Tried(best, length, judge.measure(_made(_with_words(plain, words, length), own[:judged], judge)))
-            for length in dict.fromkeys(_length(share, *spreads) for share in judge.shares)
+            for length in dict.fromkeys(length_of_words(share, *spreads) for share in judge.shares)
         ]
         length = _ranked(tried)[0].words
         transform = self._fitted(best.transform, self._own_texts(own))
@@ -387,28 +386,6 @@ class _Search:
 
 def _key(candidate: Candidate) -> tuple[Pass, int, bool]:
     return candidate.of, candidate.exit, candidate.final_norm
-
-
-def _spread(vectors: Vectors) -> float:
-    """The standard deviation of the cosines between all pairs of different texts, given unit vectors ``[n, dim]``."""
-    similar = vectors @ vectors.T
-    return float(similar[np.triu_indices(len(similar), 1)].std())
-
-
-def _length(share: float, of_echo: float, of_words: float) -> float:
-    """How long words must be so that their cosines vary ``share`` times as much as those of the echo.
-
-    Two documents' cosine is that of their echoes plus the square of this length times that of their words. How far
-    cosines lie apart differs by model and transform, and the best length with it; the best share hardly differs
-    (docs/guides/tune.md).
-
-    Args:
-        share: from 0; the more, the longer.
-        of_echo: the spread of the cosines of the echoes of some texts.
-        of_words: that of their words; where it is 0, no text shares words with another, and words say nothing.
-    """
-    length = float(np.sqrt(share * of_echo / of_words)) if of_words > 0 else 0.0
-    return min(round(length, 2), _LONGEST)
 
 
 def _with_words(config: EchoConfig, words: Lexical, length: float) -> EchoConfig:
