@@ -9,7 +9,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling
 from transformers import AutoModel, AutoTokenizer
 
-from echo_embeddings import ConfigError, EchoConfig, EchoEncoder, ModelError, Template
+from echo_embeddings import ConfigError, EchoConfig, EchoEncoder, Lexical, ModelError, Template
 from sentence_transformers_echo import export_stock, from_encoder
 from tests import processes
 from tests.conftest import cosines
@@ -129,6 +129,7 @@ def test_a_book_does_not_fill_the_memory(tiny_encoder, tmp_path):
         ({"final_norm": None}, "leaves layer 3 without the final norm, .* set final_norm=True"),
         ({"pooling": "mean"}, "pooling='mean' is over the last copy.*pooling='last', or use save"),
         ({"start_layer": 2}, "start_layer=2: a stock model cannot copy hidden states; export with start_layer=0"),
+        ({"lexical": Lexical(np.ones(8))}, r"has words beside the echo \(lexical\).*config\.replace\(lexical=None\)"),
         ({"template": '"{text}" "{text}"'}, r"goes on behind the last \{text\}.*set pool_tail=True"),
     ],
 )

@@ -1,7 +1,7 @@
 """Export an echo model that loads without this package: its tokenizer repeats the text by itself.
 
-That works if the copy is made of tokens (``start_layer=0``), the last token is pooled, and the final norm is applied.
-Late echo, and pooling over a whole copy, need ``EchoModule``.
+That works if the copy is made of tokens (``start_layer=0``), the last token is pooled, the final norm is applied, and
+no words stand beside the echo. Late echo, pooling over a whole copy, and words need ``EchoModule``.
 """
 
 from __future__ import annotations
@@ -112,6 +112,12 @@ def _require_stock(runtime: Runtime, layout: Layout) -> None:
         raise ConfigError(
             "the template goes on behind the last {text}, but only the copy is pooled, and stock pooling takes the "
             "last token of all; end the template with {text}, or set pool_tail=True"
+        )
+    if config.lexical is not None:
+        raise ConfigError(
+            "the config has words beside the echo (lexical), and a stock model has no module that makes them; export "
+            "with config.replace(lexical=None) (the vectors change, so measure again), or use save(), whose folder "
+            "needs this package"
         )
     if config.transforms and runtime.backbone.model.dtype != torch.float32:
         raise ConfigError(
