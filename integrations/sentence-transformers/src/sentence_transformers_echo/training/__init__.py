@@ -1,4 +1,4 @@
-"""Fine-tune echo models with sentence-transformers' own trainer (issue 4).
+"""Fine-tune echo models with sentence-transformers' own trainer.
 
 >>> from echo_embeddings import EchoEncoder
 >>> from sentence_transformers_echo.training import Data, Recipe, train
