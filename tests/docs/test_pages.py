@@ -27,8 +27,9 @@ PAGES = [
     *sorted((ROOT / "integrations").rglob("README.md")),
 ]
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.DOTALL | re.MULTILINE)
-# What stands before a block that cannot run as it is: it needs a hub, a GPU or a server, or runs with other numbers.
-COMMENT = re.compile(r"<!-- (hub|gpu|server|test: .*) -->\s*\Z")
+# What stands before a block that cannot run as it is: it needs a hub, a GPU, a server or a package that is not in our
+# environment, or runs with other numbers.
+COMMENT = re.compile(r"<!-- (hub|gpu|package|server|test: .*) -->\s*\Z")
 LINK = re.compile(r"\]\((?!https?://|#)([^)#\s]+)")
 
 # Files that pages speak of. Written for these tests; no row of any data set.
@@ -152,7 +153,7 @@ def test_python_blocks_run(page, shared_encoder_class, tmp_path, monkeypatch, re
                 assert "http://127.0.0.1:8000" in written
                 written = written.replace("http://127.0.0.1:8000", request.getfixturevalue("served"))
             code = compile(written, f"{named(page)}, line {block.line}", "exec")
-            if block.comment in ("hub", "gpu"):
+            if block.comment in ("hub", "gpu", "package"):
                 continue
             try:
                 exec(code, namespace)
