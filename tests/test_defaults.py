@@ -148,6 +148,15 @@ def test_a_model_without_a_config_is_run_by_the_rule_and_that_is_said_once(tmp_p
     assert "any-model (nothing is saved with the model)" in encoder.describe()
 
 
+def test_of_a_model_that_embeds_already_it_is_said_that_its_own_way_is_not_taken(tmp_path, said):
+    folder = save(tiny("llama"), tmp_path / "m")
+    (folder / "modules.json").write_text('[{"type": "sentence_transformers.models.Transformer"}]')
+    EchoEncoder(folder, dtype="float32").encode_documents("a")
+    (message,) = said()
+    assert f". {folder} was made as an embedding model for sentence-transformers (modules.json), and" in message
+    assert message.endswith("are not used here: SentenceTransformer(model) runs it with those")
+
+
 def test_a_config_that_is_given_or_saved_is_no_news(tmp_path, said):
     folder = save(tiny("llama"), tmp_path / "m")
     EchoEncoder(folder, "echo").encode_documents("a")

@@ -24,6 +24,8 @@ _TRAINED_WITH = ("template", "query_template", "pooling", "start_layer", "exit_l
 # Where sentence-transformers saves the prompts of a model, and which of them it takes for documents and for queries.
 _PROMPTS_FILE = "config_sentence_transformers.json"
 _PROMPT_NAMES = (("document", "passage", "corpus"), ("query",))
+# What a model has that was made for sentence-transformers.
+_MODULES_FILE = "modules.json"
 # The hidden size of the built-in model.
 _BUILTIN_WIDTH = 576
 # Architectures on which late echo is tested (tests/architectures.py), so that nothing needs to be looked at. For others
@@ -275,7 +277,23 @@ def _notice(spec: ModelSpec, chosen: str) -> str:
     model = "FOLDER" if spec.is_loaded else spec.name
     return (
         f"{spec.name} has no saved config, so it is run by {chosen}. echo-embeddings tune {model} TEXTS --output NEW "
-        "finds what suits your texts, without labels; config='echo' is the paper's method"
+        "finds what suits your texts, without labels; config='echo' is the paper's method" + _embeds_already(spec)
+    )
+
+
+def _embeds_already(spec: ModelSpec) -> str:
+    """What to say of a model that was trained to embed, in another way than ours; else nothing."""
+    from echo_embeddings.model.hub import find_file
+
+    try:
+        found = None if spec.is_loaded else find_file(spec, _MODULES_FILE)
+    except ModelError:  # not known, and nothing depends on it but this hint
+        found = None
+    if found is None:
+        return ""
+    return (
+        f". {spec.name} was made as an embedding model for sentence-transformers ({_MODULES_FILE}), and the pooling "
+        "and prompts that it was trained with are not used here: SentenceTransformer(model) runs it with those"
     )
 
 

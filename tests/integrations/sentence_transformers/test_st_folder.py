@@ -84,6 +84,14 @@ def test_a_model_without_a_config_has_the_one_that_the_encoder_chooses(tmp_path,
     assert found == rule.replace(start_layer=4, exit_layer=5, final_norm=False)
 
 
+def test_a_precision_is_asked_for_in_each_call(tiny_encoder, tmp_path):
+    small = tiny_encoder().with_precision("float16")
+    with pytest.raises(ConfigError, match=r"precision='float16'.*say model\.encode\(texts, precision='float16'\)"):
+        from_encoder(small)
+    save(small, tmp_path)  # a precision is not saved, so nothing is lost
+    assert load(tmp_path).encode(["a"]).dtype == "float32"
+
+
 def test_the_real_model_survives_the_round_trip(late_encoder, tmp_path, texts):
     save(late_encoder, tmp_path)
     expected = late_encoder.encode_documents(texts[:3])

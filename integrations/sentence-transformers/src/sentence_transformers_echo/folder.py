@@ -12,7 +12,7 @@ from sentence_transformers.base.modules import Module
 from sentence_transformers.sentence_transformer.modules import Normalize
 from sentence_transformers.util import import_from_string
 
-from echo_embeddings import EchoEncoder, EchoError, EncoderOptions, ModelError
+from echo_embeddings import ConfigError, EchoEncoder, EchoError, EncoderOptions, ModelError
 from echo_embeddings.model import manifest
 from echo_embeddings.saving import written
 
@@ -27,7 +27,20 @@ def from_encoder(encoder: EchoEncoder) -> SentenceTransformer:
     """Make a ``SentenceTransformer`` of the same model, for its trainer, losses and tools.
 
     The weights are shared: training the ``SentenceTransformer`` changes the encoder too.
+
+    Raises:
+        ConfigError: the encoder makes other numbers than float32.
     """
+    if encoder.options.precision != "float32":
+        raise ConfigError(
+            f"the encoder makes vectors with precision={encoder.options.precision!r}, and a SentenceTransformer is "
+            "asked for that in each call: give from_encoder(...) an encoder without precision=, and say "
+            f"model.encode(texts, precision={encoder.options.precision!r})"
+        )
+    return _model_of(encoder)
+
+
+def _model_of(encoder: EchoEncoder) -> SentenceTransformer:
     runtime = encoder.runtime
     config = in_numbers(encoder.config, runtime.backbone.layers)
     module = EchoModule(runtime.backbone.model, runtime.tokenizer.source, config, runtime.merged_adapter)
@@ -61,7 +74,7 @@ def save(model: EchoEncoder | SentenceTransformer, path: str | os.PathLike[str])
         ModelError: the ``SentenceTransformer`` has no ``EchoModule``.
     """
     if isinstance(model, EchoEncoder):
-        model = from_encoder(model)
+        model = _model_of(model)  # the numbers of vectors are not saved
     if not isinstance(model[0], EchoModule):
         raise ModelError(
             f"the first module is a {type(model[0]).__name__}, not an EchoModule; save it with model.save_pretrained"
