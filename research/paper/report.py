@@ -42,6 +42,7 @@ class Section:
         findings: paragraphs in plain words, one finding each. What does not hold on a model comes first.
         tables: its tables.
         figures: matplotlib figures by name; each becomes ``NAME-FIGURE.svg``, with its alternative text.
+        first: tables that stand before the findings, because a reader looks for them.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Section:
     findings: Sequence[str]
     tables: Sequence[Table] = ()
     figures: Mapping[str, tuple[Any, str]] = field(default_factory=dict)
+    first: Sequence[Table] = ()
 
 
 def write(sections: Sequence[Section], folder: Path, head: str) -> None:
@@ -59,7 +61,7 @@ def write(sections: Sequence[Section], folder: Path, head: str) -> None:
     parts = [head]
     with mpl.rc_context({"svg.hashsalt": "echo", "svg.fonttype": "none"}):
         for section in sections:
-            parts += [f"## {section.title}", *section.findings]
+            parts += [f"## {section.title}", *(table.markdown() for table in section.first), *section.findings]
             for name, (figure, words) in section.figures.items():
                 picture = f"{section.name}-{name}.svg"
                 with whole_file(folder / picture) as path:

