@@ -86,6 +86,7 @@ def test_a_limit_keeps_what_is_relevant(beir):
         ("", r"there is no column 'score'"),
         ("score\tsentence1\tsentence2\nhigh\ta\tb\n", r"pairs\.tsv:2: score is 'high', not a number"),
         ("score\tsentence1\tsentence2\nnan\ta\tb\n", r"pairs\.tsv:2: score is 'nan', not a number"),
+        ("score\tsentence1\tsentence2\n4_5\ta\tb\n", r"pairs\.tsv:2: score is '4_5', not a number"),
         ("score\tsentence1\tsentence1\tsentence2\n1\ta\tb\tc\n", r"pairs\.tsv has two columns 'sentence1'; rename"),
         ("score\tsentence1\tsentence2\n1\ta\n", r"pairs\.tsv:2: this row has 2 cells, but the header has 3"),
         ("score\tsentence1\tsentence2\n1\ta\tb\n1\tc\td\n", "has 2 pairs, and not two different scores"),
@@ -113,6 +114,8 @@ def test_beir_folders_that_cannot_be_used(beir):
     for row, said in (
         ('{"_id": "d0", "text": null}', "text is None, not a string"),
         ('{"_id": null, "text": "a"}', "_id is None, not a string"),
+        ('{"_id": "d0", "text": "a", "title": ["b"]}', r"title is \['b'\], not a string"),
+        ('{"_id": "d0", "text": "a", "text": "b"}', "an object has the key 'text' twice"),
     ):
         (beir / "corpus.jsonl").write_text(row)
         with pytest.raises(InputError, match=rf"corpus\.jsonl:1: this line is not an object .*{said}"):
@@ -126,6 +129,45 @@ def test_beir_folders_that_cannot_be_used(beir):
     (beir / "queries.jsonl").unlink()
     with pytest.raises(InputError, match=r"has no queries\.jsonl; BEIR's layout is corpus\.jsonl, queries\.jsonl and"):
         open_dataset(beir)
+
+
+def judged(beir, *rows):
+    (beir / "qrels" / "test.tsv").write_text("\n".join(["query-id\tcorpus-id\tscore", *rows]))
+    return beir
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (
+            ["q0\td0\t1", "q0\td0\t0"],
+            r"test\.tsv:3: query 'q0' and document 'd0' stand there twice, with the scores 1 and 0; keep one",
+        ),
+        # pytrec_eval would ask for 24 GB.
+        (["q0\td0\t3000000000"], r"test\.tsv:2: score is '3000000000'; how relevant .* at most 10,000"),
+        (["q0\td0\t0", "q1\td1\t-1"], "has 2 judged queries, and none with a score above 0"),
+        (
+            ["q0\t0\t1", "q1\t1\t1"],
+            r"none of the 2 relevant documents of qrels/test\.tsv is in corpus\.jsonl, such as '0'; is each _id",
+        ),
+    ],
+)
+def test_judgements_that_cannot_be_used(beir, rows, message):
+    with pytest.raises(InputError, match=message):
+        open_dataset(judged(beir, *rows))
+
+
+def test_what_no_model_can_find_is_said(beir):
+    assert open_dataset(judged(beir, "q0\td0\t1", "q0\td0\t1")).judgements == {"q0": {"d0": 1}}
+    with pytest.warns(UserWarning, match=r"1 of 2 relevant documents are not in corpus\.jsonl, such as 'd99'"):
+        open_dataset(judged(beir, "q0\td0\t1", "q1\td99\t1"))
+    with pytest.warns(UserWarning, match="1 of 2 judged queries have no relevant document; each counts as 0"):
+        open_dataset(judged(beir, "q0\td0\t1", "q1\td1\t0"))
+
+
+def test_half_a_character_is_read_as_an_encoder_reads_it(beir):
+    (beir / "corpus.jsonl").write_text(r'{"_id": "d0", "text": "a \ud83d b"}')
+    assert open_dataset(judged(beir, "q0\td0\t1")).documents == {"d0": "a \ufffd b"}
 
 
 def test_another_file(tmp_path):
@@ -169,6 +211,7 @@ def test_each_anchor_is_to_find_its_positive(tmp_path, suffix):
         ('\n{"anchor": "a", "positive": "b"}\n', r"has 1 different positives: there is nothing to find among them"),
         ("[]\n", r"pairs\.jsonl:1: this line is not an object"),
         ('{"anchor": "a", "positive": null}\n', r"pairs\.jsonl:1: .*positive is None, not a string"),
+        ('{"anchor": "a", "positive": "b", "anchor": "c"}\n', r"pairs\.jsonl:1: .*has the key 'anchor' twice"),
         ('{"anchor": "a", "positive": ' + "[" * 100_000, r"pairs\.jsonl:1: this line is not an object"),
     ],
 )

@@ -1,6 +1,7 @@
 """What the second copy looks at: against a plain pass of the model, on several architectures, and as a page."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -88,7 +89,16 @@ def test_the_page_is_whole_loads_nothing_and_cannot_be_broken_by_a_text(tmp_path
     assert "alert" not in (tmp_path / "page.html").read_text(encoding="utf-8")
 
 
+def test_a_text_with_half_a_character_is_read_as_an_encoder_reads_it(tmp_path):
+    found = explain(encoder(), "a\ud83d ferry")
+    assert "".join(found.tokens) == found.text == "a\ufffd ferry"
+    replace(found, model="folder\udcff").save(tmp_path / "page.html")  # a path that is no UTF-8
+    assert "folder\ufffd" in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
 def test_what_cannot_be_explained_is_said():
+    with pytest.raises(TypeError, match="text must be a string, not list"):
+        explain(encoder(), ["a"])
     with pytest.raises(
         ConfigError, match="the text stands once in the template 'Write: {text}', so there is no second"
     ):

@@ -98,6 +98,41 @@ def test_the_name_of_a_task_changes_with_what_is_read_and_with_nothing_else(tmp_
     assert open_local(text(tmp_path / "a" / "my pairs.tsv", pairs.replace("c\t", "C\t"))).task_name != first
 
 
+def test_a_folder_that_links_to_itself_and_one_with_results_in_it_end(tmp_path):
+    text(tmp_path / "sts.tsv", "score\tsentence1\tsentence2\n0\ta\tb\n3\tc\td\n")
+    (tmp_path / "again").symlink_to(tmp_path)
+    # Where the results of evaluate lie among the data.
+    rows(tmp_path / "evaluation" / "results" / "model" / "run_settings.jsonl", {"task_name": "sts"})
+    assert [found.name for found in find_local(tmp_path)] == ["sts"]
+
+
+def test_names_that_files_of_results_cannot_have(tmp_path):
+    pairs = "score\tsentence1\tsentence2\n0\ta\tb\n3\tc\td\n"
+    for name in ("n" * 230, "語" * 80):
+        long = open_local(text(tmp_path / f"{name}.tsv", pairs))
+        assert long.name == name
+        assert 100 < len(long.task_name.encode()) < 110
+    foreign = open_local(text(tmp_path / "a\udcff\x1b.tsv", pairs))
+    assert foreign.name == "a\ufffd\ufffd"
+    assert foreign.task_name.startswith("a__-")
+
+
+def test_data_that_changed_after_they_were_named_are_not_read_under_that_name(tmp_path):
+    pairs = "score\tsentence1\tsentence2\n0\ta\tb\n3\tc\td\n"
+    found = open_local(text(tmp_path / "sts.tsv", pairs))
+    text(tmp_path / "sts.tsv", pairs.replace("3\tc", "3\tC"))
+    with pytest.raises(InputError, match=r"sts\.tsv has changed since this run began; run the same again"):
+        found.read()
+    (tmp_path / "sts.tsv").unlink()
+    with pytest.raises(InputError, match=r"sts\.tsv can no longer be read: No such file"):
+        found.read()
+
+
+def test_half_a_character_is_read_as_an_encoder_reads_it(tmp_path):
+    one = {"query": "q\ud83d", "positive": ["a\ud83d"], "negative": ["b"]}
+    assert open_local(rows(tmp_path / "x.jsonl", one)).read() == [Ranking("q\ufffd", ["a\ufffd", "b"], [1, 0])]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -109,6 +144,8 @@ def test_the_name_of_a_task_changes_with_what_is_read_and_with_nothing_else(tmp_
         ("x.csv", "a,b\n", "x.csv begins with the line 'a,b', and so it is none"),
         ("x.txt", "a", "x.txt has the suffix '.txt', and so it is none"),
         ("x.jsonl", "", "x.jsonl is empty"),
+        ("x.tsv", "", "x.tsv is empty"),
+        ("x.jsonl", '{"text": "a", "text": "b", "label": 1}\n', "x.jsonl:1: .*an object has the key 'text' twice"),
         ("x.jsonl", "[1]\n", r"x.jsonl:1: this line is no object, but '\[1\]'"),
         ("x.jsonl", "{\n", "x.jsonl:1: this line is no JSON"),
         ("x.jsonl", '{"a": 1}\n', "x.jsonl has the fields a in its first line, and so it is none"),

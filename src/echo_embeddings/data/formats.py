@@ -15,7 +15,7 @@ from echo_embeddings.errors import InputError
 
 from .reading import Bounds, Input, Lines, decoded
 
-__all__ = ["FORMATS", "SUFFIXES", "Lines", "Placed", "Row", "decoded", "lines", "no_column"]
+__all__ = ["FORMATS", "SUFFIXES", "Lines", "Placed", "Row", "decoded", "json_value", "lines", "no_column"]
 
 Row = dict[str, Any]
 
@@ -54,7 +54,7 @@ def json_rows(numbered: Lines, name: str, column: str, _: Bounds | None = None) 
             continue
         place = f"{name}:{number}"
         try:
-            row = json.loads(line, object_pairs_hook=_with_each_key_once)
+            row = json_value(line)
         except RecursionError:
             raise InputError(f"{place}: this line is nested too deeply to be read") from None
         except ValueError as error:
@@ -62,6 +62,16 @@ def json_rows(numbered: Lines, name: str, column: str, _: Bounds | None = None) 
         if not isinstance(row, dict):
             raise InputError(f"{place}: this line is not an object such as {{{column!r}: ...}}")
         yield place, row
+
+
+def json_value(line: str) -> Any:
+    """What a line of JSON holds.
+
+    Raises:
+        ValueError: it is no JSON, or an object has a key twice.
+        RecursionError: it is nested too deeply.
+    """
+    return json.loads(line, object_pairs_hook=_with_each_key_once)
 
 
 def _with_each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

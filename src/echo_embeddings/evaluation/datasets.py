@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 import os
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +16,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from echo_embeddings.data.formats import lines
-from echo_embeddings.errors import InputError
+from echo_embeddings.data.formats import json_value, lines
+from echo_embeddings.errors import InputError, warn
 from echo_embeddings.extras import require
+from echo_embeddings.text.tokenizer import whole_characters
 from echo_embeddings.types import require_whole
 
 from .metrics import ndcg_at_10, spearman
@@ -33,6 +33,8 @@ __all__ = ["Dataset", "Pairs", "Retrieval", "number", "open_dataset", "records"]
 _ANCHORED = ("anchor", "positive")
 #: The fewest pairs or queries that can be parted in halves.
 _FEWEST = 20
+# The greatest relevance: pytrec_eval, which mteb asks, makes a list as long as the greatest that it sees.
+_MOST_RELEVANT = 10_000
 
 
 class Dataset(ABC):
@@ -195,7 +197,7 @@ def _anchors(path: Path) -> Iterator[tuple[str, ...]]:
         if line.isspace():
             continue
         try:
-            row = json.loads(line)
+            row = json_value(line)
             yield tuple(_string(row[name], name) for name in _ANCHORED)
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise InputError(
@@ -207,7 +209,7 @@ def _string(value: object, name: str) -> str:
     """A text as it is: ``null`` is not the text "None"."""
     if not isinstance(value, str):
         raise TypeError(f"{name} is {value!r:.40}, not a string")
-    return value
+    return whole_characters(value)  # JSON can hold halves of characters; Arrow, of which mteb makes its data, cannot
 
 
 def _matched(path: Path, rows: Iterator[tuple[str, ...]], limit: int | None) -> Retrieval:
@@ -249,27 +251,73 @@ def _read_beir(folder: Path, limit: int | None) -> Retrieval:
                 f"{folder} has no {path.relative_to(folder)}; BEIR's layout is corpus.jsonl, queries.jsonl and "
                 "qrels/test.tsv"
             )
-    documents = _by_id(folder / "corpus.jsonl", lambda text, row: f"{row.get('title') or ''} {text}".strip())
+    documents = _by_id(folder / "corpus.jsonl", lambda text, title: f"{title} {text}".strip())
     queries = _by_id(folder / "queries.jsonl", lambda text, _: text)
-    judgements: dict[str, dict[str, int]] = {}
-    for place, row in records(qrels, ("query-id", "corpus-id", "score")):
-        query, document = row["query-id"], row["corpus-id"]
-        if query not in queries:
-            raise InputError(f"{place}: there is no query {query!r} in queries.jsonl")
-        if not (gain := number(row["score"], place, "score")).is_integer():
-            raise InputError(f"{place}: score is {row['score']!r}; how relevant a document is, is a whole number")
-        judgements.setdefault(query, {})[document] = int(gain)
-    judgements = dict(list(judgements.items())[:limit])
+    judgements = dict(list(_judgements(qrels, queries).items())[:limit])
     if not judgements or not documents:
         raise InputError(f"{folder} has {len(judgements)} judged queries and {len(documents)} documents")
+    _require_findable(folder, documents, judgements)
     return Retrieval(_limited(documents, judgements, limit), queries, judgements)
 
 
-def _by_id(path: Path, made: Callable[[str, dict[str, Any]], str]) -> dict[str, str]:
-    """The text of each row by its ``_id``, as ``made`` makes it of the row's text and the row."""
+def _judgements(path: Path, queries: Mapping[str, str]) -> dict[str, dict[str, int]]:
+    """How relevant documents are, by query and document."""
+    found: dict[str, dict[str, int]] = {}
+    for place, row in records(path, ("query-id", "corpus-id", "score")):
+        query, document = row["query-id"], row["corpus-id"]
+        if query not in queries:
+            raise InputError(f"{place}: there is no query {query!r} in queries.jsonl")
+        gain = number(row["score"], place, "score")
+        if not gain.is_integer() or abs(gain) > _MOST_RELEVANT:
+            raise InputError(
+                f"{place}: score is {row['score']!r}; how relevant a document is, is a whole number, at most "
+                f"{_MOST_RELEVANT:,}"
+            )
+        if (before := found.setdefault(query, {}).setdefault(document, int(gain))) != gain:
+            raise InputError(
+                f"{place}: query {query!r} and document {document!r} stand there twice, with the scores {before} and "
+                f"{gain:.0f}; keep one"
+            )
+    return found
+
+
+def _require_findable(folder: Path, documents: Mapping[str, str], judgements: Mapping[str, Mapping[str, int]]) -> None:
+    """Say what no model can find: it lowers every score.
+
+    Raises:
+        InputError: there is nothing else to find.
+    """
+    relevant = [document for gains in judgements.values() for document, gain in gains.items() if gain > 0]
+    if not relevant:
+        raise InputError(f"{folder} has {len(judgements)} judged queries, and none with a score above 0")
+    absent = [document for document in relevant if document not in documents]
+    if len(absent) == len(relevant):
+        raise InputError(
+            f"{folder}: none of the {len(relevant)} relevant documents of qrels/test.tsv is in corpus.jsonl, such as "
+            f"{absent[0]!r}; is each _id the same in both?"
+        )
+    unanswered = sum(max(gains.values()) <= 0 for gains in judgements.values())
+    if absent:
+        warn(
+            UserWarning(
+                f"{folder}: {len(absent)} of {len(relevant)} relevant documents are not in corpus.jsonl, such as "
+                f"{absent[0]!r}; they count as not found"
+            )
+        )
+    if unanswered:
+        warn(
+            UserWarning(
+                f"{folder}: {unanswered} of {len(judgements)} judged queries have no relevant document; each counts as "
+                "0"
+            )
+        )
+
+
+def _by_id(path: Path, made: Callable[[str, str], str]) -> dict[str, str]:
+    """The text of each row by its ``_id``, as ``made`` makes it of the row's text and title."""
     found: dict[str, str] = {}
-    for id_, text, row in _texts(path):
-        if found.setdefault(id_, made(text, row)) != made(text, row):
+    for id_, text, title in _texts(path):
+        if found.setdefault(id_, made(text, title)) != made(text, title):
             raise InputError(f"{path}: the _id {id_!r} stands there twice, with two texts; give each text its own")
     return found
 
@@ -283,13 +331,15 @@ def _limited(documents: dict[str, str], judgements: dict[str, dict[str, int]], l
     return {document: text for document, text in documents.items() if document in kept}
 
 
-def _texts(path: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
+def _texts(path: Path) -> Iterator[tuple[str, str, str]]:
+    """The ``_id``, the text and the title (empty if there is none) of each row."""
     for number, line in lines(path):
         if line.isspace():
             continue
         try:
-            row = json.loads(line)
-            yield _id(row["_id"]), _string(row["text"], "text"), row
+            row = json_value(line)
+            text, title = _string(row["text"], "text"), row.get("title")
+            yield _id(row["_id"]), text, "" if title is None else _string(title, "title")
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise InputError(f"{path}:{number}: this line is not an object with _id and text ({error!r})") from error
 
@@ -335,9 +385,10 @@ def number(cell: str, place: str, column: str) -> float:
     """The number that a cell holds.
 
     Raises:
-        InputError: it holds none, or NaN or infinity; the message names the place.
+        InputError: it holds none, or NaN or infinity, or what only Python takes for one (``4_5``); the message names
+            the place.
     """
     with suppress(ValueError):
-        if math.isfinite(found := float(cell)):
+        if "_" not in cell and math.isfinite(found := float(cell)):
             return found
     raise InputError(f"{place}: {column} is {cell!r}, not a number")

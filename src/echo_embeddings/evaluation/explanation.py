@@ -26,6 +26,7 @@ from echo_embeddings.model.loading import load
 from echo_embeddings.model.spec import ModelSpec
 from echo_embeddings.options import EncoderOptions
 from echo_embeddings.text.layout import Ids, Layout
+from echo_embeddings.text.tokenizer import whole_characters
 from echo_embeddings.types import require_encoder
 
 __all__ = ["MOST_TOKENS", "PARTS", "Explanation", "explain"]
@@ -81,7 +82,7 @@ class Explanation:
         }
         page = _PAGE.read_text(encoding="utf-8")
         pieces = page.split("@@")  # text, name, text, name, ..., text
-        return "".join(parts[piece] if i % 2 else piece for i, piece in enumerate(pieces))
+        return whole_characters("".join(parts[piece] if i % 2 else piece for i, piece in enumerate(pieces)))
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write the page.
@@ -153,6 +154,9 @@ def explain(encoder: EchoEncoder, text: str) -> Explanation:
         ModelError: the model does not show its attention; the message says how to load it.
     """
     require_encoder(encoder)
+    if not isinstance(text, str):
+        raise TypeError(f"text must be a string, not {type(text).__name__}")
+    text = whole_characters(text)  # as the tokenizer reads it, and as a page can hold it
     _require_copies(encoder.config)
     if not text.strip():
         raise InputError("the text is empty; give a sentence to explain")

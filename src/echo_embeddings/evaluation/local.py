@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import json
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -15,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from echo_embeddings.data.formats import lines
+from echo_embeddings.data.formats import json_value, lines
 from echo_embeddings.errors import InputError
+from echo_embeddings.text.tokenizer import whole_characters
 
 from .datasets import Retrieval, number, open_dataset, records
 
@@ -41,6 +41,10 @@ _PAIR = ("sentence1", "sentence2")
 _BEIR = ("corpus.jsonl", "queries.jsonl", "qrels")
 _TESTED = ("test.jsonl", "val.jsonl")
 _TRAIN, _ALL = "train.jsonl", "all.jsonl"
+# mteb writes it into the folder of results, which may lie among the data.
+_OF_RESULTS = "run_settings.jsonl"
+# The most bytes of a data set's name in the name of its task: files of results have a little more, and at most 255.
+_LONGEST_NAME = 100
 
 
 @dataclass(frozen=True)
@@ -69,10 +73,10 @@ class LocalData:
             ``"Reranking"``, ``"Classification"`` or ``"Clustering"``.
         path: the file or folder.
         digest: SHA-256 (hex) of the files that are read, names included.
-        read: reads the rows. Pairs are ``{"sentence1": [...], "sentence2": [...]}``, with ``"score"`` unless bitext;
-            retrieval is a :class:`Retrieval`, reranking a list of :class:`Ranking`, clustering a :class:`Labelled`, and
-            classification ``{"train": Labelled, "test": Labelled}``, or ``{"test": Labelled}`` to be tested across
-            itself.
+        read: reads the rows, and raises ``InputError`` if the files are no longer those of the digest. Pairs are
+            ``{"sentence1": [...], "sentence2": [...]}``, with ``"score"`` unless bitext; retrieval is a
+            :class:`Retrieval`, reranking a list of :class:`Ranking`, clustering a :class:`Labelled`, and classification
+            ``{"train": Labelled, "test": Labelled}``, or ``{"test": Labelled}`` to be tested across itself.
     """
 
     kind: str
@@ -82,13 +86,17 @@ class LocalData:
 
     @property
     def name(self) -> str:
-        """What a reader calls it: the name of the file without its suffix, or of the folder."""
-        return self.path.name if self.path.is_dir() else self.path.stem
+        """What a reader calls it: the name of the file without its suffix, or of the folder.
+
+        What cannot be printed in it, such as bytes that are no UTF-8, becomes U+FFFD.
+        """
+        name = self.path.name if self.path.is_dir() else self.path.stem
+        return "".join(one if one.isprintable() else "\ufffd" for one in name)
 
     @property
     def task_name(self) -> str:
         """A name that no other content has, and that is fit for a file."""
-        plain = re.sub(r"[^\w.@+-]", "_", self.name)
+        plain = re.sub(r"[^\w.@+-]", "_", self.name).encode()[:_LONGEST_NAME].decode(errors="ignore")
         return f"{plain}-{self.digest[:8]}"
 
 
@@ -101,7 +109,18 @@ def open_local(path: str | os.PathLike[str]) -> LocalData:
     path = Path(path).expanduser().resolve()
     kind, files, read = _folder(path) if path.is_dir() else _file(path)
     read()
-    return LocalData(kind, path, _digest(path, files), read)
+    digest = _digest(path, files)
+
+    def unchanged() -> Any:
+        try:
+            rows = read()
+            if _digest(path, files) == digest:
+                return rows
+        except OSError as error:
+            raise InputError(f"{path} can no longer be read: {error.strerror or error}") from error
+        raise InputError(f"{path} has changed since this run began; run the same again to evaluate it as it is now")
+
+    return LocalData(kind, path, digest, unchanged)
 
 
 def find_local(path: str | os.PathLike[str]) -> list[LocalData]:
@@ -115,19 +134,25 @@ def find_local(path: str | os.PathLike[str]) -> list[LocalData]:
     path = Path(path).expanduser().resolve()
     if not path.exists():
         raise InputError(f"there is no file or folder {path}")
-    found = list(_paths(path))
+    found = list(_paths(path, set()))
     if not found:
         raise InputError(f"{path} holds no data set. What can be read:\n{FORMATS}")
     return [open_local(one) for one in found]
 
 
-def _paths(path: Path) -> Iterator[Path]:
+def _paths(path: Path, seen: set[Path]) -> Iterator[Path]:
+    """Data sets at or below a path. ``seen`` are the folders that were looked into: links can lead back to one."""
     if path.is_file() or _is_data_set(path):
         yield path
         return
+    if (folder := path.resolve()) in seen:
+        return
+    seen.add(folder)
     for inner in sorted(path.iterdir()):
-        if not inner.name.startswith(".") and (inner.is_dir() or inner.suffix.lower() in _SUFFIXES):
-            yield from _paths(inner)
+        if inner.name.startswith(".") or inner.name == _OF_RESULTS:
+            continue
+        if inner.is_dir() or inner.suffix.lower() in _SUFFIXES:
+            yield from _paths(inner, seen)
 
 
 def _is_data_set(folder: Path) -> bool:
@@ -171,7 +196,9 @@ def _file(path: Path) -> _Found:
 
 
 def _table(path: Path) -> _Found:
-    first = next((line.rstrip("\r\n") for _, line in lines(path)), "")
+    first = next((line.rstrip("\r\n") for _, line in lines(path)), None)
+    if first is None:
+        raise InputError(f"{path} is empty")
     cells = first.split("\t") if path.suffix.lower() == ".tsv" else next(csv.reader([first]), [])
     if {"score", *_PAIR} <= set(cells):
         judged = len(set(_pairs(path)["score"]) - {0.0, 1.0}) == 0
@@ -234,7 +261,7 @@ def _objects(path: Path, fields: tuple[str, ...] = ()) -> Iterator[tuple[str, di
             continue
         place = f"{path}:{count}"
         try:
-            row = json.loads(line)
+            row = json_value(line)
         except (ValueError, RecursionError) as error:
             raise InputError(f"{place}: this line is no JSON ({error!r})") from error
         if not isinstance(row, dict):
@@ -247,7 +274,7 @@ def _objects(path: Path, fields: tuple[str, ...] = ()) -> Iterator[tuple[str, di
 def _string(row: dict[str, Any], field: str, place: str) -> str:
     if not isinstance(row[field], str):
         raise InputError(f"{place}: {field} is {row[field]!r:.60}, not a string")
-    return str(row[field])
+    return whole_characters(row[field])
 
 
 def _labels(path: Path) -> tuple[list[str], list[str]]:
@@ -298,7 +325,8 @@ def _lists_of_candidates(path: Path) -> list[Ranking]:
             if not isinstance(row[field], list) or not all(isinstance(text, str) for text in row[field]):
                 raise InputError(f"{place}: {field} is {row[field]!r:.60}, not a list of strings")
         labels = [1] * len(row["positive"]) + [0] * len(row["negative"])
-        found.append(Ranking(_string(row, "query", place), row["positive"] + row["negative"], labels))
+        candidates = [whole_characters(text) for text in row["positive"] + row["negative"]]
+        found.append(Ranking(_string(row, "query", place), candidates, labels))
     return _rankable(path, found)
 
 

@@ -26,7 +26,7 @@ from .template import Template
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
 
-__all__ = ["EchoTokenizer"]
+__all__ = ["EchoTokenizer", "whole_characters"]
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 # No tokenizer in use merges a newline with what follows it, so text behind one is tokenised as a continuation.
@@ -168,7 +168,7 @@ class EchoTokenizer:
 
     def _encode(self, texts: Sequence[str], *, spaced: bool, offsets: bool = False) -> list[Encoding]:
         lead = self._lead(spaced=spaced)
-        plain = [lead + _whole_characters(text) for text in texts]
+        plain = [lead + whole_characters(text) for text in texts]
         encode = self._rust.encode_batch if offsets else self._rust.encode_batch_fast
         encodings: list[Encoding] = encode(plain, add_special_tokens=False)
         return encodings
@@ -187,7 +187,7 @@ class EchoTokenizer:
         return Content(np.array(kept, dtype=np.int64), truncated=len(ids) - len(kept))
 
     def _isolated(self, piece: str) -> list[int]:
-        return list(self._rust.encode(_whole_characters(piece), add_special_tokens=False).ids)
+        return list(self._rust.encode(whole_characters(piece), add_special_tokens=False).ids)
 
     def _with_special(self, piece: str) -> list[int]:
         """The ids of a piece in which names of special tokens are those tokens."""
@@ -196,7 +196,7 @@ class EchoTokenizer:
         if self._special_rust is None:
             self._special_rust = Tokenizer.from_str(self._rust.to_str())
             self._special_rust.encode_special_tokens = False
-        return list(self._special_rust.encode(_whole_characters(piece), add_special_tokens=False).ids)
+        return list(self._special_rust.encode(whole_characters(piece), add_special_tokens=False).ids)
 
     def _continued(self, tokenize: Callable[[str], list[int]], piece: str) -> list[int]:
         """The ids that ``piece`` has behind other text, without the dummy space of SentencePiece."""
@@ -220,6 +220,6 @@ class EchoTokenizer:
         return int(next(i for i in candidates if i is not None))
 
 
-def _whole_characters(text: str) -> str:
+def whole_characters(text: str) -> str:
     """The text with U+FFFD for each lone surrogate, which Rust strings cannot hold."""
     return _SURROGATE.sub("\ufffd", text)
