@@ -115,6 +115,13 @@ def test_what_a_library_wrote_for_its_owner_only_gets_the_mode_of_the_umask(tmp_
     assert [path.stat().st_mode & 0o777 for path in modes] == [0o640]
 
 
+@pytest.mark.parametrize("name", ["gone/x.html", "x" * 250])
+def test_an_error_names_the_file_that_is_to_be(tmp_path, name):
+    with pytest.raises(OSError) as error, whole_file(tmp_path / name):  # noqa: PT011 - the test is its file name
+        raise AssertionError
+    assert error.value.filename == str(tmp_path / name)
+
+
 def test_a_link_is_written_through(tmp_path):
     for kind in ("file", "folder"):
         (tmp_path / "elsewhere").mkdir(exist_ok=True)

@@ -3,6 +3,8 @@
 import json
 import math
 import shutil
+from pathlib import Path
+from xml.etree import ElementTree
 
 import mteb as mteb_library
 import numpy as np
@@ -11,10 +13,11 @@ from mteb import mocks
 from mteb.types import PromptType
 
 from echo_embeddings import ConfigError, EchoConfig, EchoEncoder
-from echo_embeddings.errors import InputError
+from echo_embeddings.errors import InputError, ModelError
 from echo_embeddings.evaluation import mteb, mteb_tasks, open_dataset
 from echo_embeddings.evaluation.local import open_local
-from echo_embeddings.evaluation.mteb_tasks import fresh, label, local_task, tasks_of
+from echo_embeddings.evaluation.mteb_model import local_name
+from echo_embeddings.evaluation.mteb_tasks import fresh, labels, local_task, tasks_of
 from tests import killing
 from tests.architectures import small_tokenizer, tiny
 
@@ -253,7 +256,7 @@ def test_metrics_of_compare_are_mtebs(tiny_encoder, data):
 def test_tasks_are_named_by_paths_by_mtebs_names_and_by_objects(data):
     task = mocks.MockSTSTask()
     found = tasks_of([data / "sts.tsv", str(data / "boats"), "STSBenchmark", task, data / "sts.tsv"])
-    assert [label(one) for one in found] == ["sts", "boats", "STSBenchmark", "MockSTSTask"]
+    assert list(labels(found).values()) == ["sts", "boats", "STSBenchmark", "MockSTSTask"]
     with pytest.raises(InputError, match=r"tasks=\[\] names none"):
         tasks_of([])
 
@@ -278,6 +281,48 @@ def test_a_task_whose_data_cannot_be_had_does_not_stop_the_others(tiny_encoder, 
     }
     with pytest.raises(InputError, match="no task could be run:\ngone: its data"):
         mteb.evaluate(tiny_encoder, gone)
+
+
+def test_data_sets_of_the_same_name_keep_their_scores_apart(tiny_encoder, data, tmp_path):
+    rows = (data / "sts.tsv").read_text().splitlines(keepends=True)
+    for name, kept in (("a/test.tsv", rows), ("b/test.tsv", rows[:9]), ("b/test.csv", [])):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("".join(kept) or "score,sentence1,sentence2\n3,a,b\n2,c,d\n")
+    found = mteb.evaluate(tiny_encoder, tmp_path)
+    assert [score.task for score in found.scores] == ["a/test.tsv", "test.csv", "b/test.tsv"]
+    assert len({score.score for score in found.scores}) == 3
+    assert [result.get_score() * 100 for result in found.results.values()] == pytest.approx(
+        [score.score for score in found.scores], abs=1e-3
+    )
+    of_mteb = tasks_of("STSBenchmark")[0]
+    (tmp_path / "STSBenchmark.tsv").write_text("".join(rows))
+    own = local_task(open_local(tmp_path / "STSBenchmark.tsv"))
+    assert sorted(labels([of_mteb, own]).values()) == ["STSBenchmark", "STSBenchmark.tsv"]
+
+
+def test_a_task_with_pictures_does_not_stop_the_others(tiny_encoder, data):
+    found = mteb.evaluate(tiny_encoder, ["CIFAR10", data / "sts.tsv"])
+    assert [score.task for score in found.scores] == ["sts"]
+    assert found.failed == {"CIFAR10": "it is about more than text (image), and these models read text only"}
+
+
+def test_names_that_a_picture_a_path_or_json_cannot_hold(tiny_encoder, data, tmp_path):
+    names = ("a $x_{$ b", "n" * 230, "語 \udcff\x01")
+    for number, name in enumerate(names):
+        rows = (data / "sts.tsv").read_text().splitlines(keepends=True)
+        (tmp_path / f"{name}.tsv").write_text("".join(rows[: 9 + number]))
+    found = mteb.evaluate(tiny_encoder, tmp_path, output=tmp_path / "out")
+    assert {score.task for score in found.scores} == {*names[:2], "語 \ufffd\ufffd"}
+    again = mteb.evaluate(tiny_encoder, tmp_path, output=tmp_path / "out")  # which lies among the data
+    assert again.scores == found.scores
+    ElementTree.parse(tmp_path / "out" / "scores.svg")
+    assert len(json.loads((tmp_path / "out" / "scores.json").read_text())["scores"]) == 3
+    assert [local_name(path) for path in ("a b/c d", "/", "n" * 200)] == [
+        "local/c_d",
+        "local/model",
+        f"local/{'n' * 100}",
+    ]
+    assert local_name(".") == f"local/{Path.cwd().name}"
 
 
 # --- the folder of results -------------------------------------------------------------------------------------------
@@ -314,12 +359,30 @@ def test_a_run_that_was_stopped_goes_on_and_gives_the_same_scores(tiny_encoder, 
     stopped = Counting(tiny_encoder, stop_at=43)  # in the middle of the second task
     with pytest.raises(KeyboardInterrupt):
         mteb.evaluate(stopped, tasks, output=tmp_path / "stopped")
-    assert list((tmp_path / "stopped").rglob("*.vectors"))
+    kept = list((tmp_path / "stopped").rglob("*.vectors/*.npy"))
+    assert kept
+    left = kept[0].with_name(f".{kept[0].name}.0123abcd.part")
+    left.write_bytes(b"")
     going_on = Counting(tiny_encoder)
     found = mteb.evaluate(going_on, tasks, output=tmp_path / "stopped")
     assert [score.score for score in found.scores] == [score.score for score in expected.scores]
     assert stopped.count - 5 + going_on.count == whole.count  # the 5 that it stopped in
     assert not list((tmp_path / "stopped").rglob("*.vectors"))
+    assert not left.exists()
+
+
+def test_vectors_that_somebody_damaged_are_computed_anew(tiny_encoder, data, tmp_path, monkeypatch):
+    monkeypatch.setattr("echo_embeddings.evaluation.mteb_model._KEPT_TOGETHER", 5)
+    expected = mteb.evaluate(tiny_encoder, data / "boats")
+    with pytest.raises(KeyboardInterrupt):
+        mteb.evaluate(Counting(tiny_encoder, stop_at=21), data / "boats", output=tmp_path)
+    kept = sorted(tmp_path.rglob("*.vectors/*.npy"))
+    assert len(kept) == 4
+    kept[0].write_bytes(b"")
+    kept[1].write_bytes(kept[1].read_bytes()[:-8])
+    np.save(kept[2], np.zeros((1, 32), np.float32))
+    found = mteb.evaluate(tiny_encoder, data / "boats", output=tmp_path)
+    assert found.scores[0].score == expected.scores[0].score
 
 
 @pytest.mark.slow
@@ -351,6 +414,7 @@ def test_a_damaged_result_is_computed_anew_and_a_second_process_waits_its_turn(t
     again = mteb.evaluate(tiny_encoder, data / "sts.tsv", output=tmp_path / "out")
     assert again.scores[0].score == first.scores[0].score
     assert not list((tmp_path / "out").glob(".saving-*"))
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]  # beside it nobody may be allowed to write
 
     def second(*_):
         mteb.evaluate(tiny_encoder, data / "sts.tsv", output=tmp_path / "out")
@@ -409,5 +473,15 @@ def test_a_yardstick_has_the_scores_of_its_vectors_and_a_name_of_its_own(tiny_en
     weights = [(found.about["models"][name]["name"], found.about["models"][name]["weights"]) for name in names]
     assert weights[0][0] == weights[1][0] == "local/plain"
     assert weights[0][1] != weights[1][1]
+    counting = Counting(tiny_encoder)
+    (tmp_path / "empty").mkdir()
+    for name, why in {
+        str(tmp_path / "gone"): "there is no such folder",
+        str(tmp_path / "empty"): r"the folder has neither modules\.json nor config\.json",
+        "no/such-model": "it is no folder, and without a hub it is not in the cache",
+    }.items():
+        with pytest.raises(ModelError, match=f"the yardstick '{name}' could not be loaded: {why}; give a folder of"):
+            mteb.evaluate(counting, data / "sts.tsv", yardsticks=[name])
+    assert counting.count == 0
     with pytest.raises(TypeError, match=r"yardsticks must be a list of names such as \['a'\]"):
         mteb.evaluate(tiny_encoder, data / "sts.tsv", yardsticks="a")

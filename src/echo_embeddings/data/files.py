@@ -95,17 +95,19 @@ def current(path: Path) -> Path:
 
 
 @contextmanager
-def locked(path: Path, *, wait: bool = False) -> Iterator[None]:
+def locked(path: Path, *, wait: bool = False, inside: bool = False) -> Iterator[None]:
     """Let no other process write ``path`` during the block. The lock ends with the process, however that ends.
 
     Args:
         path: a file or folder, which need not exist; its folder must. The lock is ``.NAME.lock`` beside it.
         wait: wait until the other process has finished; else its lock is an error.
+        inside: put the lock into the folder ``path``, which exists and is never replaced: nobody may be allowed to
+            write beside it.
 
     Raises:
         InputError: another process holds the lock; the message says which.
     """
-    lock = path.parent / f".{path.name}.lock"
+    lock = path / ".lock" if inside else path.parent / f".{path.name}.lock"
     while (descriptor := _lock(lock)) is None:
         if not wait:
             raise InputError(
@@ -196,12 +198,19 @@ def _holder(lock: Path) -> str:
 
 
 def _new_file(folder: Path, name: str) -> Path:
-    """Make an empty file with the mode of the umask. ``tempfile`` makes files that only their owner can read."""
+    """Make an empty file with the mode of the umask. ``tempfile`` makes files that only their owner can read.
+
+    An error names the file that is to be, which the user knows.
+    """
     while True:
         path = folder / f".{name}.{secrets.token_hex(4)}.part"
-        with suppress(FileExistsError):
+        try:
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
-            return path
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(folder / name)) from error
+        return path
 
 
 def _settle(path: Path) -> None:

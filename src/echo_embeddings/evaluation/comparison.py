@@ -6,10 +6,12 @@ import importlib.util
 import logging
 import math
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from echo_embeddings import notices
@@ -23,7 +25,7 @@ from echo_embeddings.types import require_encoder
 
 from .datasets import Dataset, open_dataset
 
-__all__ = ["SAVED", "Score", "compare", "preset_configs", "usual_presets"]
+__all__ = ["SAVED", "Score", "compare", "preset_configs", "require_yardsticks", "usual_presets"]
 
 _log = logging.getLogger(__name__)
 
@@ -32,6 +34,10 @@ _USUAL_BUILTIN = ("default", "zero-shot", "echo", "classical", "prompt-eol")
 _USUAL = ("any-model", "echo", "late-echo", "classical", "prompt-eol")
 #: The name for the encoder's own config: the one that is saved with the model, unless it was made with another.
 SAVED = "saved"
+
+# One of them is in every folder that sentence-transformers loads.
+_OF_A_YARDSTICK = ("modules.json", "config.json")
+_HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?", re.ASCII)
 
 Show = Callable[[str, int, int], object]
 
@@ -91,10 +97,7 @@ def compare(
         ModelError: a yardstick cannot be loaded.
     """
     require_encoder(encoder)
-    if isinstance(yardsticks, str):
-        raise TypeError(f"yardsticks must be a list of names such as [{yardsticks!r}], not one string")
-    if yardsticks and importlib.util.find_spec("sentence_transformers") is None:
-        raise ImportError(f"a yardstick needs sentence-transformers: {install('sentence-transformers')}")
+    require_yardsticks(yardsticks)
     if presets is None:
         presets = usual_presets(encoder)
     configs = dict(presets) if isinstance(presets, Mapping) else preset_configs(presets, encoder)
@@ -146,6 +149,40 @@ def preset_configs(names: Sequence[str], encoder: EchoEncoder) -> dict[str, Echo
     configs = {name: _config(name, encoder) for name in dict.fromkeys(names)}
     _require_possible(configs, encoder)
     return configs
+
+
+def require_yardsticks(names: Sequence[str]) -> None:
+    """Find out before the first minutes which yardsticks surely cannot be loaded; this loads none.
+
+    Raises:
+        TypeError: it is one string.
+        ImportError: there are some, and sentence-transformers is missing.
+        ModelError: there is no such folder, or it holds no model, or a hub may not be asked for it.
+    """
+    if isinstance(names, str):
+        raise TypeError(f"yardsticks must be a list of names such as [{names!r}], not one string")
+    if names and importlib.util.find_spec("sentence_transformers") is None:
+        raise ImportError(f"a yardstick needs sentence-transformers: {install('sentence-transformers')}")
+    for name in names:
+        if fault := _missing(name):
+            raise ModelError(
+                f"the yardstick {name!r} could not be loaded: {fault}; give a folder of sentence-transformers, or a "
+                "hub id such as sentence-transformers/all-MiniLM-L6-v2"
+            )
+
+
+def _missing(name: str) -> str:
+    """Why a model of sentence-transformers cannot be there; empty if it may."""
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    if Path(name).is_dir():
+        is_model = any((Path(name) / file).is_file() for file in _OF_A_YARDSTICK)
+        return "" if is_model else f"the folder has neither {' nor '.join(_OF_A_YARDSTICK)}"
+    if _HUB_ID.fullmatch(name) is None:
+        return "there is no such folder"
+    ids = (name,) if "/" in name else (name, f"sentence-transformers/{name}")
+    cached = any(isinstance(try_to_load_from_cache(one, file), str) for one in ids for file in _OF_A_YARDSTICK)
+    return "" if cached or not constants.HF_HUB_OFFLINE else "it is no folder, and without a hub it is not in the cache"
 
 
 def _require_possible(configs: Mapping[str, EchoConfig], encoder: EchoEncoder) -> None:

@@ -5,7 +5,6 @@ Scores come from mteb's evaluators in both cases. Importing this module needs th
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
 import os
@@ -30,7 +29,7 @@ from echo_embeddings.config.summary import short_name
 from echo_embeddings.data.files import locked, remove, whole_file
 from echo_embeddings.encoder import EchoEncoder
 from echo_embeddings.errors import InputError
-from echo_embeddings.extras import install, require
+from echo_embeddings.extras import require
 from echo_embeddings.types import Role, require_encoder
 
 require("mteb", "mteb", "evaluating with mteb")
@@ -40,8 +39,9 @@ from mteb import AbsTask, ResultCache, TaskResult  # noqa: E402
 from mteb import evaluate as evaluate_with_mteb  # noqa: E402
 from sklearn.exceptions import ConvergenceWarning, UndefinedMetricWarning  # noqa: E402
 
+from .comparison import require_yardsticks  # noqa: E402
 from .mteb_model import MTEBEncoder, Show  # noqa: E402
-from .mteb_tasks import Task, fresh, label, tasks_of  # noqa: E402
+from .mteb_tasks import Task, fresh, labels, require_texts, tasks_of  # noqa: E402
 from .plots import bars  # noqa: E402
 from .yardsticks import Yardstick  # noqa: E402
 
@@ -60,7 +60,8 @@ class TaskScore:
 
     Attributes:
         model: the model and its config, such as ``"SmolLM2-135M-Instruct, default"``; for a yardstick its name.
-        task: mteb's name of the task; for data of one's own the name of the file or folder.
+        task: mteb's name of the task; for data of one's own the name of the file or folder, with as much of its path as
+            tells it from others of that name.
         kind: mteb's type of the task, such as ``"STS"`` or ``"Retrieval"``.
         metric: the task's main score, as mteb calls it, such as ``"cosine_spearman"`` or ``"ndcg_at_10"``.
         score: 100 times that, four decimals, the mean over the task's subsets and splits; ``None`` where it is not
@@ -82,7 +83,7 @@ class Evaluation:
 
     Attributes:
         scores: model by model, in the order of the tasks.
-        failed: tasks whose data could not be had, and why.
+        failed: tasks that could not be run, because their data could not be had or are no texts, and why.
         results: mteb's own results, by model and task: every metric of every subset.
         about: what the scores depend on: of each model the name, weights, config and dtype; and versions.
     """
@@ -162,10 +163,7 @@ def evaluate(
         ImportError: there are yardsticks, and sentence-transformers is missing.
     """
     require_encoder(encoder)
-    if isinstance(yardsticks, str):
-        raise TypeError(f"yardsticks must be a list of names such as [{yardsticks!r}], not one string")
-    if yardsticks and importlib.util.find_spec("sentence_transformers") is None:
-        raise ImportError(f"a yardstick needs sentence-transformers: {install('sentence-transformers')}")
+    require_yardsticks(yardsticks)
     own = MTEBEncoder(encoder, role=role, instructions=instructions)
     todo = tasks_of(tasks)
     names: dict[str, Callable[[], Any]] = {f"{encoder.model_name}, {short_name(encoder.config)}": lambda: own}
@@ -186,7 +184,7 @@ def _evaluate(
     scores: list[TaskScore] = []
     failed: dict[str, str] = {}
     results: dict[tuple[str, str], TaskResult] = {}
-    models = {}
+    models, called = {}, labels(todo)
     for name, make in names.items():
         model = make()
         models[name] = {
@@ -195,21 +193,26 @@ def _evaluate(
             **(model.mteb_model_meta.experiment_kwargs or {}),
         }
         for number, task in enumerate(todo, start=1):
-            where = f"{label(task)} ({number} of {len(todo)})"
+            said = called[task.metadata.name]
+            where = f"{said} ({number} of {len(todo)})"
             model.show = lambda what, done, total, where=where: show(f"{where}: {what}", done, total)
             try:
                 result = _run(model, task, cache)
             except _DataError as error:
-                failed[label(task)] = str(error)
+                failed[said] = str(error)
                 continue
-            results[name, label(task)] = result
-            scores.append(_score(name, task, result))
+            results[name, said] = result
+            scores.append(_score(name, said, task, result))
         del model  # its weights go before those of the next are loaded
     about = {"models": models, "versions": {one: version(one) for one in ("mteb", "torch", "transformers")}}
     return Evaluation(scores, failed, results, about)
 
 
 def _run(model: Any, task: AbsTask, cache: _Cache | None) -> TaskResult:
+    try:
+        require_texts(task)
+    except InputError as error:
+        raise _DataError(str(error)) from error
     task = fresh(task)
     for one in (task, *getattr(task.metadata, "tasks", ())):
         _say_what_data(one)
@@ -235,11 +238,11 @@ def _run(model: Any, task: AbsTask, cache: _Cache | None) -> TaskResult:
     return cache.load_task_result(task.metadata.name, meta) or ran.task_results[0]
 
 
-def _score(name: str, task: AbsTask, result: TaskResult) -> TaskScore:
+def _score(name: str, called: str, task: AbsTask, result: TaskResult) -> TaskScore:
     score = float(result.get_score())
     return TaskScore(
         model=name,
-        task=label(task),
+        task=called,
         kind=str(task.metadata.type),
         metric=str(task.metadata.main_score),
         score=None if math.isnan(score) else round(100 * score, 4),
@@ -248,7 +251,7 @@ def _score(name: str, task: AbsTask, result: TaskResult) -> TaskScore:
 
 
 class _DataError(Exception):
-    """The data of a task could not be had."""
+    """The data of a task could not be had, or are no texts."""
 
 
 def _say_what_data(task: AbsTask) -> None:
@@ -258,8 +261,8 @@ def _say_what_data(task: AbsTask) -> None:
     def load_data(*args: Any, **kwargs: Any) -> None:
         try:
             load(*args, **kwargs)
-        except InputError:
-            raise  # a file of the user's own, which says itself what is wrong
+        except InputError as error:
+            raise _DataError(str(error)) from error  # a file of the user's own, which says itself what is wrong
         except Exception as error:
             path = task.metadata.dataset["path"]
             reason = str(error).strip().splitlines() or [type(error).__name__]
@@ -309,15 +312,19 @@ def _kept(folder: Path | None) -> Iterator[_Cache | None]:
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file; results need a folder")
     folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder.resolve()):
+    with locked(folder.resolve(), inside=True):
         for left in folder.glob(f"{_SAVING}*"):
             remove(left)
+        for left in (*folder.glob(".scores.*.part"), *(folder / "results").rglob(".*.part")):
+            left.unlink(missing_ok=True)
         yield _Cache(folder)
 
 
 def _report(found: Evaluation, folder: Path) -> None:
     with whole_file(folder / _REPORT) as unfinished:
-        unfinished.write_text(json.dumps(found.to_dict(), ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+        content = json.dumps(found.to_dict(), ensure_ascii=False, indent=2) + "\n"
+        # Of a path that is no UTF-8 the bytes stand there as JSON's escapes.
+        unfinished.write_text(content, encoding="utf-8", errors="backslashreplace")
     if found.scores:
         tasks = list(dict.fromkeys(score.task for score in found.scores))
         values = {(score.model, score.task): score.score for score in found.scores}

@@ -22,12 +22,14 @@ from echo_embeddings.errors import ConfigError
 from echo_embeddings.model import builtin
 from echo_embeddings.types import Role, Vectors
 
-__all__ = ["MTEBEncoder"]
+__all__ = ["MTEBEncoder", "local_name"]
 
 Show = Callable[[str, int, int], object]
 
 # Texts that are embedded, and kept, together: no more are lost where a run is killed.
 _KEPT_TOGETHER = 1024
+# The most bytes of a model's name: a name in a path has at most 255.
+_LONGEST_NAME = 100
 
 
 class MTEBEncoder(AbsEncoder):  # type: ignore[misc]  # mteb is read without types
@@ -171,7 +173,7 @@ class MTEBEncoder(AbsEncoder):  # type: ignore[misc]  # mteb is read without typ
         for start in range(0, len(texts), _KEPT_TOGETHER):
             chunk = texts[start : start + _KEPT_TOGETHER]
             kept = self._kept(chunk, role, instruction)
-            if (vectors := _read(kept)) is None:
+            if (vectors := _read(kept, len(chunk))) is None:
                 if role == "query":
                     vectors = self.model.encode_queries(chunk, instruction=instruction, show_progress=advance)
                 else:
@@ -194,8 +196,7 @@ class MTEBEncoder(AbsEncoder):  # type: ignore[misc]  # mteb is read without typ
             return f"echo-embeddings/{name}"
         if self.model.options.model is not None and name.count("/") == 1 and not Path(name).exists():
             return name
-        plain = re.sub(r"[^\w.@+-]+", "_", Path(name).name).strip("_")
-        return f"local/{plain}"
+        return local_name(name)
 
     def _experiment(self) -> dict[str, str]:
         config, options = self.model.config, self.model.options
@@ -216,15 +217,29 @@ class MTEBEncoder(AbsEncoder):  # type: ignore[misc]  # mteb is read without typ
         return found
 
 
+def local_name(path: str) -> str:
+    """The name of a model in a folder or file, or of a class, as mteb wants it; it is part of a path.
+
+    ``.`` has a name too: that of the folder that it means.
+    """
+    name = Path(path).name if Path(path).name not in ("", "..") else Path(path).resolve().name
+    plain = re.sub(r"[^\w.@+-]+", "_", name).strip("_").encode()[:_LONGEST_NAME].decode(errors="ignore")
+    return f"local/{plain or 'model'}"
+
+
 def _digest(value: Any) -> str:
     return hashlib.sha256(repr(value).encode()).hexdigest()[:8]
 
 
-def _read(path: Path | None) -> Vectors | None:
+def _read(path: Path | None, count: int) -> Vectors | None:
+    """So many vectors that were kept; ``None`` if there are none, or somebody has damaged them."""
     if path is None or not path.is_file():
         return None
-    found: Vectors = np.load(path)
-    return found
+    try:
+        found: Vectors = np.load(path)
+    except (OSError, ValueError, EOFError):
+        return None
+    return found if found.ndim == 2 and len(found) == count else None
 
 
 def _write(path: Path | None, vectors: Vectors) -> None:

@@ -6,6 +6,8 @@ import copy
 import difflib
 import os
 import re
+import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -27,7 +29,7 @@ from echo_embeddings.errors import InputError
 
 from .local import Labelled, LocalData, find_local
 
-__all__ = ["Task", "fresh", "label", "local_task", "tasks_of"]
+__all__ = ["Task", "fresh", "labels", "local_task", "require_texts", "tasks_of"]
 
 #: What names tasks: a path, the name of a task or a benchmark of mteb, or such an object itself.
 Task: TypeAlias = str | os.PathLike[str] | AbsTask | mteb.Benchmark
@@ -54,7 +56,9 @@ class _Local:
     def load_data(self, **_: Any) -> None:
         """Read the files. mteb calls it when there is no result yet."""
         if not self.data_loaded:
-            self.dataset = self._split(self.data.read())
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of rows that can be doubted, which was said before the run
+                self.dataset = self._split(self.data.read())
             self.data_loaded = True
 
     def _split(self, rows: Any) -> dict[str, Any]:
@@ -166,15 +170,40 @@ def tasks_of(named: Task | Sequence[Task]) -> list[AbsTask]:
         InputError: nothing is named, or there is neither such a path nor such a task or benchmark of mteb.
     """
     each = [named] if isinstance(named, str | os.PathLike | AbsTask | mteb.Benchmark) else list(named)
-    found = {task.metadata.name: task for one in each for task in _tasks(one)}
+    found = {_name(task): task for one in each for task in _tasks(one)}
     if not found:
         raise InputError(f"tasks={named!r} names none; give a path, or the name of a task or a benchmark of mteb")
     return list(found.values())
 
 
-def label(task: AbsTask) -> str:
-    """What a reader calls a task: local data as their file or folder is called."""
-    return task.data.name if isinstance(task, _Local) else str(task.metadata.name)
+def labels(tasks: Sequence[AbsTask]) -> dict[str, str]:
+    """What a reader calls each task, by mteb's names for them: local data as their file or folder is called.
+
+    Where two tasks would be called the same, local data have as much of their paths as tells them apart.
+    """
+    found = {_name(task): _name(task) for task in tasks}
+    local = {_name(task): task.data for task in tasks if isinstance(task, _Local)}
+    found |= {name: data.name for name, data in local.items()}
+    paths = {name: data.path for name, data in local.items()}
+    for parts in range(1, max((len(path.parts) for path in paths.values()), default=0) + 1):
+        often = Counter(found.values())
+        found |= {name: "/".join(path.parts[-parts:]) for name, path in paths.items() if often[found[name]] > 1}
+    return found
+
+
+def _name(task: AbsTask) -> str:
+    return str(task.metadata.name)
+
+
+def require_texts(task: AbsTask) -> None:
+    """Refuse a task of mteb that has other things than texts.
+
+    Raises:
+        InputError: it has pictures, for example.
+    """
+    others = {other for one in (task, *getattr(task.metadata, "tasks", ())) for other in one.metadata.modalities}
+    if others := others - {"text"}:
+        raise InputError(f"it is about more than text ({', '.join(sorted(others))}), and these models read text only")
 
 
 def fresh(task: AbsTask) -> AbsTask:

@@ -13,6 +13,8 @@ from mteb.models.model_meta import ModelMeta
 
 from echo_embeddings.errors import ModelError
 
+from .mteb_model import local_name
+
 __all__ = ["Yardstick"]
 
 
@@ -36,7 +38,7 @@ class Yardstick(SentenceTransformerEncoderWrapper):  # type: ignore[misc]  # mte
             raise ModelError(f"the yardstick {name!r} could not be loaded: {error}") from error
         is_hub = not Path(name).exists() and name.count("/") == 1
         self.mteb_model_meta = ModelMeta.create_empty(
-            {"name": name if is_hub else f"local/{Path(name).name}", "revision": _fingerprint(self.model)[:16]}
+            {"name": name if is_hub else local_name(name), "revision": _fingerprint(self.model)[:16]}
         )
         self.show: Callable[[str, int, int], object] = lambda *_: None
         self.unfinished: Path | None = None  # it is not asked to keep vectors
