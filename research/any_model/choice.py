@@ -102,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         states, layers, truncated = passed(given.model, one, samples, given.output / f"{number}.npz")
         found += judged(one, layers, states, samples, truncated)
         print(f"{one.name} {one.start}: {len(found)} configurations so far", flush=True)
-    print("\n" + table(found))
+    print(f"\n{table(found)}\n\n{by_transform(found)}")
 
 
 def passed(
@@ -176,8 +176,7 @@ def stacked(states: States, texts: Sequence[str]) -> NDArray[np.float32]:
 
 def table(found: Sequence[Judged]) -> str:
     """For each length of words: what the halves choose, what labels would choose, and the difference."""
-    ranks = [rankdata(numbers, "min") for numbers in zip(*(one.numbers for one in found), strict=True)]
-    chosen = found[int(np.argmax(np.mean(ranks, axis=0)))]
+    chosen = choice(found)
     rows = ["| words | chosen | similarity / retrieval | best with labels | its average | regret |"]
     rows.append("| --- | --- | --: | --- | --: | --: |")
     for length in (*FIXED, BY_SPREAD):
@@ -187,6 +186,23 @@ def table(found: Sequence[Judged]) -> str:
         scores = " / ".join(f"{score:.1f}" for score in chosen.scores[length])
         rows.append(f"| {said} | {name_of(chosen)} | {scores} | {name_of(best)} | {most:.1f} | {most - own:.1f} |")
     return f"{len(found)} configurations\n\n" + "\n".join(rows)
+
+
+def by_transform(found: Sequence[Judged]) -> str:
+    """For each transform what the halves choose among its configurations, with each length of words."""
+    names = [f"{length:g}" if isinstance(length, float) else length for length in (*FIXED, BY_SPREAD)]
+    rows = [f"| transform | chosen | {' | '.join(names)} |", "| --- | --- |" + " --: |" * len(names)]
+    for transform in dict.fromkeys(one.candidate.transform for one in found):
+        chosen = choice([one for one in found if one.candidate.transform == transform])
+        cells = " | ".join("{:.1f} / {:.1f}".format(*chosen.scores[length]) for length in (*FIXED, BY_SPREAD))
+        rows.append(f"| {transform} | {name_of(chosen)} | {cells} |")
+    return "\n".join(rows)
+
+
+def choice(found: Sequence[Judged]) -> Judged:
+    """What the halves choose, as ``tune`` does."""
+    ranks = [rankdata(numbers, "min") for numbers in zip(*(one.numbers for one in found), strict=True)]
+    return found[int(np.argmax(np.mean(ranks, axis=0)))]
 
 
 def name_of(one: Judged) -> str:

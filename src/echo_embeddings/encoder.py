@@ -646,7 +646,8 @@ class EchoEncoder:
 
         They take the place of those of the config, except that vectors keep the length that ``dimensions`` gave them,
         unless a ``Truncate`` is among the new ones. A lexical part is not mapped by them; only a ``Truncate`` at the
-        end applies to it too.
+        end applies to it too. Beside fitted vectors it should be longer than beside raw ones: 1.0 in place of 0.5
+        (``Lexical.weighted``; docs/guides/choose.md, "Words beside the echo").
 
         Args:
             texts: a list of texts like those that will be embedded; ``[]`` for transforms that need none.
