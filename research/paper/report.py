@@ -59,7 +59,8 @@ def write(sections: Sequence[Section], folder: Path, head: str) -> None:
 
     folder.mkdir(parents=True, exist_ok=True)
     parts = [head]
-    with mpl.rc_context({"svg.hashsalt": "echo", "svg.fonttype": "none"}):
+    # A dollar in the name of a model is no formula.
+    with mpl.rc_context({"svg.hashsalt": "echo", "svg.fonttype": "none", "text.parse_math": False}):
         for section in sections:
             parts += [f"## {section.title}", *(table.markdown() for table in section.first), *section.findings]
             for name, (figure, words) in section.figures.items():
@@ -84,4 +85,4 @@ def counted(samples: Sequence[Any]) -> str:
 
 
 def _cell(value: Any) -> str:
-    return f"{value:.1f}" if isinstance(value, float) else str(value)
+    return f"{value:.1f}" if isinstance(value, float) else str(value).replace("|", "\\|")

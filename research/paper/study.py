@@ -8,7 +8,8 @@ import os
 import platform
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,12 +18,17 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from echo_embeddings import EchoConfig, EchoEncoder
+from echo_embeddings.data.files import locked
+from echo_embeddings.errors import InputError
 from echo_embeddings.evaluation.datasets import Dataset, Pairs, Retrieval, open_dataset
+from echo_embeddings.evaluation.local import open_local
 from echo_embeddings.model import builtin
 
 __all__ = ["NotMeasured", "Study"]
 
 MEASUREMENTS = "measurements.jsonl"
+# What a measurement has, and what an environment.
+_FIELDS: tuple[set[str], ...] = ({"experiment", "key", "value"}, {"number", "environment"})
 T = TypeVar("T")
 _PACKAGES = ("echo-embeddings", "torch", "transformers", "numpy")
 
@@ -95,7 +101,7 @@ class Study:
             self._fingerprints[model] = encoder.weights_fingerprint()[:12]
         return self._fingerprints[model]
 
-    def once(self, experiment: str, key: Mapping[str, Any], compute: Callable[[], Any]) -> Any:
+    def once(self, experiment: str, key: Mapping[str, Any], compute: Callable[[], Any], data: str | None = None) -> Any:
         """The value that was measured for this key; if there is none yet, compute it and write it down.
 
         Args:
@@ -103,18 +109,26 @@ class Study:
             key: all that the value depends on, as JSON: the model's fingerprint, the config's, the data's digest. Names
                 for readers may stand there too.
             compute: gives the value, as JSON.
+            data: a digest of the data, where the key has no more than their names: what was measured on other data does
+                not count. ``None`` where it is not known, as without a folder of data: the last value counts. What was
+                written down without one counts for all data.
 
         Raises:
             NotMeasured: there is none, and the study is only to be reported.
         """
         name = _name(experiment, key)
-        if name not in self._values:
+        found = self._values.setdefault(name, {})
+        if data is None and found:
+            return found[next(reversed(found))]
+        if data not in found and None not in found:
             if not self.measure:
                 raise NotMeasured(name)
             value = compute()
-            self._append({"experiment": experiment, "key": key, "value": value, "environment": self._environment()})
-            self._values[name] = value
-        return self._values[name]
+            line = {"experiment": experiment, "key": key, "value": value, "environment": self._environment()}
+            with self._alone():
+                self._append(line if data is None else line | {"data": data})
+            found[data] = value
+        return found[data] if data in found else found[None]
 
     def samples(self, count: int, measured: Callable[[int], T]) -> list[T]:
         """What was measured of samples 0, 1, ..., as far as they are whole; those that are missing are measured now.
@@ -140,11 +154,16 @@ class Study:
 
     def pairs(self, name: str, sample: int, size: int) -> Pairs:
         """Sample ``sample`` (from 0) of ``sts/NAME.tsv``: ``size`` pairs. Samples do not overlap."""
-        dataset = self._dataset(f"sts/{name}.tsv")
-        if not isinstance(dataset, Pairs):
-            raise TypeError(f"{name} holds no pairs")
+        dataset = self.pairs_all(name)
         rows = _part(list(range(len(dataset.scores))), sample, size)
         return Pairs(*([column[row] for row in rows] for column in (dataset.scores, dataset.first, dataset.second)))
+
+    def pairs_all(self, name: str) -> Pairs:
+        """All of ``sts/NAME.tsv``."""
+        dataset = self._dataset(f"sts/{name}.tsv")
+        if not isinstance(dataset, Pairs):
+            raise InputError(f"sts/{name}.tsv holds no pairs with scores")
+        return dataset
 
     def retrieval(self, name: str, sample: int, queries: int, documents: int) -> Retrieval:
         """Sample ``sample`` (from 0) of ``retrieval/NAME``: its queries do not overlap with other samples'.
@@ -167,21 +186,28 @@ class Study:
         """All of ``retrieval/NAME``."""
         dataset = self._dataset(f"retrieval/{name}")
         if not isinstance(dataset, Retrieval):
-            raise TypeError(f"{name} is no retrieval set")
+            raise InputError(f"retrieval/{name} is no folder in BEIR's layout")
         return dataset
 
     def translations(self, name: str, size: int) -> list[tuple[str, str]]:
         """``size`` rows of ``bitext/NAME.tsv``: a sentence and its translation."""
-        if self.data is None:
-            raise NotMeasured(f"{name}: no folder of data was given")
-        lines = (self.data / "bitext" / f"{name}.tsv").read_text(encoding="utf-8").splitlines()
-        rows = [tuple(line.split("\t")) for line in lines]
-        return [(row[0], row[1]) for row in _part(rows, 0, size)]
+        rows: dict[str, list[str]] = open_local(self._path(f"bitext/{name}.tsv")).read()
+        return _part(list(zip(rows["sentence1"], rows["sentence2"], strict=True)), 0, size)
 
     def _dataset(self, path: str) -> Dataset:
+        return open_dataset(self._path(path))
+
+    def _path(self, path: str) -> Path:
+        """A file or folder of the data.
+
+        Raises:
+            NotMeasured: there is none.
+        """
         if self.data is None:
             raise NotMeasured(f"{path}: no folder of data was given")
-        return open_dataset(self.data / path)
+        if not (self.data / path).exists():
+            raise NotMeasured(f"{path}: there is none in {self.data}")
+        return self.data / path
 
     def _environment(self) -> int:
         found = {
@@ -190,14 +216,24 @@ class Study:
             "processor": _processor(),
             "threads": torch.get_num_threads(),
         }
-        if found not in self._environments:
-            self._append({"number": len(self._environments), "environment": found})
-            self._environments.append(found)
-        return self._environments.index(found)
+        if found not in self._environments.values():
+            with self._alone():
+                self._environments = _read(self._file)[0]  # another run may have written there meanwhile
+                if found not in self._environments.values():
+                    number = max(self._environments, default=-1) + 1
+                    self._append({"number": number, "environment": found})
+                    self._environments[number] = found
+        return next(number for number, one in self._environments.items() if one == found)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Let no other run write into the output meanwhile."""
+        self.output.mkdir(parents=True, exist_ok=True)
+        with locked(self._file, wait=True):
+            yield
 
     def _append(self, line: Mapping[str, Any]) -> None:
         """Write a line. A kill in the middle leaves a part of a line, which the next run passes over."""
-        self.output.mkdir(parents=True, exist_ok=True)
         with self._file.open("ab+") as file:
             if file.tell() and not _ends_a_line(file):
                 file.write(b"\n")
@@ -216,19 +252,28 @@ def _name(experiment: str, key: Mapping[str, Any]) -> str:
     return f"{experiment} {json.dumps(key, sort_keys=True)}"
 
 
-def _read(path: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    environments: list[dict[str, Any]] = []
-    values: dict[str, Any] = {}
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue  # a run was killed while it wrote this line
-        if "experiment" in row:
-            values[_name(row["experiment"], row["key"])] = row["value"]
-        else:
-            environments.append(row["environment"])
+def _read(path: Path) -> tuple[dict[int, dict[str, Any]], dict[str, dict[str | None, Any]]]:
+    """The environments by their numbers; and the values by what was measured, and by the digest of the data."""
+    environments: dict[int, dict[str, Any]] = {}
+    values: dict[str, dict[str | None, Any]] = {}
+    for number, line in enumerate(path.read_bytes().split(b"\n") if path.exists() else [], start=1):
+        if (row := _row(line)) is None:
+            print(f"{path}:{number} is passed over: it is no measurement, and is measured again if it was one")
+        elif "experiment" in row:
+            values.setdefault(_name(row["experiment"], row["key"]), {})[row.get("data")] = row["value"]
+        elif row:
+            environments[row["number"]] = row["environment"]
     return environments, values
+
+
+def _row(line: bytes) -> dict[str, Any] | None:
+    """What a line holds; ``None`` if a run was killed while it wrote it, or somebody has damaged it."""
+    try:
+        row = json.loads(line or b"{}")
+    except ValueError:
+        return None
+    is_whole = isinstance(row, dict) and (not row or any(names <= row.keys() for names in _FIELDS))
+    return row if is_whole else None
 
 
 def _ends_a_line(file: Any) -> bool:
@@ -236,14 +281,14 @@ def _ends_a_line(file: Any) -> bool:
     return bool(file.read(1) == b"\n")
 
 
-def _shuffled(rows: list[Any]) -> list[Any]:
+def _shuffled(rows: list[T]) -> list[T]:
     return random.Random(0).sample(rows, len(rows))  # noqa: S311 - no secret
 
 
-def _part(rows: list[Any], sample: int, size: int) -> list[Any]:
+def _part(rows: list[T], sample: int, size: int) -> list[T]:
     part = _shuffled(rows)[sample * size : (sample + 1) * size]
     if len(part) < size:
-        raise ValueError(f"{len(rows)} rows have no sample {sample} of {size}")
+        raise InputError(f"{len(rows)} rows have no sample {sample} of {size}; give a larger file of data")
     return part
 
 

@@ -20,6 +20,7 @@ from research.paper.methods import catalogue, kv_embedding, plain, samples, vari
 from research.paper.methods.configs import Config
 from research.paper.methods.kv_embedding import KVEmbedding
 from research.paper.methods.masks import Masked, visible_both_ways, visible_without_first
+from research.paper.methods.measuring import Bench
 from research.paper.methods.meta_eol import PROMPTS, MetaEOL
 from research.paper.methods.method import Subject
 from research.paper.methods.token_prepending import HierarchicalTokenPrepending, TokenPrepending
@@ -360,6 +361,21 @@ def test_a_killed_run_goes_on_and_gives_the_same_report(study_of, monkeypatch):
 def test_nothing_measured_is_said(study_of):
     with pytest.raises(NotMeasured):
         experiment.run(study_of("empty", measure=False))
+
+
+def test_scores_of_other_data_are_measured_again(study_of):
+    first = Bench(study := study_of("changed")).words("tiny", "stsb_en", 0)
+    assert Bench(study_of("changed", measure=False)).words("tiny", "stsb_en", 0) == first
+    path = study.data / "sts" / "stsb_en.tsv"
+    content = path.read_text()
+    path.write_text(content.replace("ferry", "river").replace("budget", "letter"))
+    try:
+        with pytest.raises(NotMeasured):
+            Bench(study_of("changed", measure=False)).words("tiny", "stsb_en", 0)
+        assert Bench(study_of("changed")).words("tiny", "stsb_en", 0) != first
+    finally:
+        path.write_text(content)
+    assert Bench(study_of("changed", measure=False)).words("tiny", "stsb_en", 0) == first
 
 
 def row(name, similarity, retrieval=(50.0, 52.0), cost=1.0):

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 import transformers as tf
 
 from echo_embeddings import EchoConfig
+from echo_embeddings.errors import InputError
 from research.paper import __main__ as command
 from research.paper.experiments import ORDER
 from research.paper.experiments import attention as attention_experiment
@@ -23,7 +25,7 @@ from research.paper.prompts import METHODS, VERBS, draws
 from research.paper.scoring import CONFIGS as CONFIGS_OF_PAPER
 from research.paper.scoring import spearman
 from research.paper.structures import FILE, KINDS, grammar, triplets
-from research.paper.study import MEASUREMENTS, Study
+from research.paper.study import MEASUREMENTS, NotMeasured, Study
 from tests.architectures import CONFIGS, small_tokenizer
 
 TEXTS = ["The ferry leaves the island at dawn.", "Bread rises faster in a warm room, but not in a cold one.", "Rain."]
@@ -324,3 +326,72 @@ def test_a_report_has_as_many_samples_as_are_measured(folder, data, tmp_path, sm
     assert (tmp_path / MEASUREMENTS).read_text(encoding="utf-8").splitlines()[: len(lines)] == lines
     # Fewer asked for than there are: nothing is measured, and all are reported.
     assert run(most_samples=1) == both != first
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "gemma"], "--model 'gemma': give a name for the report and a folder, such as"),
+        (["--model", "gemma="], "--model 'gemma=': give a name for the report and a folder"),
+        (["--model", "gemma=not/there/at/all"], "there is no folder 'not/there/at/all'; give one with config.json and"),
+        (["--model", "gemma=."], "--model 'gemma=.': the folder has no config.json"),
+        (["--model", "SmolLM2-135M=a/b"], "'SmolLM2-135M' is the name of another model; each has its own"),
+        (["--model", "a=a/b", "--model", "a=c/d"], "'a' is the name of another model; each has its own"),
+        (["--only", "everything"], "invalid choice: 'everything'"),
+        (["--samples", "0"], "'0' is no whole number of at least 1"),
+        (["--methods", "Echo"], "--methods 'Echo': there is no such method; there are classical, mean, "),
+        (["not-there"], "not-there has none of the folders sts, retrieval, bitext; give a folder with data in them"),
+        (["--output", "file"], "--output file is a file; give a folder"),
+    ],
+)
+def test_wrong_arguments_are_said_before_anything_is_measured(tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SystemExit):
+        command.main(arguments)
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_data_that_are_missing_or_damaged_do_not_stop_the_other_experiments(folder, data, tmp_path, small, capsys):
+    shutil.copytree(data, tmp_path / "data")
+    (tmp_path / "data" / "sts" / "sick_trial.tsv").unlink()
+    (tmp_path / "data" / "bitext" / "tatoeba_deu-eng.tsv").write_text("a\tb\nc\n")
+    (tmp_path / "data" / "retrieval" / "qmsum_val_long" / "corpus.jsonl").write_text("{}\n")
+    study = Study(tmp_path / "out", {"tiny": str(folder)}, tmp_path / "data")
+    command.run(study, ["pooling", "lengths", "sample_efficiency"])
+    said = capsys.readouterr().out
+    assert f"pooling was not measured: sts/sick_trial.tsv: there is none in {tmp_path / 'data'}" in said
+    assert re.search(r"lengths was not measured: .*corpus.jsonl:1: this line is not an object with _id and text", said)
+    with pytest.raises(InputError, match="tatoeba_deu-eng.tsv:2: this row has 1 cells; a translation has 2"):
+        study.translations("tatoeba_deu-eng", 1)
+    assert "## " in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+
+
+def test_lines_that_are_no_measurements_are_named_and_passed_over(tmp_path, capsys):
+    whole = json.dumps({"experiment": "x", "key": {"a": 1}, "value": 7, "environment": 2})
+    environment = json.dumps({"number": 2, "environment": {"processor": "another"}})
+    damaged = [b"\xff\xfe", b"5", b"[]", b'{"experiment": "x"}', b'{"number": 1}', b'{"experim']
+    lines = [environment.encode(), *damaged[:3], whole.encode(), b"", *damaged[3:]]
+    (tmp_path / MEASUREMENTS).write_bytes(b"\n".join(lines))
+    study = Study(tmp_path, {})
+    said = capsys.readouterr().out
+    assert all(f"{MEASUREMENTS}:{number} is" in said for number in (2, 3, 4, 7, 8, 9))
+    assert said.count("is passed over: it is no measurement") == len(damaged)
+    assert study.once("x", {"a": 1}, lambda: 8) == 7
+    # Two runs into one output at the same time: each environment has a number of its own, and each line is whole.
+    other = Study(tmp_path, {})
+    assert (study.once("x", {"a": 2}, lambda: 1), other.once("x", {"a": 3}, lambda: 2)) == (1, 2)
+    rows = [json.loads(line) for line in (tmp_path / MEASUREMENTS).read_bytes().splitlines()[-3:]]
+    assert [row.get("number", row["environment"]) for row in rows] == [3, 3, 3]
+
+
+def test_what_was_measured_on_other_data_does_not_count(tmp_path):
+    study, key = Study(tmp_path, {}), {"data": "stsb"}
+    assert study.once("x", key, lambda: 1, "first") == study.once("x", key, lambda: 0, "first") == 1
+    assert study.once("x", key, lambda: 2, "second") == 2
+    again = Study(tmp_path, {}, measure=False)
+    assert [again.once("x", key, lambda: 0, data) for data in ("first", "second", None)] == [1, 2, 2]
+    with pytest.raises(NotMeasured):
+        again.once("x", key, lambda: 0, "third")
+    assert study.once("x", {}, lambda: 3) == study.once("x", {}, lambda: 0, "any") == 3

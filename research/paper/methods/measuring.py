@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 
 from echo_embeddings.evaluation.datasets import Dataset
 from echo_embeddings.types import Role
-from research.paper.study import Study, digest
+from research.paper.study import NotMeasured, Study, digest
 
 from . import variants
 from .method import Embedded, Method, Subject
@@ -45,7 +45,8 @@ class Bench:
             ``scores``: the metric of each variant; ``layer_tokens``; ``seconds``: processor time of the pass.
         """
         key = self._key(model, name, sample) | {"method": method.name, "settings": digest(method.settings)}
-        found: dict[str, Any] = self._study.once(NAME, key, partial(self._scored, model, method, name, sample))
+        compute = partial(self._scored, model, method, name, sample)
+        found: dict[str, Any] = self._study.once(NAME, key, compute, self._digest)
         return found
 
     def words(self, model: str, name: str, sample: int) -> float:
@@ -54,8 +55,18 @@ class Bench:
         def compute() -> float:
             return round(variants.words_alone(self._data(model, name, sample)), 4)
 
-        score: float = self._study.once(f"{NAME}: words", self._key(model, name, sample), compute)
+        score: float = self._study.once(f"{NAME}: words", self._key(model, name, sample), compute, self._digest)
         return score
+
+    @cached_property
+    def _digest(self) -> str | None:
+        """Of all sets, because transforms are fitted on all; ``None`` if not all are there."""
+        sizes = sizes_of(self._study)
+        try:
+            sets = [self._study.pairs_all(name) for name in sizes.pairs]
+            return digest([digest(one) for one in (*sets, *map(self._study.retrieval_all, sizes.queries))])
+        except NotMeasured:
+            return None
 
     def _key(self, model: str, name: str, sample: int) -> dict[str, Any]:
         sizes = digest(vars(sizes_of(self._study)))
