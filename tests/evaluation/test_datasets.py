@@ -98,6 +98,14 @@ def test_pairs_that_cannot_be_used(pairs, content, message):
         open_dataset(pairs)
 
 
+def test_a_limit_that_leaves_nothing_to_rank_is_said(pairs):
+    pairs.write_text("score\tsentence1\tsentence2\n1\ta\tb\n1\tc\td\n2\te\tf\n")
+    with pytest.raises(
+        InputError, match=r"pairs\.tsv: with limit=2 there are its first 2 pairs, and not two different"
+    ):
+        open_dataset(pairs, 2)
+
+
 def test_csv_that_is_none_is_named(tmp_path):
     (tmp_path / "pairs.csv").write_text('score,sentence1,sentence2\n1,"a"b,c\n')
     with pytest.raises(InputError, match=r"pairs\.csv:2: this row cannot be read"):

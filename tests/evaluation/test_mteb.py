@@ -259,6 +259,9 @@ def test_tasks_are_named_by_paths_by_mtebs_names_and_by_objects(data):
     assert list(labels(found).values()) == ["sts", "boats", "STSBenchmark", "MockSTSTask"]
     with pytest.raises(InputError, match=r"tasks=\[\] names none"):
         tasks_of([])
+    for empty in ("", [""]):
+        with pytest.raises(InputError, match="the name of a task is empty; give a path, or the name of a task or a"):
+            tasks_of(empty)
 
 
 @pytest.mark.slow
@@ -304,6 +307,13 @@ def test_a_task_with_pictures_does_not_stop_the_others(tiny_encoder, data):
     found = mteb.evaluate(tiny_encoder, ["CIFAR10", data / "sts.tsv"])
     assert [score.task for score in found.scores] == ["sts"]
     assert found.failed == {"CIFAR10": "it is about more than text (image), and these models read text only"}
+
+
+def test_a_score_that_is_not_defined_is_none(tiny_encoder, tmp_path):
+    (tmp_path / "same.tsv").write_text("score\tsentence1\tsentence2\n1\ta\ta\n2\ta\ta\n3\ta\ta\n")
+    found = mteb.evaluate(tiny_encoder, tmp_path, output=tmp_path / "out")
+    assert [score.score for score in found.scores] == [None]
+    assert json.loads((tmp_path / "out" / "scores.json").read_text())["scores"][0]["score"] is None
 
 
 def test_names_that_a_picture_a_path_or_json_cannot_hold(tiny_encoder, data, tmp_path):

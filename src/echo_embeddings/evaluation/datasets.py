@@ -239,7 +239,10 @@ def _read_pairs(path: Path, limit: int | None) -> Pairs:
         first.append(row["sentence1"])
         second.append(row["sentence2"])
     if len(set(scores)) < 2:
-        raise InputError(f"{path} has {len(scores)} pairs, and not two different scores: there is nothing to rank")
+        what = f"{path} has {len(scores)} pairs"
+        if limit is not None and len(scores) == limit:
+            what = f"{path}: with limit={limit} there are its first {limit} pairs"
+        raise InputError(f"{what}, and not two different scores: there is nothing to rank")
     return Pairs(scores, first, second)
 
 

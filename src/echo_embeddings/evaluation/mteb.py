@@ -37,6 +37,7 @@ require("mteb", "mteb", "evaluating with mteb")
 import datasets  # noqa: E402 - the line before says what to install where they are missing
 from mteb import AbsTask, ResultCache, TaskResult  # noqa: E402
 from mteb import evaluate as evaluate_with_mteb  # noqa: E402
+from scipy.stats import ConstantInputWarning  # noqa: E402
 from sklearn.exceptions import ConvergenceWarning, UndefinedMetricWarning  # noqa: E402
 
 from .comparison import require_yardsticks  # noqa: E402
@@ -363,6 +364,7 @@ def _quiet() -> Iterator[None]:
             # A class that is never predicted, and regressions that end after mteb's 100 steps, are part of the score.
             warnings.simplefilter("ignore", UndefinedMetricWarning)
             warnings.simplefilter("ignore", ConvergenceWarning)
+            warnings.simplefilter("ignore", ConstantInputWarning)  # such a score is None
             yield
     finally:
         for module, shown in bars_of:

@@ -216,6 +216,8 @@ def _tasks(one: Task) -> Iterator[AbsTask]:
         yield one
     elif isinstance(one, mteb.Benchmark):
         yield from one.tasks
+    elif one == "":  # such as a variable of the shell that is not set; as a path it would be the current folder
+        raise InputError("the name of a task is empty; give a path, or the name of a task or a benchmark of mteb")
     elif Path(one).expanduser().exists() or not isinstance(one, str):
         yield from map(local_task, find_local(one))
     else:
