@@ -14,7 +14,7 @@ from mteb.types import PromptType
 
 from echo_embeddings import ConfigError, EchoConfig, EchoEncoder
 from echo_embeddings.errors import InputError, ModelError
-from echo_embeddings.evaluation import mteb, mteb_tasks, open_dataset
+from echo_embeddings.evaluation import mteb, mteb_tasks, open_dataset, yardsticks
 from echo_embeddings.evaluation.local import open_local
 from echo_embeddings.evaluation.mteb_model import local_name
 from echo_embeddings.evaluation.mteb_tasks import fresh, labels, local_task, tasks_of
@@ -495,3 +495,27 @@ def test_a_yardstick_has_the_scores_of_its_vectors_and_a_name_of_its_own(tiny_en
     assert counting.count == 0
     with pytest.raises(TypeError, match=r"yardsticks must be a list of names such as \['a'\]"):
         mteb.evaluate(tiny_encoder, data / "sts.tsv", yardsticks="a")
+
+
+def test_a_yardstick_whose_tokenizer_or_pooling_changed_is_another_one(tmp_path):
+    sentence_transformer(tmp_path / "plain")
+
+    def weights():
+        return yardsticks.Yardstick(str(tmp_path / "plain")).mteb_model_meta.revision
+
+    first = weights()
+    assert weights() == first
+    (pooling,) = tmp_path.glob("plain/*_Pooling/config.json")
+    content = pooling.read_text()
+    settings = json.loads(content)
+    changed = {"pooling_mode": "cls"} if "pooling_mode" in settings else {"pooling_mode_cls_token": True}
+    pooling.write_text(json.dumps(settings | changed))
+    second = weights()
+    pooling.write_text(content)
+    tokenizer = tmp_path / "plain" / "tokenizer.json"
+    written = json.loads(tokenizer.read_text())
+    tokenizer.write_text(json.dumps(written | {"normalizer": {"type": "Lowercase"}}))
+    assert len({first, second, weights()}) == 3
+    (tmp_path / "plain" / "model.safetensors").write_bytes(b"damaged")
+    with pytest.raises(ModelError, match="the yardstick '.*plain' could not be loaded: "):
+        weights()

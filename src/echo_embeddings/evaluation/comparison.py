@@ -236,7 +236,7 @@ def _yardstick(name: str, dataset: Dataset, show: Show) -> Score:
 
     try:
         model = SentenceTransformer(name)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # what is damaged has an error of its own in each library below
         raise ModelError(f"the yardstick {name!r} could not be loaded: {error}") from error
     documents, queries = dataset.texts
     show(name, 0, len(documents) + len(queries))

@@ -34,7 +34,7 @@ class Yardstick(SentenceTransformerEncoderWrapper):  # type: ignore[misc]  # mte
     def __init__(self, name: str) -> None:
         try:
             super().__init__(name)
-        except (OSError, ValueError) as error:
+        except Exception as error:  # what is damaged has an error of its own in each library below
             raise ModelError(f"the yardstick {name!r} could not be loaded: {error}") from error
         is_hub = not Path(name).exists() and name.count("/") == 1
         self.mteb_model_meta = ModelMeta.create_empty(
@@ -58,5 +58,15 @@ def _fingerprint(model: Any) -> str:
         sha.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\0".encode())
         sha.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     settings = (model.prompts, model.default_prompt_name, model.max_seq_length, model.similarity_fn_name)
-    sha.update(repr((*settings, model.truncate_dim, [type(part).__name__ for part in model])).encode())
+    parts = [(type(part).__name__, sorted(_config(part).items())) for part in model]
+    sha.update(repr((*settings, model.truncate_dim, parts)).encode())
+    tokenizer = getattr(model.tokenizer, "backend_tokenizer", model.tokenizer)
+    if hasattr(tokenizer, "to_str"):
+        sha.update(tokenizer.to_str().encode("utf-8", "surrogatepass"))
     return sha.hexdigest()
+
+
+def _config(part: Any) -> dict[str, Any]:
+    """What is saved of a module besides weights, such as the mode of a pooling."""
+    found: dict[str, Any] = part.get_config_dict() if hasattr(part, "get_config_dict") else {}
+    return found
