@@ -13,7 +13,7 @@ from echo_embeddings.config.config import Layers
 from echo_embeddings.errors import InputError, ModelError
 from echo_embeddings.evaluation import open_dataset
 from echo_embeddings.tuning.candidates import PASSES, TRANSFORMS, candidates
-from echo_embeddings.tuning.words import length_of_words
+from echo_embeddings.tuning.words import length_of_words, spread_of
 from tests.architectures import small_tokenizer, tiny
 
 WORDS = [
@@ -117,6 +117,11 @@ def test_the_words_say_half_of_what_the_echo_says(tuned, folder):
 )
 def test_the_length_of_words(share, of_echo, of_words, length):
     assert length_of_words(share, of_echo, of_words) == length
+
+
+def test_the_spread_of_cosines():
+    assert spread_of(np.array([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]], np.float32)) == pytest.approx(np.std([0, 0.6, 0.8]))
+    assert spread_of(np.ones((1, 3), np.float32)) == 0.0
 
 
 def test_a_number_is_that_of_an_encoder(tuned, folder):

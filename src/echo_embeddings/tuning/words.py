@@ -13,7 +13,12 @@ _LONGEST = 2.0
 
 
 def spread_of(vectors: Vectors) -> float:
-    """The standard deviation of the cosines between all pairs of different texts, given unit vectors ``[n, dim]``."""
+    """The standard deviation of the cosines between all pairs of different texts, given unit vectors ``[n, dim]``.
+
+    It is 0 for fewer than two texts.
+    """
+    if len(vectors) < 2:
+        return 0.0
     similar = vectors @ vectors.T
     return float(similar[np.triu_indices(len(similar), 1)].std())
 
