@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,33 @@ def test_a_script_without_spaces_counts_a_word_a_character():
     pieces = [piece for _, piece in split(text)]
     assert "".join(pieces) == text
     assert len(pieces) == 3
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "เรือเฟอร์รี่ออกจากเกาะตอนรุ่งสาง",
+        "ເຮືອອອກຈາກເກາະຕອນເຊົ້າ",
+        "សាឡាងចេញពីកោះនៅពេលព្រលឹម",
+        "ကူးတို့သင်္ဘောသည်ကျွန်းမှထွက်သည်",
+        "ཉི་མ་ཤར་སོང་གྲུ་གཟིངས་ཐོན་སོང་",
+    ],
+    ids=["Thai", "Lao", "Khmer", "Myanmar", "Tibetan"],
+)
+def test_a_script_whose_spaces_part_phrases_is_split_at_them(sentence):
+    text = " ".join([sentence] * 60)
+    pieces = [piece for _, piece in split(text)]
+    assert " ".join(pieces) == text
+    assert len(pieces) >= 2
+    assert max(map(len, pieces)) < 1200
+
+
+def test_a_thai_phrase_without_end_is_split_between_characters_and_not_before_a_mark():
+    text = "ที่นี่" * 500
+    pieces = [piece for _, piece in split(text)]
+    assert "".join(pieces) == text
+    assert len(pieces) > 1
+    assert not any(unicodedata.category(piece[0]).startswith("M") for piece in pieces)
 
 
 def test_nothing_is_lost_or_repeated():

@@ -14,6 +14,7 @@ from pathlib import Path
 from echo_embeddings.errors import InputError
 
 from .documents import html_paragraphs, pdf_pages, require_library
+from .words import PHRASED, WORD
 
 __all__ = [
     "SUFFIXES",
@@ -37,9 +38,7 @@ TARGET_WORDS = 120
 
 _NAMED = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
-# Scripts without spaces count a word a character: their paragraphs would otherwise be one word each.
-_WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\s\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+")
-_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])")  # noqa: RUF001 - these are the marks meant
+_SENTENCE_END = re.compile(rf"(?<=[.!?])\s+|(?<=[。！？។။།])|(?<=[{PHRASED}])\s+(?=[{PHRASED}])")  # noqa: RUF001 - these are the marks meant
 _RULE = re.compile(r"^\s*([=\-~^\"'`#*+_.:])\1{2,}\s*$")
 _TITLE = re.compile(r"^#{1,6}\s+\S")
 _FENCE = re.compile(r"^\s*(```|~~~)")
@@ -69,7 +68,7 @@ class _Block:
 
     @property
     def words(self) -> int:
-        return len(_WORD.findall(self.text))
+        return len(WORD.findall(self.text))
 
 
 @dataclass(frozen=True)
@@ -386,7 +385,7 @@ def _pieces(paragraph: _Block, target: int) -> Iterator[_Block]:
     gathered: list[tuple[int, str, str]] = []
     count = 0
     for atom in _atoms(paragraph, target):
-        size = len(_WORD.findall(atom[1]))
+        size = len(WORD.findall(atom[1]))
         # Over or under the goal, whichever is nearer.
         if gathered and count + size / 2 > goal:
             yield _Block(gathered[0][0], _text(gathered))
@@ -407,7 +406,7 @@ def _atoms(paragraph: _Block, target: int) -> Iterator[tuple[int, str, str]]:
         start = 0
         for end in dict.fromkeys(ends):
             sentence = line[start:end]
-            breaks = [match.start() for match in list(_WORD.finditer(sentence))[target::target]]
+            breaks = [match.start() for match in list(WORD.finditer(sentence))[target::target]]
             for a, b in zip([0, *breaks], [*breaks, len(sentence)], strict=True):
                 if sentence[a:b]:
                     yield number, sentence[a:b], "\n" if start + b == len(line) else ""
