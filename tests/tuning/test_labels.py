@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from echo_embeddings.errors import InputError
 from echo_embeddings.evaluation.datasets import Pairs, Retrieval
 from echo_embeddings.tuning.labels import Labels
 
@@ -25,6 +26,7 @@ def test_pairs_of_one_half_decide_and_the_other_judges():
     assert labels.measure(vectors) == pytest.approx((1,))
     assert labels.judged(vectors) == pytest.approx(-100)
     assert labels.measure(np.ones((80, 2), np.float32)) == (0,), "not defined"
+    assert labels.judged(np.ones((80, 2), np.float32)) == 0
 
 
 def test_queries_are_parted_and_documents_are_not():
@@ -45,3 +47,24 @@ def test_only_the_first_words_are_embedded():
     long = " ".join(f"w{i}" for i in range(500))
     data = Pairs([float(i) for i in range(20)], [f"{i} {long}" for i in range(20)], ["short"] * 20)
     assert {len(text.split()) for text in Labels.of(data).texts} == {1, 128}
+
+
+def test_a_half_that_can_judge_nothing_is_refused():
+    sides = [f"a{i}" for i in range(20)], [f"b{i}" for i in range(20)]
+    with pytest.raises(InputError, match="of 20 pairs, one half has the score 5 only, so there is nothing to rank"):
+        Labels.of(Pairs([5.0] * 19 + [1.0], *sides))
+    documents, queries = {"d": "document", "e": "other"}, {f"q{i}": f"query {i}" for i in range(40)}
+    only = {query: {"d": int(query == "q0")} for query in queries}
+    with pytest.raises(InputError, match="there are 1 queries with a relevant document; at least 20 are needed"):
+        Labels.of(Retrieval(documents, queries, only))
+    with pytest.raises(InputError, match="there are 40 queries and 1 document: there is nothing to find among"):
+        Labels.of(Retrieval({"d": "document"}, queries, {query: {"d": 1} for query in queries}))
+
+
+def test_queries_without_a_relevant_document_are_in_neither_half():
+    documents = {f"d{i}": f"document {i}" for i in range(30)}
+    queries = {f"q{i}": f"query {i}" for i in range(60)}
+    judgements = {f"q{i}": {f"d{i % 30}" if i < 40 else "gone": int(i < 20 or i >= 40)} for i in range(60)}
+    labels = Labels.of(Retrieval(documents, queries, judgements))
+    asked = {**labels.deciding.judgements, **labels.held_out.judgements}
+    assert set(asked) == {f"q{i}" for i in range(20)}

@@ -100,6 +100,11 @@ class Pairs(Dataset):
         one, other = (
             Pairs(*([side[i] for i in rows] for side in (self.scores, self.first, self.second))) for rows in (a, b)
         )
+        if alike := [half.scores[0] for half in (one, other) if len(set(half.scores)) < 2]:
+            raise InputError(
+                f"of {len(self.scores)} pairs, one half has the score {alike[0]:g} only, so there is nothing to rank; "
+                "give more pairs with other scores"
+            )
         return one, other
 
 
@@ -134,12 +139,19 @@ class Retrieval(Dataset):
         return 100 * float(np.mean(values))
 
     def parted(self, most: int) -> tuple[Retrieval, Retrieval]:
-        """Two halves of the queries; both have all documents that are kept."""
-        a, b = _halves(list(self.judgements), most // 2, "judged queries")
+        """Two halves of the queries that have a relevant document; both have all documents that are kept."""
+        answered = [
+            query
+            for query, gains in self.judgements.items()
+            if any(gain > 0 and document in self.documents for document, gain in gains.items())
+        ]
+        a, b = _halves(answered, most // 2, "queries with a relevant document")
         judged = {document for query in a + b for document, gain in self.judgements[query].items() if gain > 0}
         others = [document for document in self.documents if document not in judged]
         kept = judged | set(random.Random(0).sample(others, min(len(others), max(0, most - len(judged)))))  # noqa: S311
         documents = {document: text for document, text in self.documents.items() if document in kept}
+        if len(set(documents.values())) < 2:
+            raise InputError(f"there are {len(self.queries)} queries and 1 document: there is nothing to find among")
         one, other = (
             Retrieval(documents, self.queries, {query: self.judgements[query] for query in half}) for half in (a, b)
         )
