@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from echo_embeddings.errors import InputError
-from echo_embeddings.tuning.halves import Halves, usable
+from echo_embeddings.tuning.halves import Halves, beginning, usable
 
 LONG = [f"{' '.join(f'word{i}x{j}' for j in range(24))}" for i in range(50)]
 
@@ -40,11 +40,34 @@ def test_halves_that_find_each_other_and_not_their_text():
 
 
 def test_the_choice_is_always_the_same():
-    assert usable(LONG, 10) == usable(LONG, 10)
-    assert len(set(usable(LONG + LONG, 100))) == 50
-    assert usable([*LONG, "too short"], 100) == usable(LONG, 100)
+    assert usable(LONG, 10, 64) == usable(LONG, 10, 64)
+    assert len(set(usable(LONG + LONG, 100, 64))) == 50
+    assert usable([*LONG, "too short"], 100, 64) == usable(LONG, 100, 64)
 
 
 def test_too_few_texts():
-    with pytest.raises(InputError, match="of these 41 texts, 39 are different and have at least 6 words; at least 40"):
-        usable([*LONG[:39], LONG[0], "short"], 100)
+    with pytest.raises(InputError, match="of these 41 texts, 39 differ in their first 64 words and have at least 6"):
+        usable([*LONG[:39], LONG[0], "short"], 100, 64)
+
+
+def test_texts_that_begin_alike_are_one_text():
+    header = "word " * 64
+    with pytest.raises(InputError, match="of these 50 texts, 1 differ in their first 64 words"):
+        usable([header + text for text in LONG], 100, 64)
+    assert len(usable([header + text for text in LONG], 100, 66)) == 50
+
+
+def test_texts_without_spaces_have_halves():
+    texts = [f"{chr(0x4E00 + i)}渡轮在黎明离开岛屿面包在温暖的房间里发酵得更快" for i in range(50)]
+    assert sorted(usable(texts, 100, 64)) == texts
+    halves = Halves.of(["渡轮在黎明离开岛屿", "渡轮 leaves 港口"], words=5)
+    assert halves.wholes == ["渡轮在黎明", "渡轮 leaves 港口"]
+    assert halves.firsts == ["渡轮在", "渡轮 leaves"]
+    assert halves.seconds == ["黎明", "港口"]
+    thai = [f"{i} เรือออกจากเกาะตอนรุ่งสางและกลับมาตอนเที่ยง" for i in range(50)]
+    assert len(usable(thai, 100, 64)) == 50
+
+
+def test_what_is_no_word_does_not_fill_the_memory():
+    assert len(beginning("A picture: " + "iVBORw0KGgo" * 100_000, 64)) <= 64 * 32
+    assert beginning(" " * 10_000 + "a b", 64) == "a b"

@@ -1,6 +1,8 @@
 """tune: from a model and texts to a config, on a tiny random model."""
 
 import json
+from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -10,6 +12,8 @@ from typer.testing import CliRunner
 from echo_embeddings import ConfigError, EchoConfig, EchoEncoder, EncoderOptions, tune
 from echo_embeddings.cli.app import app
 from echo_embeddings.config.config import Layers
+from echo_embeddings.data.files import locked
+from echo_embeddings.engine.runtime import Runtime
 from echo_embeddings.errors import InputError, ModelError
 from echo_embeddings.evaluation import open_dataset
 from echo_embeddings.tuning.candidates import PASSES, TRANSFORMS, candidates
@@ -111,6 +115,13 @@ def test_the_words_say_half_of_what_the_echo_says(tuned, folder):
     assert of_words / of_echo == pytest.approx(0.5, rel=0.25)  # n-grams and transform were then fitted on fewer texts
 
 
+def test_with_words_the_score_is_that_of_its_numbers_among_all_without(tuned):
+    plain, best = [one for one in tuned.tried if not one.words], tuned.best
+    ranks = [np.mean([other.numbers[i] < best.numbers[i] for other in plain]) for i in range(2)]
+    assert best.words
+    assert best.score == pytest.approx(np.mean(ranks))
+
+
 @pytest.mark.parametrize(
     ("share", "of_echo", "of_words", "length"),
     [(0.5, 0.2, 0.1, 1.0), (0.0, 0.2, 0.1, 0.0), (0.5, 0.02, 0.16, 0.25), (2.0, 0.9, 0.01, 2.0), (0.5, 0.2, 0.0, 0.0)],
@@ -128,7 +139,7 @@ def test_a_number_is_that_of_an_encoder(tuned, folder):
     """What one pass gives for all exits is what an encoder with that config gives."""
     from echo_embeddings.tuning.halves import Halves, usable
 
-    halves = Halves.of(usable(TEXTS, 500)[:30], 64)
+    halves = Halves.of(usable(TEXTS, 500, 64)[:30], 64)
     for one in [one for one in tuned.tried if one.candidate.transform == "none" and not one.words][::5]:
         encoder = EchoEncoder(folder, one.candidate.config(512), dtype="float32")
         measured = halves.measure(encoder.encode_documents(halves.texts))
@@ -167,7 +178,7 @@ def test_without_time_the_first_pass_is_tried_and_the_rest_is_named(folder):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"texts": TEXTS[:9]}, InputError, "of these 9 texts, 9 are different"),
+        ({"texts": TEXTS[:9]}, InputError, "of these 9 texts, 9 differ"),
         ({"texts": "one text"}, TypeError, "list of texts"),
         ({"minutes": 0}, ConfigError, "minutes=0: give a number above 0"),
         ({"max_cost": float("nan")}, ConfigError, "max_cost=nan: give a number above 0"),
@@ -197,6 +208,63 @@ def test_the_command(folder, tmp_path):
     again = CliRunner().invoke(app, arguments)
     assert again.exit_code == 1
     assert "exists; choose a folder that does not" in again.output
+
+
+def command(folder, texts, target, *more):
+    arguments = ["tune", str(folder), str(texts), "--output", str(target), "--minutes", "0.0001", *more]
+    return CliRunner().invoke(app, arguments)
+
+
+@pytest.fixture
+def texts(tmp_path):
+    path = tmp_path / "texts.txt"
+    path.write_text("\n".join(TEXTS) + "\n")
+    return path
+
+
+def test_the_folder_is_whole_with_what_was_tried_or_not_there(folder, texts, tmp_path):
+    """Whenever it is interrupted: Ctrl-C while the model runs, or an error while the page is written."""
+    for target, name in (
+        ("echo_embeddings.tuning.tune.Lexical.fit", KeyboardInterrupt),
+        ("echo_embeddings.cli.tune.page", OSError),
+    ):
+        with mock.patch(target, side_effect=name):
+            assert command(folder, texts, tmp_path / "tuned").exit_code in (1, 130)
+        assert [path.name for path in tmp_path.iterdir()] == ["texts.txt"]
+
+
+def test_a_second_run_into_one_folder_is_refused_before_the_model_runs(folder, texts, tmp_path):
+    with locked(tmp_path / "tuned"), mock.patch("echo_embeddings.tuning.tune", side_effect=AssertionError):
+        done = command(folder, texts, tmp_path / "tuned")
+    assert done.exit_code == 1
+    assert "is being written by process" in done.output
+
+
+def test_what_a_model_cannot_be_written_to_is_said_before_it_runs(folder, texts, tmp_path):
+    (tmp_path / "file").write_text("")
+    for target, said in (
+        (tmp_path / "file", "exists; choose a folder that does not"),
+        (tmp_path / "none" / "tuned", f"there is no folder {tmp_path / 'none'}; make it first"),
+        (Path("/proc/tuned"), "/proc/tuned: "),
+    ):
+        with mock.patch("echo_embeddings.tuning.tune", side_effect=AssertionError):
+            done = command(folder, texts, target)
+        assert done.exit_code == 1, done.output
+        assert said in done.output.replace("\n", "")
+    assert "--dtype int8: the model is saved" in command(folder, texts, tmp_path / "a", "--dtype", "int8").output
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "texts.txt"]
+
+
+def test_the_page_shows_texts_as_they_are(folder, tmp_path):
+    """Half characters and what a browser would obey."""
+    (tmp_path / "texts.jsonl").write_text(
+        "".join(json.dumps({"text": f"<script>\ud800 & {text}"}) + "\n" for text in TEXTS)
+    )
+    done = command(folder, tmp_path / "texts.jsonl", tmp_path / "<i>")
+    assert done.exit_code == 0, done.output
+    shown = (tmp_path / "<i>" / "tuned.html").read_text(encoding="utf-8")
+    assert "<script>" not in shown
+    assert "&lt;script&gt;\ufffd &amp;" in shown
 
 
 # --- labels, and what is shown ----------------------------------------------------------------------------------------
@@ -282,6 +350,39 @@ def test_what_an_architecture_cannot_run_is_left_out_and_named(tmp_path):
     assert found.neighbours == []
     with pytest.raises(ModelError, match="late echo does not know how to run MambaBlock"):
         tune(tmp_path, TEXTS, options=FLOAT32, passes=PASSES[:1])
+
+
+def saved(folder, **changes):
+    tiny("llama", max_position_embeddings=1024, tie_word_embeddings=True, **changes).save_pretrained(folder)
+    small_tokenizer(TEXTS).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4])
+def test_a_model_of_few_layers_leaves_out_what_it_has_no_layers_for(depth, tmp_path, monkeypatch):
+    runs = []
+    monkeypatch.setattr(Runtime, "states_at_exits", counted(Runtime.states_at_exits, runs))
+    found = tune(saved(tmp_path, num_hidden_layers=depth), TEXTS, options=FLOAT32, minutes=60)
+    why = [found.skipped.get(one) for one in PASSES]
+    assert why[1] is None
+    assert why[3] is None
+    assert len(runs) == why.count(None), "the model does not run for what is not tried"
+    if depth == 1:
+        assert "mean layers 1 and 1 of a model with 1" in why[0]
+    if depth == 2:
+        assert why[0] == "max_cost=1.1 leaves no configuration; the cheapest layer costs more"
+    if depth == 4:
+        assert why[0] is None
+        assert why[2] == "in this model its copy is made at layer 2 too, so it is the same as one before"
+    assert found.encoder.encode_documents(TEXTS[:2]).shape == (2, found.encoder.dimension)
+
+
+def counted(function, calls):
+    def call(*arguments, **more):
+        calls.append(arguments)
+        return function(*arguments, **more)
+
+    return call
 
 
 def test_a_model_whose_unembedding_is_not_in_memory_has_no_embed_filter(tmp_path):

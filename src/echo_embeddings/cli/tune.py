@@ -11,11 +11,12 @@ import typer
 from rich.table import Table
 
 from echo_embeddings import EncoderOptions, tuning
-from echo_embeddings.data.files import whole_file
+from echo_embeddings.data.files import whole_folder
 from echo_embeddings.data.passages import read_passages
 from echo_embeddings.data.tables import open_table
-from echo_embeddings.errors import InputError
+from echo_embeddings.errors import ConfigError, InputError
 from echo_embeddings.evaluation import open_dataset
+from echo_embeddings.text.tokenizer import whole_characters
 from echo_embeddings.tuning.page import page, words_of, words_of_gain
 
 from . import options, output
@@ -57,22 +58,29 @@ def tune(  # noqa: PLR0913 - typer wants a parameter for each option
         raise InputError(f"{target} exists; choose a folder that does not")
     if not target.absolute().parent.is_dir():
         raise InputError(f"{target}: there is no folder {target.absolute().parent}; make it first")
-    read = _read(texts.expanduser(), column)
-    labels = None if pairs is None else open_dataset(pairs)
-    options.quiet()
-    named = None if model == "builtin" else options.where(model)
-    with output.progress(f"loading {model}") as bar:
-        tuned = tuning.tune(
-            named,
-            read,
-            pairs=labels,
-            minutes=minutes,
-            max_cost=max_cost,
-            late_chunking=late_chunking,
-            options=EncoderOptions(device=device, dtype=dtype, max_length=max_length, on_truncate="ignore"),
-            show_progress=bar.show,
+    if dtype == "int8":
+        raise ConfigError(
+            "--dtype int8: the model is saved, and weights in int8 cannot be. Tune without it, and give it where the "
+            "folder is used"
         )
-    about = _saved(tuned, target, model)
+    # From here on nobody else writes the folder, and whether it can be written is known before the model runs.
+    with whole_folder(target, keep=lambda _: True) as unfinished:
+        read = _read(texts.expanduser(), column)
+        labels = None if pairs is None else open_dataset(pairs)
+        options.quiet()
+        named = None if model == "builtin" else options.where(model)
+        with output.progress(f"loading {model}") as bar:
+            tuned = tuning.tune(
+                named,
+                read,
+                pairs=labels,
+                minutes=minutes,
+                max_cost=max_cost,
+                late_chunking=late_chunking,
+                options=EncoderOptions(device=device, dtype=dtype, max_length=max_length, on_truncate="ignore"),
+                show_progress=bar.show,
+            )
+        about = _saved(tuned, unfinished, model)
     if json:
         about["tried"] = len(tuned.tried)
         chosen = _row(tuned.best, tuned.names)
@@ -87,16 +95,15 @@ def tune(  # noqa: PLR0913 - typer wants a parameter for each option
     output.note(f"wrote {target}; use it as EchoEncoder({str(target)!r})")
 
 
-def _saved(tuned: tuning.Tuned, target: Path, model: str) -> dict[str, Any]:
+def _saved(tuned: tuning.Tuned, folder: Path, model: str) -> dict[str, Any]:
     """Write the model, and beside it what was tried, as JSON and as a page; returns the JSON."""
-    tuned.encoder.save_pretrained(target)
+    tuned.encoder.save_pretrained(folder)
     about: dict[str, Any] = {"model": model, "tried": [_row(one, tuned.names) for one in tuned.tried]}
     if tuned.gain is not None:
         about["gain"] = asdict(tuned.gain)
-    with whole_file(target / "tuned.json") as path:
-        path.write_text(json_.dumps(about, indent=1) + "\n", encoding="utf-8")
-    with whole_file(target / "tuned.html") as path:
-        path.write_text(page(tuned, model), encoding="utf-8")
+    content = json_.dumps(about, indent=1, allow_nan=False)
+    (folder / "tuned.json").write_text(content + "\n", encoding="utf-8")
+    (folder / "tuned.html").write_text(whole_characters(page(tuned, model)), encoding="utf-8")
     return about
 
 

@@ -108,7 +108,7 @@ def locked(path: Path, *, wait: bool = False, inside: bool = False) -> Iterator[
         InputError: another process holds the lock; the message says which.
     """
     lock = path / ".lock" if inside else path.parent / f".{path.name}.lock"
-    while (descriptor := _lock(lock)) is None:
+    while (descriptor := _lock(lock, path)) is None:
         if not wait:
             raise InputError(
                 f"{path} is being written by {_holder(lock)}; wait until it has finished, or choose another output"
@@ -159,10 +159,16 @@ def require_target(source: Path | None, target: Path, suffixes: tuple[str, ...],
         raise InputError(f"{target} exists; add --restart to compute it anew, or choose another output")
 
 
-def _lock(lock: Path) -> int | None:
-    """Open and lock a file; ``None`` if another process (or another call of this one) holds it."""
+def _lock(lock: Path, path: Path) -> int | None:
+    """Open and lock a file; ``None`` if another process (or another call of this one) holds it.
+
+    An error names ``path``, which the user knows.
+    """
     while True:
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from error
         try:
             _lock_descriptor(descriptor)
         except (BlockingIOError, PermissionError):

@@ -12,13 +12,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from echo_embeddings.data.words import ends_of_words
 from echo_embeddings.errors import InputError
 from echo_embeddings.types import Vectors
 
-__all__ = ["Halves", "usable"]
+__all__ = ["Halves", "beginning", "usable"]
 
 #: Fewer texts say too little, and shorter ones have no halves.
 FEWEST_TEXTS, FEWEST_WORDS = 40, 6
+# A word has at most so many characters on average: a text may have what is no word, such as a picture in base64.
+_LONGEST = 32
 
 
 @dataclass(frozen=True)
@@ -42,12 +45,13 @@ class Halves:
     @classmethod
     def of(cls, texts: Sequence[str], words: int) -> Halves:
         """Split texts at their middle; only the first ``words`` words of each count."""
-        split = [text.split()[:words] for text in texts]
-        middles = [(len(parts) + 1) // 2 for parts in split]
+        wholes = [beginning(text, words) for text in texts]
+        ends = [ends_of_words(whole, words) for whole in wholes]
+        middles = [some[(len(some) + 1) // 2 - 1] if some else 0 for some in ends]
         return cls(
-            [" ".join(parts) for parts in split],
-            [" ".join(parts[:middle]) for parts, middle in zip(split, middles, strict=True)],
-            [" ".join(parts[middle:]) for parts, middle in zip(split, middles, strict=True)],
+            wholes,
+            [whole[:middle] for whole, middle in zip(wholes, middles, strict=True)],
+            [whole[middle:].lstrip() for whole, middle in zip(wholes, middles, strict=True)],
         )
 
     @property
@@ -92,18 +96,35 @@ class Halves:
         return found, (_stands_out(first @ whole.T) + _stands_out(second @ whole.T)) / 2
 
 
-def usable(texts: Sequence[str], most: int) -> list[str]:
+def beginning(text: str, words: int) -> str:
+    """The first words of a text, with one space for each stretch of white space.
+
+    In scripts without spaces a word is a character or a few (``data.words``).
+    """
+    text = " ".join(text.lstrip()[: _LONGEST * words].split())
+    return text[: (ends_of_words(text, words) or [0])[-1]]
+
+
+def usable(texts: Sequence[str], most: int, words: int = 64) -> list[str]:
     """Choose texts that have halves, in a random order that is always the same.
+
+    Args:
+        texts: the texts.
+        most: how many to choose.
+        words: texts are different if their first so many words are; no more of a text is read.
 
     Raises:
         InputError: too few of them are different and long enough.
     """
-    found = [text for text in dict.fromkeys(texts) if len(text.split()) >= FEWEST_WORDS]
+    different: dict[str, str] = {}
+    for text in texts:
+        different.setdefault(beginning(text, words), text)
+    found = [text for start, text in different.items() if len(ends_of_words(start, words)) >= FEWEST_WORDS]
     if len(found) < FEWEST_TEXTS:
         raise InputError(
-            f"of these {len(texts)} texts, {len(found)} are different and have at least {FEWEST_WORDS} words; at least "
-            f"{FEWEST_TEXTS} are needed, better 500. Give more texts like those that will be embedded (no labels are "
-            "needed)"
+            f"of these {len(texts)} texts, {len(found)} differ in their first {words} words and have at least "
+            f"{FEWEST_WORDS} (in scripts without spaces a word is a character, or up to four); at least {FEWEST_TEXTS} "
+            "are needed, better 500. Give more texts like those that will be embedded (no labels are needed)"
         )
     return random.Random(0).sample(found, min(most, len(found)))  # noqa: S311 - no secret
 

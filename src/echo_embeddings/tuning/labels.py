@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from echo_embeddings.types import Vectors
 
+from .halves import beginning
+
 __all__ = ["Labelled", "Labels"]
 
 #: At most so many pairs, or documents and half as many queries, and of each text the first words: so a pass of the
@@ -77,7 +79,7 @@ class Labels:
     def texts(self) -> list[str]:
         """All texts to embed: the documents and queries of the half that decides, then those of the other."""
         parts = [*self.deciding.texts, *self.held_out.texts]
-        return [" ".join(text.split()[:_WORDS]) for part in parts for text in part]
+        return [beginning(text, _WORDS) for part in parts for text in part]
 
     @property
     def documents(self) -> int:
@@ -95,10 +97,15 @@ class Labels:
         documents, queries = self.deciding.texts
         rows = vectors[: len(documents) + len(queries)]
         score = self.deciding.score(rows[: len(documents)], rows[len(documents) :])
-        return (0.0 if np.isnan(score) else score / 100,)  # not defined where all vectors are alike
+        return (_defined(score) / 100,)
 
     def judged(self, vectors: Vectors) -> float:
         """100 times the metric on the half that was held out, given the unit vectors of :attr:`texts`."""
         documents, queries = self.held_out.texts
         rows = vectors[len(vectors) - len(documents) - len(queries) :]
-        return self.held_out.score(rows[: len(documents)], rows[len(documents) :])
+        return _defined(self.held_out.score(rows[: len(documents)], rows[len(documents) :]))
+
+
+def _defined(score: float) -> float:
+    """0 for a correlation that is not defined, because all vectors are alike."""
+    return 0.0 if np.isnan(score) else score

@@ -27,7 +27,7 @@ from echo_embeddings.vectors.normalize import unit
 from echo_embeddings.vectors.transforms import EmbedFilter, Transform
 
 from .candidates import PASSES, TRANSFORMS, Candidate, Pass, candidates
-from .halves import Halves, usable
+from .halves import Halves, beginning, usable
 from .labels import Labelled, Labels
 from .neighbours import Neighbours, neighbours
 from .words import length_of_words, spread_of
@@ -86,7 +86,7 @@ class Tried:
         candidate: the configuration.
         words: length of the lexical part of a document beside the echo; 0 for none.
         numbers: what was measured, in the order of ``Tuned.names``; each is better if it is larger.
-        score: mean of the ranks of these numbers among all configurations, 0 to 1; it decides.
+        score: mean of the ranks of these numbers among all configurations without words, 0 to 1; it decides.
     """
 
     candidate: Candidate
@@ -176,7 +176,7 @@ def tune(
             and how many there are; each text counts once a pass.
 
     Raises:
-        InputError: fewer than 40 texts are different and have at least 6 words, or there are too few labels.
+        InputError: fewer than 40 texts differ in their first 64 words and have at least 6, or there are too few labels.
         ConfigError: an argument cannot work.
         ModelError: the model cannot be loaded, or is not causal.
     """
@@ -195,14 +195,12 @@ def tune(
         model=None if model is None else os.fspath(model), config=None, devices=None, dimensions=None
     )
     given = checked(texts)
-    chosen = usable(given, _JUDGED + _OTHERS)
+    chosen = usable(given, _JUDGED + _OTHERS, _WORDS)
     count = 0 if pairs is not None else min(_JUDGED, len(chosen) // 2)
     judge = Halves.of(chosen[:count], _WORDS) if pairs is None else Labels.of(pairs)
-    search = _Search(judge, [" ".join(text.split()[:_WORDS]) for text in chosen[count:]], options, max_cost)
+    search = _Search(judge, [beginning(text, _WORDS) for text in chosen[count:]], options, max_cost)
     search.run(passes, minutes, show_progress)
     search.skipped |= unfit
-    if not search.tried:
-        raise ConfigError(f"max_cost={max_cost!r} leaves no configuration; the cheapest layer costs more")
     judged, counted = set(chosen[:count]), given[:_COUNTED]
     apart = [text[:_CHARACTERS] for text in counted if text not in judged]
     return search.finished([text[:_CHARACTERS] for text in counted], apart)
@@ -235,6 +233,7 @@ class _Search:
         max_cost: the most that a configuration may cost, in classical passes.
         tried: what was measured.
         skipped: passes that were not run, and why.
+        unable: those of them that the model cannot run.
         states: of all texts, those that judge first, at the exits that were tried.
         embed_filter: that of the model, if its unembedding is in memory.
         depth: how many layers the model has.
@@ -246,6 +245,7 @@ class _Search:
     max_cost: float
     tried: list[Tried] = field(default_factory=list)
     skipped: dict[Pass, str] = field(default_factory=dict)
+    unable: set[Pass] = field(default_factory=set)
     states: States = field(default_factory=dict)
     embed_filter: Transform | None = None
     depth: int = 0
@@ -255,7 +255,7 @@ class _Search:
         from echo_embeddings.model.loading import load
 
         loaded, needed = load(self._spec), self.judge.texts + self.others
-        started, longest = time.monotonic(), 0.0
+        started, longest, seen = time.monotonic(), 0.0, set[tuple[Any, ...]]()
         self.embed_filter = _embed_filter(loaded)
         with _showing(show_progress, len(needed) * len(passes)) as show:
             for number, one in enumerate(passes):
@@ -265,13 +265,28 @@ class _Search:
                     continue
                 if (runtime := self._runtime(loaded, one)) is None:
                     continue
+                layers = runtime.backbone.layers
+                if why := self._useless(one, layers, seen):
+                    self.skipped[one] = why
+                    continue
                 advance = partial(show, one.name, number * len(needed))
                 states = runtime.states_at_exits(needed, "document", advance)
-                self._try(one, runtime.backbone.layers, states)
+                self._try(one, layers, states)
                 longest = max(longest, time.monotonic() - begun)
-        if not self.tried and len(self.skipped) == len(passes):
-            raise ModelError(next(iter(self.skipped.values())))
-        self.tried = _ranked(self.tried) if self.tried else []
+        if not self.tried:
+            reasons = [why for one, why in self.skipped.items() if one not in self.unable]
+            raise ConfigError(reasons[0]) if reasons else ModelError(next(iter(self.skipped.values())))
+        self.tried = _ranked(self.tried)
+
+    def _useless(self, one: Pass, layers: Layers, seen: set[tuple[Any, ...]]) -> str | None:
+        """Why a pass need not be run, if that is so; ``seen`` remembers those that were."""
+        what = (one.template, layers.start, one.pooling)
+        if what in seen:
+            return f"in this model its copy is made at layer {layers.start} too, so it is the same as one before"
+        seen.add(what)
+        if next(candidates(one, layers, self.max_cost), None) is None:
+            return f"max_cost={self.max_cost:g} leaves no configuration; the cheapest layer costs more"
+        return None
 
     def finished(self, texts: list[str], apart: list[str]) -> Tuned:
         """Choose the words beside the best configuration, and fit what is to be fitted on all texts.
@@ -292,13 +307,14 @@ class _Search:
             for length in dict.fromkeys(length_of_words(share, *spreads) for share in judge.shares)
         ]
         length = _ranked(tried)[0].words
+        with_words = [replace(one, score=_score(one.numbers, self.tried)) for one in tried if one.words]
         transform = self._fitted(best.transform, self._own_texts(own))
         config = plain.replace(transforms=() if transform is None else (transform,))
         config = _with_words(config, Lexical.fit(texts), length)
         return Tuned(
             EchoEncoder.from_options(self.options.replace(config=config)),
             judge.names,
-            [*self.tried, *(one for one in tried if one.words)],
+            [*self.tried, *with_words],
             self.skipped,
             *self._shown(config, own),
         )
@@ -315,10 +331,11 @@ class _Search:
                 layers = config.layers(loaded.body.config.get_text_config().num_hidden_layers)
                 require_late_echo(loaded.body, layers.start)
             return Runtime(loaded, config, off, self._spec)
-        except ModelError as error:
+        except (ModelError, ConfigError) as error:  # a ConfigError: too few layers for a copy
             if not one.start:
                 raise
             self.skipped[one] = str(error)
+            self.unable.add(one)
             return None
 
     def _try(self, of: Pass, layers: Layers, states: Vectors) -> None:
@@ -448,12 +465,12 @@ def _embed_filter(loaded: LoadedModel) -> Transform | None:
 
 def _ranked(tried: Sequence[Tried]) -> list[Tried]:
     """With their scores, the best first; of equals the cheaper, then the simpler."""
-    ranks = [_ranks(numbers) for numbers in zip(*(one.numbers for one in tried), strict=True)]
-    scored = [replace(one, score=float(score)) for one, score in zip(tried, np.mean(ranks, axis=0), strict=True)]
+    scored = [replace(one, score=_score(one.numbers, tried)) for one in tried]
     return sorted(scored, key=lambda one: (-one.score, one.candidate.cost))
 
 
-def _ranks(values: Sequence[float]) -> Vectors:
-    """Ranks from 0 to 1; equal values have equal ranks."""
-    found = np.asarray(values)
-    return np.asarray([(found < value).mean() for value in found], dtype=np.float32)
+def _score(numbers: Sequence[float], among: Sequence[Tried]) -> float:
+    """The mean over the numbers of the share of configurations whose number is smaller, from 0 to 1."""
+    others = np.asarray([one.numbers for one in among])
+    smaller = (others < np.asarray(numbers)).sum(axis=0)
+    return float(smaller.sum() / others.size)  # whole numbers are added, so that equals are equal
