@@ -34,6 +34,8 @@ def pairs(tmp_path):
 class FakeEncoder:
     """A text's vector: how often it has each letter. ``classical`` gives all texts one vector."""
 
+    precision = "float32"
+
     def __init__(self, config=None, log=None, model_name=builtin.NAME):
         self.model_name, self.log = model_name, [] if log is None else log
         usual = "default" if model_name == builtin.NAME else "echo"

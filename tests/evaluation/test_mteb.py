@@ -14,7 +14,7 @@ from mteb.types import PromptType
 
 from echo_embeddings import ConfigError, EchoConfig, EchoEncoder
 from echo_embeddings.errors import InputError, ModelError
-from echo_embeddings.evaluation import mteb, mteb_tasks, open_dataset, yardsticks
+from echo_embeddings.evaluation import compare, mteb, mteb_tasks, open_dataset, yardsticks
 from echo_embeddings.evaluation.local import open_local
 from echo_embeddings.evaluation.mteb_model import local_name
 from echo_embeddings.evaluation.mteb_tasks import fresh, labels, local_task, tasks_of
@@ -193,6 +193,8 @@ def test_what_changes_a_score_changes_the_name_that_results_are_kept_by(tiny_enc
         key(instructed, instructions={"STS": "Greet"}),
         key(EchoEncoder(dtype="float32", device="cpu")),
         key(EchoEncoder(dtype="int8", device="cpu")),
+        key(EchoEncoder(dtype="float32", device="cpu", on_truncate="split")),
+        key(EchoEncoder(dtype="float32", device="cpu", precision="float16")),
         key(EchoEncoder(dtype="float32", device="cpu", dimensions=256)),
     ]
     assert len(set(keys)) == len(keys)
@@ -208,6 +210,18 @@ def test_a_model_by_its_name_as_mtebs_registry_makes_it(tiny_encoder, tmp_path):
     assert model.model.config == EchoConfig.preset("classical")
     pinned = mteb.MTEBEncoder(str(tmp_path / "saved"), "v2", config="classical")
     assert pinned.model.options.model_kwargs == {"revision": "v2"}
+
+
+@pytest.mark.parametrize("precision", ["float16", "int8", "ubinary"])
+def test_vectors_of_a_smaller_precision_are_scored_as_what_they_stand_for(tiny_encoder, data, precision):
+    """As bytes they would have no cosines: products of int8 overflow, and bits are packed."""
+    small = tiny_encoder.fit_ranges(SENTENCES).with_precision(precision)
+    pairs, task = open_dataset(data / "sts.tsv"), mocks.MockSTSTask().metadata
+    expected = small.restored(small.encode_documents(pairs.texts[0]))
+    found = mteb.MTEBEncoder(small).encode([{"text": pairs.texts[0]}], task_metadata=task, hf_split="", hf_subset="")
+    np.testing.assert_array_equal(found, expected)
+    (score,) = compare(small, pairs, {"saved": small.config})
+    assert score.score == pytest.approx(pairs.score(expected, expected[:0]), abs=0.01)
 
 
 def test_what_the_model_cannot_do_is_said(tiny_encoder):

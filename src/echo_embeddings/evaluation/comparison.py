@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import NDArray
+
 from echo_embeddings import notices
 from echo_embeddings.config.config import EchoConfig
 from echo_embeddings.encoder import EchoEncoder
@@ -21,11 +23,11 @@ from echo_embeddings.errors import ConfigError, InputError, ModelError
 from echo_embeddings.extras import install
 from echo_embeddings.model import builtin
 from echo_embeddings.text.truncation import one_call
-from echo_embeddings.types import require_encoder
+from echo_embeddings.types import Vectors, require_encoder
 
 from .datasets import Dataset, open_dataset
 
-__all__ = ["SAVED", "Score", "compare", "preset_configs", "require_yardsticks", "usual_presets"]
+__all__ = ["SAVED", "Score", "as_floats", "compare", "preset_configs", "require_yardsticks", "usual_presets"]
 
 _log = logging.getLogger(__name__)
 
@@ -151,6 +153,11 @@ def preset_configs(names: Sequence[str], encoder: EchoEncoder) -> dict[str, Echo
     return configs
 
 
+def as_floats(encoder: EchoEncoder, vectors: NDArray[Any]) -> Vectors:
+    """Float32 unit vectors: those of a smaller ``precision`` as what they stand for, since bytes have no cosines."""
+    return vectors if encoder.precision == "float32" else encoder.restored(vectors)
+
+
 def require_yardsticks(names: Sequence[str]) -> None:
     """Find out before the first minutes which yardsticks surely cannot be loaded; this loads none.
 
@@ -219,7 +226,7 @@ def _score(name: str, encoder: EchoEncoder, dataset: Dataset, show: Show) -> Sco
     found = encoder.encode_documents(documents, show_progress=advance)
     asked = encoder.encode_queries(queries, show_progress=advance)
     seconds = time.perf_counter() - started
-    score = dataset.score(found, asked)
+    score = dataset.score(as_floats(encoder, found), as_floats(encoder, asked))
     return Score(
         preset=name,
         metric=f"{dataset.metric} x100",

@@ -22,6 +22,8 @@ from echo_embeddings.errors import ConfigError
 from echo_embeddings.model import builtin
 from echo_embeddings.types import Role, Vectors
 
+from .comparison import as_floats
+
 __all__ = ["MTEBEncoder", "local_name"]
 
 Show = Callable[[str, int, int], object]
@@ -180,8 +182,8 @@ class MTEBEncoder(AbsEncoder):  # type: ignore[misc]  # mteb is read without typ
                     vectors = self.model.encode_documents(chunk, show_progress=advance)
                 _write(kept, vectors)
             done = start + len(chunk)
-            found.append(vectors)
-        return np.concatenate(found) if found else self.model.encode_documents([])
+            found.append(as_floats(self.model, vectors))
+        return np.concatenate(found) if found else as_floats(self.model, self.model.encode_documents([]))
 
     def _kept(self, texts: list[str], role: Role, instruction: str | None) -> Path | None:
         if self.unfinished is None:
@@ -207,6 +209,10 @@ class MTEBEncoder(AbsEncoder):  # type: ignore[misc]  # mteb is read without typ
             # A loaded model's dtype is in the fingerprint of its weights.
             "dtype": "loaded" if is_loaded else self.model.computed_in.partition(" ")[2].removeprefix("torch."),
         }
+        if options.on_truncate == "split":  # the other policies read the same tokens
+            found["long"] = "split"
+        if options.precision != "float32":
+            found["precision"] = options.precision
         if options.model_kwargs:
             found["more"] = _digest(sorted(options.model_kwargs.items(), key=str))
         if self.role != "document":
