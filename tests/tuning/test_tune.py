@@ -14,7 +14,7 @@ from echo_embeddings.cli.app import app
 from echo_embeddings.config.config import Layers
 from echo_embeddings.data.files import locked
 from echo_embeddings.engine.runtime import Runtime
-from echo_embeddings.errors import InputError, ModelError
+from echo_embeddings.errors import InputError, LeftOutWarning, ModelError
 from echo_embeddings.evaluation import open_dataset
 from echo_embeddings.tuning.candidates import PASSES, TRANSFORMS, candidates
 from echo_embeddings.tuning.words import length_of_words, spread_of
@@ -97,6 +97,11 @@ def test_the_encoder_has_the_best_config(tuned):
     assert bool(config.transforms) == (best.transform != "none")
     assert tuned.best.candidate == best
     assert tuned.encoder.encode_documents(TEXTS[:2]).shape == (2, tuned.encoder.dimension)
+
+
+def test_int8_can_be_made_of_the_result(tuned):
+    vectors = tuned.encoder.fit_ranges(TEXTS).with_precision("int8").encode_documents(TEXTS[:3])
+    assert vectors.dtype == np.int8
 
 
 def test_the_words_say_half_of_what_the_echo_says(tuned, folder):
@@ -184,6 +189,7 @@ def test_without_time_the_first_pass_is_tried_and_the_rest_is_named(folder):
         ({"max_cost": float("nan")}, ConfigError, "max_cost=nan: give a number above 0"),
         ({"max_cost": 0.01}, ConfigError, "max_cost=0.01 leaves no configuration"),
         ({"passes": []}, ConfigError, "leaves nothing to try"),
+        ({"options": FLOAT32.replace(precision="int8")}, ConfigError, r"tuned\.encoder\.fit_ranges\(texts\)\.with_pre"),
     ],
 )
 def test_bad_arguments(folder, arguments, error, message):
@@ -293,6 +299,14 @@ def test_what_cannot_be_tuned_is_said_with_what_to_give(folder):
         tune(folder, TEXTS, options={"device": "cpu"})
     with pytest.raises(TypeError, match=r"list of tuning\.candidates\.Pass\(name, template, start\), not 'echo'"):
         tune(folder, TEXTS, passes=["echo"])
+
+
+def test_a_folder_that_has_lost_layers_is_tuned_with_a_warning(tuned, tmp_path):
+    tuned.encoder.save_pretrained(tmp_path)
+    with pytest.warns(
+        LeftOutWarning, match="layers above its exit layer were not saved, .* model that it was made from"
+    ):
+        tune(tmp_path, TEXTS, options=FLOAT32, passes=PASSES[3:])
 
 
 def test_labels_decide_and_those_held_out_judge(folder, pairs):

@@ -8,16 +8,18 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from echo_embeddings.config.config import EchoConfig, Layers, Length
+from echo_embeddings.config.files import CONFIG_FILE
 from echo_embeddings.config.recipes import RULE
 from echo_embeddings.encoder import EchoEncoder
 from echo_embeddings.engine.progress import progress
-from echo_embeddings.errors import ConfigError, ModelError
+from echo_embeddings.errors import ConfigError, LeftOutWarning, ModelError, warn
 from echo_embeddings.model.spec import ModelSpec
 from echo_embeddings.options import EncoderOptions
 from echo_embeddings.text.inputs import Column, checked
@@ -171,9 +173,13 @@ def tune(
             out.
         late_chunking: leave out passes whose config has no vectors for chunks (``EchoEncoder.encode_chunks``), because
             it pools what follows the text.
-        options: device, dtype, ``max_length`` and so on. Its ``model`` and ``config`` are not used.
+        options: device, dtype, ``max_length`` and so on. Its ``model``, ``config``, ``devices`` and ``dimensions`` are
+            not used.
         show_progress: show a progress bar, or a function to call with the name of the pass, the texts that are done,
             and how many there are; each text counts once a pass.
+
+    Warns:
+        LeftOutWarning: ``model`` is a folder that an encoder was saved to; layers above its exit layer are missing.
 
     Raises:
         InputError: fewer than 40 texts differ in their first 64 words and have at least 6, or there are too few labels.
@@ -190,7 +196,7 @@ def tune(
     unfit = {one: "it has no vectors for chunks" for one in passes if late_chunking and one.template.pool_tail}
     if not (passes := [one for one in passes if one not in unfit]):
         raise ConfigError("late_chunking=True leaves none of these passes: all pool what follows the text")
-    _require_types(model, pairs, options)
+    _require_fit(model, pairs, options)
     options = (options or EncoderOptions()).replace(
         model=None if model is None else os.fspath(model), config=None, devices=None, dimensions=None
     )
@@ -206,11 +212,12 @@ def tune(
     return search.finished([text[:_CHARACTERS] for text in counted], apart)
 
 
-def _require_types(model: object, pairs: object, options: object) -> None:
+def _require_fit(model: object, pairs: object, options: object) -> None:
     if model is not None and not isinstance(model, str | os.PathLike):
         raise TypeError(
             f"model must be a hub id, a folder or a .gguf file, not a {type(model).__name__}: it is loaded here. Save "
-            "a loaded model and its tokenizer to a folder, by their save_pretrained, and give that"
+            "a loaded model and its tokenizer to a folder, by their save_pretrained, and give that; of an encoder give "
+            "what it was made from"
         )
     if pairs is not None and not hasattr(pairs, "parted"):
         given = repr(str(pairs)) if isinstance(pairs, str | os.PathLike) else "path"
@@ -220,6 +227,17 @@ def _require_types(model: object, pairs: object, options: object) -> None:
         )
     if options is not None and not isinstance(options, EncoderOptions):
         raise TypeError(f"options must be EncoderOptions(...), not a {type(options).__name__}")
+    if options is not None and options.precision == "int8":
+        raise ConfigError(
+            "precision='int8' needs the range of each dimension, which is not known before a config is chosen; leave "
+            "it out, and make int8 of the result: tuned.encoder.fit_ranges(texts).with_precision('int8')"
+        )
+    if model is not None and (Path(model).expanduser() / CONFIG_FILE).is_file():
+        message = (
+            f"{os.fspath(model)!r} was written by EchoEncoder: its config is not used here, and layers above its exit "
+            "layer were not saved, so they cannot be tried. Tune the model that it was made from"
+        )
+        warn(LeftOutWarning(message))
 
 
 @dataclass
