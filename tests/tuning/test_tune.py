@@ -17,7 +17,9 @@ from echo_embeddings.engine.runtime import Runtime
 from echo_embeddings.errors import InputError, LeftOutWarning, ModelError
 from echo_embeddings.evaluation import open_dataset
 from echo_embeddings.tuning.candidates import PASSES, TRANSFORMS, candidates
+from echo_embeddings.tuning.page import page
 from echo_embeddings.tuning.words import length_of_words, spread_of
+from echo_embeddings.vectors.lexical import Lexical
 from tests.architectures import small_tokenizer, tiny
 
 WORDS = [
@@ -138,6 +140,18 @@ def test_the_length_of_words(share, of_echo, of_words, length):
 def test_the_spread_of_cosines():
     assert spread_of(np.array([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]], np.float32)) == pytest.approx(np.std([0, 0.6, 0.8]))
     assert spread_of(np.ones((1, 3), np.float32)) == 0.0
+
+
+def test_words_are_counted_in_texts_from_the_whole_of_a_sorted_file(folder):
+    """And in the order of the file, so that they are those of the file where all of it is counted."""
+    sorted_by_subject = [f"{text} {'early' if i < 2000 else 'late'} {i}" for i, text in enumerate(some_texts(4000))]
+    with mock.patch("echo_embeddings.tuning.tune.Lexical.fit", side_effect=Lexical.fit) as fit:
+        tune(folder, sorted_by_subject, options=FLOAT32, passes=PASSES[3:])
+        tune(folder, TEXTS, options=FLOAT32, passes=PASSES[3:])
+    counted, all_ = fit.call_args_list[1].args[0], fit.call_args_list[3].args[0]
+    assert len(counted) == 2000
+    assert 900 < sum("late" in text for text in counted) < 1100
+    assert all_ == TEXTS
 
 
 def test_a_number_is_that_of_an_encoder(tuned, folder):
@@ -342,6 +356,7 @@ def test_queries_have_words_of_twice_the_length(folder, tmp_path):
     assert config.lexical.weight("query") == 2 * config.lexical.weight("document")
     assert found.gain.after == pytest.approx(expected, abs=0.5)
     assert found.gain.size == "30 queries, 60 documents"
+    assert "nDCG@10 x100 on what was held out (30 queries, 60 documents): " in page(found, "model")
 
 
 def test_neighbours_are_those_of_the_rule_and_of_the_choice(tuned, folder):

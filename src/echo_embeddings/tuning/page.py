@@ -39,7 +39,7 @@ def page(tuned: Tuned, model: str) -> str:
         f"<p>Chosen: {html.escape(words_of(best))}. {len(tuned.tried)} configurations were tried.</p>",
     ]
     if tuned.gain is not None:
-        parts.append(f"<p>{html.escape(words_of_gain(tuned.gain)).capitalize()}.</p>")
+        parts.append(f"<p>The labels: {html.escape(words_of_gain(tuned.gain))}.</p>")
     parts += _neighbours(tuned.neighbours)
     numbers = [_NUMBERS.get(name, f"{name} on the half of the labels that decides") for name in tuned.names]
     parts.append(f"<h2>What was tried</h2>\n<p>{_SHADES}{html.escape(' and '.join(numbers))}.</p>")
