@@ -87,6 +87,16 @@ def test_repeated_texts_are_found_in_their_order():
     assert spans_of(lambda text: ["b", "a"])("a b") == [(2, 3), (0, 1)]  # out of order
 
 
+def test_where_words_recur_and_chunks_overlap_no_chunk_jumps_back_to_the_beginning():
+    document = "the " * 180 + "end  of it"
+    splitter = RecursiveCharacterTextSplitter(chunk_size=30, chunk_overlap=10)
+    for split in (splitter.split_text, lambda text: [*splitter.split_text(text), "end of it", "the the", "of\nit"]):
+        starts = [start for start, _ in spans_of(split)(document)]
+        moved = np.diff(starts)
+        assert moved.min() >= -20, "by the length of some words"
+        assert starts[-1] > len(document) - 60
+
+
 def test_a_place_that_is_wrong_is_not_believed():
     wrong = LangChainDocument("b c", metadata={"start_index": -1})
     assert spans_of(lambda text: [wrong])("a b c") == [(2, 5)]

@@ -26,7 +26,8 @@ def spans_of(chunker: Any) -> Chunker:
 
     Each chunk becomes first and last-plus-one character of its text in the document. Where the library says where a
     chunk stands, and that text stands there, this is taken. Else it is looked for: behind the chunk before it, then
-    anywhere behind the beginning of that one (chunks may overlap), then in the whole document; white space may differ.
+    anywhere behind the beginning of that one (chunks may overlap), then before it, from there on backwards; white space
+    may differ.
 
     Args:
         chunker: a text splitter of LangChain (``split_text``), a node parser of LlamaIndex
@@ -114,13 +115,17 @@ def _located(text: str, document: str, before: _Span, number: int) -> _Span:
     for start in (before[1], before[1] if behind is None else behind.end()):
         if document.startswith(text, start):
             return start, start + len(text)
-    for start in (before[0] + 1, 0):
-        if (found := document.find(text, start)) >= 0:
+    # Before the chunk before it, the last place: where words recur and chunks overlap, places are found too far behind,
+    # until nothing is left there.
+    for found in (document.find(text, before[0] + 1), document.rfind(text)):
+        if found >= 0:
             return found, found + len(text)
     words = re.compile(r"\s+".join(map(re.escape, text.split())))
-    for start in (before[1], before[0] + 1, 0):
+    for start in (before[1], before[0] + 1):
         if match := words.search(document, start):
             return match.span()
+    if matches := list(words.finditer(document)):
+        return matches[-1].span()
     raise InputError(
         f"chunk {number} of the chunker, {text[:60]!r}, does not stand in the document {document[:40]!r}, so it cannot "
         "be embedded in its context; take a chunker that does not change the text, or one that gives (start, end)"
