@@ -529,8 +529,15 @@ class Runtime:
             named = ", ".join(repr(texts[i][:60]) for i in broken[:3])
             raise NumericalError(
                 f"the model gave NaN or infinity for {len(broken)} of {len(texts)} {what}, among them {named}; "
-                f"it ran in {self.backbone.model.dtype}: try dtype='float32' (or 'bfloat16' instead of 'float16')"
+                f"it ran in {self.backbone.model.dtype}: {_instead_of(self.backbone.model.dtype)}"
             )
+
+
+def _instead_of(dtype: torch.dtype) -> str:
+    """What to do about numbers that are not finite."""
+    if dtype in (torch.float32, torch.float64):
+        return "so its weights may be damaged or incomplete; load them anew, or try another model"
+    return "try dtype='float32' (or 'bfloat16' instead of 'float16')"
 
 
 def _behind(batches: Iterator[tuple[list[int], torch.Tensor]], count: int) -> Iterator[tuple[list[int], Arriving]]:
