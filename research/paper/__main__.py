@@ -22,7 +22,7 @@ KINDS = ("sts", "retrieval", "bitext")
 HEAD = """# Results
 
 Made by `make evaluate`; numbers with hashes of config and data, versions and hardware are in
-[measurements.jsonl](measurements.jsonl). Not measured yet: {missing}."""
+[measurements.jsonl](measurements.jsonl)."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -96,7 +96,7 @@ def run(study: Study, only: Sequence[str] = ORDER) -> None:
             if study.measure or isinstance(error, InputError):
                 print(f"{name} was not measured: {error}", flush=True)
     study.measure = may_measure
-    report.write(sections, study.output, HEAD.format(missing=", ".join(missing) or "nothing"))
+    report.write(sections, study.output, HEAD + (f" Not measured yet: {', '.join(missing)}." if missing else ""))
 
 
 if __name__ == "__main__":

@@ -438,6 +438,22 @@ def test_methods_with_more_samples_are_compared_again_on_those():
     assert len(section.tables) == 1 + 4 + 5
 
 
+def test_a_claim_is_judged_on_more_samples_where_both_methods_have_them():
+    few = [
+        row(catalogue.CLASSICAL.name, (40.0,)),
+        row(catalogue.ECHO.name, (46.0,)),
+        row(catalogue.ECHO_LAST.name, (9.0,)),
+    ]
+    more = [row(catalogue.CLASSICAL.name, (40.0, 44.0)), row(catalogue.ECHO.name, (50.0, 56.0))]
+    every, closer = ({"M": experiment.Rows({one.name: one for one in some}, 2, [])} for some in (few, more))
+    claims = [
+        text for text in experiment.section(every, closer).findings if "the classical mean" in text or "last" in text
+    ]
+    assert claims[0].startswith("**Holds on M:** The paper's echo")
+    assert "Measured: 11.0 ± 1.4 points" in claims[0]
+    assert "Measured: 37.0 points" in claims[1]
+
+
 def test_an_unknown_method_is_named(study_of):
     study = study_of("unknown")
     study.methods = ("Echo",)

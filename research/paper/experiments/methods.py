@@ -181,8 +181,8 @@ def section(found: Mapping[str, Rows], closer: Mapping[str, Rows] | None = None)
         closer: those methods that were measured on more samples than all, if there are any.
     """
     closer = closer or {}
-    doubts = [text for model, rows in found.items() for text in _ordering(model, rows) if _fails(text)]
-    holds = [text for model, rows in found.items() for text in _ordering(model, rows) if not _fails(text)]
+    claims = [text for model, rows in found.items() for text in _ordering(model, rows, closer.get(model))]
+    doubts, holds = [text for text in claims if _fails(text)], [text for text in claims if not _fails(text)]
     # One sample names a winner that more samples may not bear out, so it speaks only where there is nothing better.
     alone = {model: rows for model, rows in found.items() if model not in closer}
     best = [text for model, rows in alone.items() for kind in KINDS for text in _best(model, rows, kind)]
@@ -203,8 +203,8 @@ def _fails(text: str) -> bool:
     return text.startswith("**Does not hold")
 
 
-def _ordering(model: str, rows: Rows) -> list[str]:
-    """What the paper claims, and whether it holds on a model."""
+def _ordering(model: str, every: Rows, closer: Rows | None) -> list[str]:
+    """What the paper claims, and whether it holds on a model: on more samples where both methods have them."""
     claims = (
         (catalogue.ECHO, catalogue.CLASSICAL, GAIN, "The paper's echo, mean pooled, is above the classical mean"),
         (catalogue.CLASSICAL, catalogue.CLASSICAL_LAST, COLLAPSE, "The classical last token collapses below the mean"),
@@ -212,7 +212,9 @@ def _ordering(model: str, rows: Rows) -> list[str]:
     )
     found = []
     for upper, lower, points, claim in claims:
-        if {upper.name, lower.name} <= set(rows.rows):
+        both = {upper.name, lower.name}
+        rows = closer if closer is not None and both <= set(closer.rows) else every
+        if both <= set(rows.rows):
             gains = _gains(rows.rows[upper.name], rows.rows[lower.name], "similarity", variants.RAW, variants.RAW)
             said = "Holds" if statistics.mean(gains) >= points else "Does not hold"
             found.append(
