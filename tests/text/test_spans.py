@@ -1,5 +1,7 @@
 """Which tokens a chunk has: every rule by hand, on tokens written out in the test."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -68,6 +70,11 @@ def test_what_is_no_span_is_named():
             checked_spans(TEXT, [span])
     with pytest.raises(TypeError, match=r"chunks\[0\] is a text \('One two\.'\).*spans_of"):
         checked_spans(TEXT, ["One two."])
+    with pytest.raises(TypeError, match=r"chunks\[0\] is a SimpleNamespace of another library.*spans_of\(splitter\)"):
+        checked_spans(TEXT, [SimpleNamespace(text="One two.", start_index=0)])
+    with pytest.raises(InputError, match=rf"chunks\[0\] is \(0, {10**30}\), which is no part of"):
+        checked_spans(TEXT, [(0, 10**30)])
+    assert checked_spans(TEXT, []).shape == checked_spans(TEXT, np.empty((0, 2))).shape == (0, 2)
 
 
 def test_spans_of_several_documents():

@@ -81,16 +81,14 @@ def checked_spans(document: str, spans: Any, name: str = "chunks") -> Ids:
     """
     if isinstance(spans, str) or not isinstance(spans, Iterable):
         raise TypeError(f"{name} is {spans!r:.60}, not a list of (start, end), in characters of the document")
-    checked = np.array([_pair(span, f"{name}[{i}]") for i, span in enumerate(spans)], dtype=np.int64).reshape(-1, 2)
-    wrong = (checked[:, 0] < 0) | (checked[:, 1] < checked[:, 0]) | (checked[:, 1] > len(document))
-    if wrong.any():
-        i = int(wrong.argmax())
-        start, end = checked[i].tolist()
-        raise InputError(
-            f"{name}[{i}] is ({start}, {end}), which is no part of the document {document[:40]!r}: it has "
-            f"{len(document)} characters, and a span is (start, end) with 0 <= start <= end <= {len(document)}"
-        )
-    return checked
+    pairs = [_pair(span, f"{name}[{i}]") for i, span in enumerate(spans)]
+    for i, (start, end) in enumerate(pairs):
+        if not 0 <= start <= end <= len(document):
+            raise InputError(
+                f"{name}[{i}] is ({start}, {end}), which is no part of the document {document[:40]!r}: it has "
+                f"{len(document)} characters, and a span is (start, end) with 0 <= start <= end <= {len(document)}"
+            )
+    return np.array(pairs, dtype=np.int64).reshape(-1, 2)
 
 
 def _pair(span: Any, name: str) -> tuple[int, int]:
@@ -98,6 +96,11 @@ def _pair(span: Any, name: str) -> tuple[int, int]:
         raise TypeError(
             f"{name} is a text ({span!r:.40}); give its place in the document, (start, end) in characters. "
             "echo_embeddings.chunking.spans_of turns a function from a document to texts into one that gives spans"
+        )
+    if any(isinstance(getattr(span, attribute, None), str) for attribute in ("text", "page_content")):
+        raise TypeError(
+            f"{name} is a {type(span).__name__} of another library; give its place in the document, (start, end) in "
+            "characters, or what made it: echo_embeddings.chunking.spans_of(splitter)"
         )
     try:
         start, end = span
