@@ -325,7 +325,7 @@ class EchoEncoder:
             require_chunks(chunks)
             own = checked_spans(documents, chunks(documents) if callable(chunks) else chunks)
             return self.encode_chunks([documents], [own], show_progress=show_progress)[0]
-        listed = checked(documents)
+        listed = checked(documents, streamed="stream_chunks")
         spans = char_spans(listed, chunks)
         with self._counting() as truncation, progress(len(listed), show_progress) as advance:
             return self._chunks(listed, spans, truncation, advance)
@@ -385,7 +385,7 @@ class EchoEncoder:
         """
         if role not in ("document", "query"):
             raise ConfigError(f"role={role!r} is unknown; choose document or query")
-        listed = checked([texts] if isinstance(texts, str) else texts)
+        listed = checked([texts] if isinstance(texts, str) else texts, streamed=None)
         unique = list(dict.fromkeys(listed))
         with self._counting() as truncation:
             found = self.engine.embed(unique, role, instruction, truncation, lambda _: None, "tokens")
@@ -599,7 +599,7 @@ class EchoEncoder:
 
     def count_tokens(self, texts: str | Sequence[str] | Column) -> list[int]:
         """Count the content tokens of each text; a text with more than :attr:`max_length` would be truncated."""
-        texts = checked([texts] if isinstance(texts, str) else texts)
+        texts = checked([texts] if isinstance(texts, str) else texts, streamed=None)
         return self.engine.tokenize(texts, "document")
 
     def with_config(self, config: EchoConfig) -> EchoEncoder:
@@ -673,7 +673,7 @@ class EchoEncoder:
         engine = self.engine  # one set of weights for all three encoders
         plain = self.with_config(self.config.replace(transforms=(), lexical=None))
         vectors = None
-        if texts := checked(texts):
+        if texts := checked(texts, streamed=None):
             with self._counting() as truncation:
                 vectors = _embed(plain.engine, texts, "document", None, truncation)
         fitted = fit(transforms, vectors, engine.unembedding)
@@ -694,7 +694,7 @@ class EchoEncoder:
         Raises:
             ConfigError: there are fewer than two texts.
         """
-        plain, listed = self.with_precision("float32"), checked(texts)
+        plain, listed = self.with_precision("float32"), checked(texts, streamed=None)
         if len(listed) < 2:
             raise ConfigError(f"fit_ranges needs some hundred texts, at least 2, not {len(listed)}")
         roles = [plain.encode_documents]

@@ -223,6 +223,8 @@ def test_token_states_of_a_long_document_are_kept_for_one_batch(monkeypatch):
 
 def test_errors_name_the_span():
     of = encoder()
+    with pytest.raises(TypeError, match="pass list.texts., or give it to stream_chunks$"):
+        of.encode_chunks((text for text in ["A"]), [[(0, 1)]])
     with pytest.raises(InputError, match=r"chunks\[1\]\[0\] is \(0, 2\), which is no part of the document 'A'"):
         of.encode_chunks(["A", "A"], [[], [(0, 2)]])
     with pytest.raises(InputError, match=r"chunks\[1\] is \(9, 3\)"):

@@ -107,6 +107,10 @@ def test_what_can_be_iterated_only_once_is_for_streams(name):
     assert list(chunks(ONE_BY_ONE[name](), 1)) == [["a"], ["b"]]
     with pytest.raises(TypeError, match=r"pass list\(texts\), or give it to stream_documents or stream_queries"):
         checked(ONE_BY_ONE[name]())
+    with pytest.raises(TypeError, match=r"pass list\(texts\), or give it to stream_chunks$"):
+        checked(ONE_BY_ONE[name](), streamed="stream_chunks")
+    with pytest.raises(TypeError, match=r"pass list\(texts\)$"):
+        checked(ONE_BY_ONE[name](), streamed=None)
 
 
 @pytest.mark.parametrize("name", REFUSED)

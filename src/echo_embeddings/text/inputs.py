@@ -85,19 +85,20 @@ class _Tolist(Protocol):
 Column = _ToPylist | _ToList | _Tolist
 
 
-def checked(texts: object, first: int = 0) -> list[str]:
+def checked(texts: object, first: int = 0, streamed: str | None = "stream_documents or stream_queries") -> list[str]:
     """Make a list of texts, and check that each one is a string.
 
     Args:
         texts: a list, a tuple or another sequence of strings; a column (pandas, polars, Arrow, datasets) or an array
             with one dimension (numpy).
         first: the position of the first text, for error messages.
+        streamed: the methods that take a generator instead; ``None`` if there is none.
 
     Raises:
         TypeError: ``texts`` is no sequence of strings; the message says what to pass instead, or names the first
             position that is wrong.
     """
-    if instead := _instead_of(texts) or _instead_of_once(texts):
+    if instead := _instead_of(texts) or _instead_of_once(texts, streamed):
         raise TypeError(f"texts must be a string or a list of strings, not {_named(texts)}; {instead}")
     return _strings(_listed(texts), first)
 
@@ -198,12 +199,12 @@ def _instead_of(texts: object) -> str | None:
     return next((instead for applies, instead in _REFUSED if applies(texts)), None)
 
 
-def _instead_of_once(texts: object) -> str | None:
+def _instead_of_once(texts: object, streamed: str | None) -> str | None:
     """Say what to pass instead of an object that can be iterated only once, or that has no length."""
     if isinstance(texts, Sequence | ValuesView | KeysView) or _is_column(texts):
         return None
     if isinstance(texts, Iterator) or not isinstance(texts, Sized):
-        return "pass list(texts), or give it to stream_documents or stream_queries"
+        return f"pass list(texts), or give it to {streamed}" if streamed else "pass list(texts)"
     # An object that tells keys from values is a table of some kind.
     return "pass a list of its texts" if hasattr(type(texts), "keys") else None
 

@@ -202,7 +202,7 @@ def tune(
     options = (options or EncoderOptions()).replace(
         model=None if model is None else os.fspath(model), config=None, devices=None, dimensions=None
     )
-    given = checked(texts)
+    given = checked(texts, streamed=None)
     chosen = usable(given, _JUDGED + _OTHERS, _WORDS)
     count = 0 if pairs is not None else min(_JUDGED, len(chosen) // 2)
     judge = Halves.of(chosen[:count], _WORDS) if pairs is None else Labels.of(pairs)
