@@ -37,6 +37,14 @@ def test_chunks_are_documents_beside_their_vectors(embeddings):
     assert embeddings.embed_chunks([], SPLITTER) == ([], [])
 
 
+@pytest.mark.parametrize("given", [["a text"], "a text", Document("a text"), [DOCUMENTS]], ids=str)
+def test_what_is_no_list_of_documents_is_named(embeddings, given):
+    with pytest.raises(
+        TypeError, match=r"must be a list of Document, not \w+ .*; pass \[document\], or \[Document\(page"
+    ):
+        embeddings.embed_chunks(given, SPLITTER)
+
+
 @pytest.mark.parametrize("kind", ["memory", "qdrant"])
 def test_a_vector_store_gets_late_chunked_vectors(embeddings, kind):
     if kind == "memory":

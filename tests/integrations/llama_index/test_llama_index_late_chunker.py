@@ -50,6 +50,12 @@ def test_nodes_have_vectors_that_have_seen_their_document(model, documents, pars
     assert cosines(last, model.encoder.encode_documents(["It is late today."]))[0] > 0.99999
 
 
+@pytest.mark.parametrize("given", [["a text"], "a text", Document(text="a text")], ids=["texts", "text", "document"])
+def test_what_is_no_list_of_documents_is_named(model, given):
+    with pytest.raises(TypeError, match=r"must be a list of documents, not \w+ .*; pass \[Document\(text=text\) for"):
+        LateChunker(embed_model=model)(given)
+
+
 def test_a_pipeline_fills_a_vector_store_and_an_index_answers(model, documents):
     store = FaissVectorStore(faiss_index=faiss.IndexFlatIP(32))
     chunker = LateChunker(node_parser=TokenTextSplitter(chunk_size=16, chunk_overlap=0), embed_model=model)

@@ -203,12 +203,12 @@ class EchoEmbeddings(BaseModel, Embeddings):
             The chunks, with the metadata of their document and ``start_index``; and the vector of each, of unit length.
 
         Raises:
-            TypeError: ``encoder`` is no ``EchoEncoder``; or the splitter is none.
+            TypeError: ``encoder`` is no ``EchoEncoder``; or the splitter is none; or a document is no ``Document``.
             ConfigError: the config pools what follows the text, of which chunks have none.
             InputError: the splitter gives a text that does not stand in its document.
         """
         self._handle.require_chunking()
-        whole, split = list(documents), spans_of(splitter)
+        whole, split = _require_documents(documents), spans_of(splitter)
         spans = [[(start, end) for start, end in split(document.page_content)] for document in whole]
         vectors = self._handle.chunks([document.page_content for document in whole], spans)
         chunks = [
@@ -259,6 +259,18 @@ class EchoEmbeddings(BaseModel, Embeddings):
     def query_cache_namespace(self) -> str:
         """The namespace for queries, which must never share one with documents."""
         return self._handle.namespace("query")
+
+
+def _require_documents(documents: Iterable[Document]) -> list[Document]:
+    alone = isinstance(documents, str | Document)  # both could be iterated
+    whole: list[Any] = [documents] if alone else list(documents)
+    wrong = next((one for one in whole if alone or not isinstance(one, Document)), None)
+    if wrong is not None:
+        raise TypeError(
+            f"documents must be a list of Document, not {type(wrong).__name__} ({wrong!r:.40}); pass [document], or "
+            "[Document(page_content=text) for text in texts]"
+        )
+    return whole
 
 
 def _taken(vectors: deque[list[float]] | None) -> list[float] | None:

@@ -65,8 +65,14 @@ class LateChunker(TransformComponent):
 
         Raises:
             InputError: the text of a node does not stand in its document.
+            TypeError: something is no document.
         """
         del kwargs
+        if wrong := [one for one in nodes if not isinstance(one, BaseNode)]:
+            raise TypeError(
+                f"nodes must be a list of documents, not {type(wrong[0]).__name__} ({wrong[0]!r:.40}); pass "
+                "[Document(text=text) for text in texts]"
+            )
         texts, spans, found = [], [], []
         for document in nodes:
             plain = document.get_content(metadata_mode=MetadataMode.NONE)
