@@ -26,7 +26,7 @@ from echo_embeddings.config.config import Layers
 from echo_embeddings.data.files import whole_file
 from echo_embeddings.evaluation.datasets import Dataset
 from echo_embeddings.tuning.candidates import PASSES, TRANSFORMS, Candidate, Pass, candidates
-from echo_embeddings.tuning.halves import Halves, usable
+from echo_embeddings.tuning.halves import Halves, beginning, usable
 from echo_embeddings.tuning.words import length_of_words, spread_of
 from echo_embeddings.types import Vectors
 from echo_embeddings.vectors.normalize import unit
@@ -79,7 +79,7 @@ class Samples:
         sets = fresh(data)
         given = unlabelled(data, sets)
         chosen = usable(given, JUDGED + OTHERS)
-        others = [" ".join(text.split()[:WORDS]) for text in chosen[JUDGED:]]
+        others = [beginning(text, WORDS) for text in chosen[JUDGED:]]
         return cls(sets, Halves.of(chosen[:JUDGED], WORDS), others, given)
 
     @property
