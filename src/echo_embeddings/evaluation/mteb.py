@@ -365,6 +365,8 @@ def _quiet() -> Iterator[None]:
             warnings.simplefilter("ignore", UndefinedMetricWarning)
             warnings.simplefilter("ignore", ConvergenceWarning)
             warnings.simplefilter("ignore", ConstantInputWarning)  # such a score is None
+            # mteb copies similarities, which are tensors already, into tensors.
+            warnings.filterwarnings("ignore", "To copy construct from a tensor", UserWarning)
             yield
     finally:
         for module, shown in bars_of:

@@ -139,15 +139,6 @@ class MTEBEncoder(AbsEncoder):  # type: ignore[misc]  # mteb is read without typ
         vectors = self._embed(list(row), role, instruction)
         return vectors if len(row) == len(texts) else vectors[[row[text] for text in texts]]
 
-    def similarity(self, embeddings1: Any, embeddings2: Any) -> Any:
-        """Cosines of all with all: ``[n, dim]`` and ``[m, dim]`` give float32 ``[n, m]``."""
-        # mteb makes a tensor of it, and torch warns where it is one already.
-        return np.asarray(super().similarity(embeddings1, embeddings2).cpu())
-
-    def similarity_pairwise(self, embeddings1: Any, embeddings2: Any) -> Any:
-        """Cosines of each with its counterpart: twice ``[n, dim]`` gives float32 ``[n]``."""
-        return np.asarray(super().similarity_pairwise(embeddings1, embeddings2).cpu())
-
     def instruction(self, task_metadata: Any) -> str | None:
         """The instruction for a task's queries; ``None`` where the query template has no place, or one of its own."""
         if not self.model.config.templates[1].takes_instruction:
