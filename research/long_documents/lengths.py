@@ -24,12 +24,11 @@ import numpy as np
 
 from echo_embeddings import EchoEncoder
 from echo_embeddings.evaluation.datasets import Retrieval, open_dataset
-from echo_embeddings.evaluation.metrics import ndcg_at_10
 from echo_embeddings.types import Vectors
 from research.paper.figures import lines
 
 from .common import Kept, Numbers, spread
-from .meetings import lexical, scored, spans, subset
+from .meetings import each_question, lexical, scored, spans, subset
 
 __all__ = ["WAYS", "first_words", "main", "vectors"]
 
@@ -66,12 +65,6 @@ def encoder_of(config: str, way: str) -> EchoEncoder:
     """The built-in model with a preset, or with its own config for ``"default"``."""
     on_truncate = "split" if way == "split" else "ignore"
     return EchoEncoder(config=None if config == "default" else config, on_truncate=on_truncate)
-
-
-def each_question(data: Retrieval, scores: Vectors) -> Numbers:
-    """nDCG@10 of each question."""
-    ids, judged = list(data.documents), data.judgements.values()
-    return np.array([ndcg_at_10(row, ids, own) for row, own in zip(scores, judged, strict=True)])
 
 
 def table(found: Mapping[tuple[str, str, int], Numbers], lengths: Sequence[int]) -> str:

@@ -28,6 +28,8 @@ from echo_embeddings.evaluation.datasets import Retrieval, open_dataset
 from echo_embeddings.evaluation.metrics import ndcg_at_10
 from echo_embeddings.types import Vectors
 
+from .common import Numbers
+
 __all__ = ["main", "spans"]
 
 #: How a document's score is made of those of its chunks: how many of the best are averaged; ``None`` for all.
@@ -91,10 +93,15 @@ def lexical(data: Retrieval) -> Scores:
     return np.stack([searched.get_scores(words) for words in names]).astype(np.float32)
 
 
+def each_question(data: Retrieval, scores: Scores) -> Numbers:
+    """nDCG@10 of each question."""
+    ids, judged = list(data.documents), data.judgements.values()
+    return np.array([ndcg_at_10(row, ids, own) for row, own in zip(scores, judged, strict=True)])
+
+
 def report(data: Retrieval, name: str, scores: Scores) -> None:
     """Print one row of the table."""
-    ids, judged = list(data.documents), data.judgements.values()
-    each = np.array([ndcg_at_10(row, ids, own) for row, own in zip(scores, judged, strict=True)])
+    each = each_question(data, scores)
     rng = np.random.default_rng(0)
     spread = np.std([each[rng.integers(0, len(each), len(each))].mean() for _ in range(DRAWS)])
     print(f"| {name} | {100 * each.mean():.1f} ± {100 * spread:.1f} |")
